@@ -1,0 +1,30 @@
+# Two commands on a fresh machine: `make compare` and `make test`. PYTHON picks the interpreter (3.11 or later).
+PYTHON ?= python3
+VENV ?= .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: compare test check clean
+
+compare: $(STAMP)
+	$(VENV)/bin/ppl-vae compare --data digits --latents 2
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest
+
+# Type checks the package as a wheel installs it: an editable install is out of mypy's sight.
+check: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	rm -rf build/installed
+	$(VENV)/bin/python -m pip install --quiet --no-deps --target build/installed .
+	cd build/installed && $(abspath $(VENV))/bin/mypy --config-file $(CURDIR)/pyproject.toml -p ppl_vae
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or later is needed, this is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

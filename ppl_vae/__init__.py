@@ -1,0 +1,25 @@
+"""Latent-variable models as Pyro programs, guides that can be swapped, and how tight each ELBO is."""
+
+from ppl_vae.comparison import Comparison, compare
+from ppl_vae.datasets import Images, load
+from ppl_vae.errors import InputError
+from ppl_vae.log_weights import log_weights
+from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.tightness import bounds
+from ppl_vae.training import History, cosine, fit, freeze
+
+__all__ = [
+    "Comparison",
+    "Guide",
+    "History",
+    "Images",
+    "InputError",
+    "LatentVariableModel",
+    "bounds",
+    "compare",
+    "cosine",
+    "fit",
+    "freeze",
+    "load",
+    "log_weights",
+]

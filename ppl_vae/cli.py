@@ -1,0 +1,306 @@
+"""The command line, ``ppl-vae``: a thin face on the Python.
+
+Tables and JSON go to standard output, progress and errors to standard error; bad input ends with status 2.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyro
+import torch
+import typer
+from rich import box
+from rich.table import Table
+from torch import Tensor
+from torch.distributions import constraints
+
+from ppl_vae import report
+from ppl_vae.comparison import compare as compare_guides
+from ppl_vae.datasets import DATASETS, Images, load
+from ppl_vae.errors import InputError
+from ppl_vae.guides import FAMILIES, Amortized, Exact
+from ppl_vae.log_weights import evaluating
+from ppl_vae.models import MODELS
+from ppl_vae.plots import NOT_A_BOUND, training_curves
+from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.tightness import average, bounds
+from ppl_vae.training import cosine, fit, resolve_device
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+GUIDES = (*FAMILIES, "exact")
+
+DataOption = Annotated[str, typer.Option("--data", help="A data set's name (see `ppl-vae list`) or a .npy file.")]
+RootOption = Annotated[Path | None, typer.Option(help="The folder of the data; $PPL_VAE_DATA or ./data by default.")]
+ModelOption = Annotated[str, typer.Option(help="A model's name (see `ppl-vae list`).")]
+LatentsOption = Annotated[int, typer.Option(min=1, help="Latents of one image.")]
+HiddenOption = Annotated[str, typer.Option(help="Widths of the hidden layers of both networks, comma-separated.")]
+LikelihoodOption = Annotated[str, typer.Option(help="The VAE's: bernoulli (images binarized anew) or gaussian.")]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Passes over the data; by default some 1.2 million images, 200 epochs at most."),
+]
+BatchOption = Annotated[int, typer.Option(min=1, help="Images in a step.")]
+RateOption = Annotated[float, typer.Option(help="Adam's learning rate; it falls to 0 along a cosine.")]
+ParticlesOption = Annotated[int, typer.Option(min=1, help="Draws of z for each test image.")]
+ImagesOption = Annotated[
+    int | None, typer.Option("--images", min=1, help="Measure on the first so many test images only.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="The seed of everything random.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", help="The run's folder, absent or empty; a new one in runs/ by default.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
+
+
+@app.callback()
+def root() -> None:
+    """Train latent-variable models in Pyro, swap their guides, and see how tight each ELBO is."""
+
+
+@app.command()
+def train(
+    data: DataOption = "digits",
+    model: ModelOption = "vae",
+    guide: Annotated[str, typer.Option(help="A guide's name (see `ppl-vae list`).")] = "diagonal",
+    latents: LatentsOption = 32,
+    hidden: HiddenOption = "400,400",
+    likelihood: LikelihoodOption = "bernoulli",
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = 128,
+    lr: RateOption = 1e-3,
+    particles: ParticlesOption = 1000,
+    images: ImagesOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data_root: RootOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model with one guide and measure its bounds on the test images.
+
+    Example: ppl-vae train --data mnist --guide diagonal --epochs 30 --run runs/mnist
+    """
+    settings = {key: value for key, value in locals().items() if key != "as_json"}
+    folder = report.new_run(run, f"train-{Path(data).stem}")
+    target = resolve_device(device)
+    source = load(data, data_root)
+    epochs = settings["epochs"] = epochs or _default_epochs(source)
+    pyro.set_rng_seed(seed)
+    program = _model(model, source, latents, _widths(hidden), likelihood)
+    fitted = _guide(guide, program, source, _widths(hidden))
+    transform, test = _observations(program, source, seed, images)
+    history = fit(
+        program, fitted, source.train, epochs=epochs, batch_size=batch_size, optimizer=_adam(lr), schedule=cosine,
+        transform=transform, device=device, seed=seed, description=guide,
+    )  # fmt: skip
+    start = time.perf_counter()
+    pyro.set_rng_seed(seed)
+    measured = bounds(program, fitted, test.to(target), particles=particles)
+    evaluation = time.perf_counter() - start
+    is_bound = bool(measured.attrs["is_bound"])
+    curve = {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}
+    result: dict[str, Any] = {
+        "settings": settings | {"device": str(target), "run": folder},
+        "units": "nats per image; _se: Monte Carlo standard error",
+        "is_bound": is_bound,
+        "test_elbo": average(measured.elbo, measured.elbo_se)[0],
+        "test_elbo_se": average(measured.elbo, measured.elbo_se)[1],
+        "test_iwelbo": {count: value for count, (value, _) in curve.items()},
+        "test_iwelbo_se": {count: error for count, (_, error) in curve.items()},
+        "train_elbo": history.elbo,
+        "seconds_per_epoch": sum(history.seconds) / epochs,
+        "images_per_second": history.points_per_second,
+        "evaluation_seconds": evaluation,
+        "peak_memory_gib": _peak_memory(),
+    }
+    if hasattr(program, "log_evidence"):
+        with evaluating(program):
+            result["test_log_evidence"] = float(program.log_evidence(test.to(target)).mean())
+    with report.whole_folder(folder) as place:
+        report.write_json(place / "result.json", result)
+        report.save_parameters(place / "model.pt", program)
+        report.save_parameters(place / "guide.pt", fitted)
+        measured.to_netcdf(place / "bounds.nc", engine="scipy")
+        report.save(place / "training.png", training_curves({guide: history}))
+        report.write_images(place, {guide: (program, fitted)}, test[:10].to(target), source.shape)
+    if as_json:
+        print(json.dumps(report.plain(result)))
+        return
+    mark = "" if is_bound else f" ({NOT_A_BOUND})"
+    shown = Table("", "on the test images", title=f"{model}, {guide} guide, {data}")
+    shown.add_row(f"ELBO{mark}", f"{result['test_elbo']:.3f} ± {result['test_elbo_se']:.3f} nats/image")
+    shown.add_row(f"IWELBO K={max(curve)}{mark}", "{:.3f} ± {:.3f} nats/image".format(*curve[max(curve)]))
+    if "test_log_evidence" in result:
+        shown.add_row("log p(x), exact", f"{result['test_log_evidence']:.3f} nats/image")
+    shown.add_row("seconds per epoch", f"{result['seconds_per_epoch']:.2f} ({history.points_per_second:.0f} images/s)")
+    shown.add_row("peak memory", f"{result['peak_memory_gib']:.2f} GiB")
+    report.show(shown)
+    print(folder)
+
+
+@app.command()
+def compare(
+    data: DataOption = "digits",
+    model: ModelOption = "vae",
+    guides: Annotated[str, typer.Option(help="Guides' names, comma-separated (see `ppl-vae list`).")] = "",
+    base: Annotated[str, typer.Option(help="The guide that the model is trained with.")] = "diagonal",
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Train a model with each guide instead of freezing one.")
+    ] = False,
+    latents: LatentsOption = 32,
+    hidden: HiddenOption = "400,400",
+    likelihood: LikelihoodOption = "bernoulli",
+    epochs: EpochsOption = None,
+    guide_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes for each guide; as many as for the model by default.")
+    ] = None,
+    batch_size: BatchOption = 128,
+    lr: RateOption = 1e-3,
+    particles: ParticlesOption = 1000,
+    images: ImagesOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data_root: RootOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one model, freeze it, fit every guide to it, and rank the guides by their ELBO.
+
+    Example: ppl-vae compare --data mnist --guides diagonal,full,flow --latents 32
+    """
+    settings = {key: value for key, value in locals().items() if key != "as_json"}
+    folder = report.new_run(run, f"compare-{Path(data).stem}")
+    source = load(data, data_root)
+    epochs = settings["epochs"] = epochs or _default_epochs(source)
+    pyro.set_rng_seed(seed)
+    widths = _widths(hidden)
+    program = _model(model, source, latents, widths, likelihood)
+    names = [name.strip() for name in guides.split(",") if name.strip()] if guides else _default_guides(program)
+    first = None if joint else _guide(base, program, source, widths)
+    chosen: dict[str, torch.nn.Module] = {name: _guide(name, program, source, widths) for name in names}
+    transform, test = _observations(program, source, seed, images)
+    found = compare_guides(
+        program, chosen, source.train, test, base=first, joint=joint, particles=particles, epochs=epochs,
+        guide_epochs=guide_epochs, batch_size=batch_size, optimizer=_adam(lr), schedule=cosine, transform=transform,
+        device=device, seed=seed,
+    )  # fmt: skip
+    settings |= {"guides": names, "device": str(resolve_device(device)), "run": folder}
+    with report.whole_folder(folder) as place:
+        report.write_comparison(place, found, settings)
+        report.write_images(place, found.pairs, test[:10].to(resolve_device(device)), source.shape)  # type: ignore[arg-type]
+        for name, (own, fitted) in found.pairs.items():
+            report.save_parameters(place / f"guide-{name}.pt", fitted)
+            report.save_parameters(place / (f"model-{name}.pt" if joint else "model.pt"), own)
+    if as_json:
+        print(json.dumps(report.plain(report.summary(found, settings))))
+        return
+    report.show(report.table(found))
+    print(folder)
+
+
+@app.command("list")
+def list_members(as_json: JsonOption = False) -> None:
+    """List the models, guides and data sets by the names that the other commands take.
+
+    Example: ppl-vae list --json
+    """
+    members: dict[str, dict[str, str]] = {
+        "models": {name: _first_line(member) for name, member in MODELS.items()},
+        "guides": {name: _first_line(member) for name, member in [*FAMILIES.items(), ("exact", Exact)]},
+        "data": {name: _first_line(member) for name, member in DATASETS.items()},
+    }
+    if as_json:
+        print(json.dumps(members))
+        return
+    for kind, named in members.items():
+        shown = Table(kind, "", box=box.SIMPLE_HEAD)
+        for name, line in named.items():
+            shown.add_row(name, line)
+        report.show(shown)
+
+
+def main() -> None:
+    """The console script: input that a person can mend ends in one line and status 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"ppl-vae: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _model(name: str, source: Images, latents: int, hidden: tuple[int, ...], likelihood: str) -> LatentVariableModel:
+    observed = source.train.shape[1]
+    options = {"likelihood": likelihood, "hidden": hidden} if name == "vae" else {}
+    if name not in MODELS:
+        raise InputError(f"there is no model {name!r}: choose from {', '.join(MODELS)}")
+    try:
+        return MODELS[name](observed, latents, **options)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _guide(name: str, model: LatentVariableModel, source: Images, hidden: tuple[int, ...]) -> Guide:
+    if name not in GUIDES:
+        raise InputError(f"there is no guide {name!r}: choose from {', '.join(GUIDES)}")
+    try:
+        if name == "exact":
+            return Exact(model)
+        return Amortized(FAMILIES[name](model.latent_dim), source.train.shape[1], hidden)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _default_guides(model: LatentVariableModel) -> list[str]:
+    return [name for name in GUIDES if name != "exact" or hasattr(model, "posterior")]
+
+
+def _widths(hidden: str) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(width) for width in hidden.split(",") if width.strip())
+    except ValueError:
+        widths = (0,)
+    if any(width < 1 for width in widths):
+        raise InputError(f"--hidden is {hidden!r}; expected widths above 0, comma-separated, such as 400,400")
+    return widths
+
+
+def _adam(lr: float) -> Callable[..., torch.optim.Optimizer]:
+    if not lr > 0:
+        raise InputError(f"--lr is {lr}; a learning rate is above 0")
+    return partial(torch.optim.Adam, lr=lr)
+
+
+def _observations(
+    model: LatentVariableModel, source: Images, seed: int, images: int | None
+) -> tuple[Callable[[Tensor], Tensor] | None, Tensor]:
+    """How to make minibatches of what the likelihood speaks about, and the test images, binarized once if need be."""
+    support = model.generate(1)[1].support
+    takes_bits = getattr(support, "base_constraint", support) is constraints.boolean
+    test = source.test[:images]
+    if not takes_bits or source.binary:
+        return None, test
+    return torch.bernoulli, torch.bernoulli(test, generator=torch.Generator().manual_seed(seed))
+
+
+def _default_epochs(source: Images) -> int:
+    return max(1, min(200, round(1_200_000 / len(source.train))))
+
+
+def _first_line(member: Any) -> str:
+    return (member.__doc__ or "").strip().splitlines()[0]
+
+
+def _peak_memory() -> float:
+    """GiB: of the GPU where one was used, else of the process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

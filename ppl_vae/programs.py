@@ -1,0 +1,90 @@
+"""A Pyro program written from its densities.
+
+A model is a prior and a likelihood, a guide is a posterior; the plate, the sites and the shape checks are written
+here, once. Both are ordinary Pyro programs, callable as ``model(x)`` and ``guide(x)`` and ready for
+``pyro.infer.SVI``. A program that does not fit overrides ``forward``: the engine only sees its trace.
+"""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
+from pyro.nn import PyroModule
+from torch import Tensor
+
+__all__ = ["Distribution", "Guide", "LatentVariableModel"]
+
+
+class LatentVariableModel(PyroModule):
+    """p(x, z) = p(z) p(x | z), independently for each data point.
+
+    Subclasses define :meth:`likelihood`, and :meth:`prior` where it is not the standard normal. ``given`` are the
+    inputs of a conditional model p(x | given), one row per data point. A model whose evidence is tractable also has
+    ``log_evidence(x, *given)`` of shape (batch,) in nats, and one whose posterior is has ``posterior(x, *given)``.
+
+    Args:
+        latent_dim: the number of latents of one data point, the size of z's event shape.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim is {latent_dim}; a latent-variable model needs at least 1")
+        self.latent_dim = latent_dim
+        self.register_buffer("prior_loc", torch.zeros(latent_dim), persistent=False)
+
+    def prior(self, *given: Tensor) -> Distribution:
+        """p(z | given): event shape (latent_dim,), batch shape () or (batch,). The standard normal by default."""
+        return dist.Normal(self.prior_loc, 1.0).to_event(1)
+
+    def likelihood(self, z: Tensor, *given: Tensor) -> Distribution:
+        """p(x | z, given) for z of shape (..., batch, latent_dim): batch shape (..., batch), event shape that of x."""
+        raise TypeError(f"{type(self).__name__} has no likelihood: define likelihood(self, z, *given)")
+
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+        """Samples z, observes x: one row per data point, in the plate "data"."""
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", self.prior(*given))
+            likelihood = self.likelihood(z, *given)
+            _check_shapes(self, "likelihood", likelihood, len(x), x.shape[1:])
+            return pyro.sample("x", likelihood, obs=x)
+
+    def generate(self, count: int, *given: Tensor) -> tuple[Tensor, Distribution]:
+        """Draws z of shape (count, latent_dim) from the prior; returns it with p(x | z)."""
+        prior = self.prior(*given)
+        z = prior(() if prior.batch_shape else (count,))
+        return z, self.likelihood(z, *given)
+
+
+class Guide(PyroModule):
+    """q(z | x), independently for each data point. Subclasses define :meth:`posterior`."""
+
+    def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
+        """q(z | x, given): batch shape (batch,), event shape that of one data point's z."""
+        raise TypeError(f"{type(self).__name__} has no posterior: define posterior(self, x, *given)")
+
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+        """Samples z given x, in the plate "data"."""
+        with pyro.plate("data", len(x)):
+            posterior = self.posterior(x, *given)
+            _check_shapes(self, "posterior", posterior, len(x), None)
+            return pyro.sample("z", posterior)
+
+
+def _check_shapes(
+    program: PyroModule, density: str, found: Distribution, batch: int, event_shape: torch.Size | None
+) -> None:
+    """Raises ValueError where a density's shapes would broadcast silently into a wrong log-weight."""
+    name = f"{type(program).__name__}.{density}"
+    if event_shape is not None and found.event_shape != event_shape:
+        missing = len(event_shape) - len(found.event_shape)
+        mend = f"add .to_event({missing})" if missing > 0 else "make the two agree"
+        raise ValueError(
+            f"{name} has event shape {tuple(found.event_shape)}, but each data point has shape "
+            f"{tuple(event_shape)}: {mend}"
+        )
+    if found.batch_shape[-1:] not in {(), (1,), (batch,)} or (event_shape is None and len(found.batch_shape) > 1):
+        raise ValueError(
+            f"{name} has batch shape {tuple(found.batch_shape)}, expected {(batch,)}: one density for each data point"
+            + (", the dimensions of z moved into the event by .to_event(1)" if event_shape is None else "")
+        )

@@ -1,0 +1,153 @@
+"""What a run leaves behind: a folder that is whole or absent, the table in three forms, figures, parameters."""
+
+import csv
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from ppl_vae import plots
+from ppl_vae.comparison import Comparison, Row
+from ppl_vae.errors import InputError
+from ppl_vae.programs import Guide, LatentVariableModel
+
+
+def new_run(run: Path | None, name: str) -> Path:
+    """The folder for a run: the one that is asked for, which must be absent or empty, or a new one under ``runs``."""
+    if run is None:
+        stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        folders = (stem.with_name(f"{stem.name}{ending}") for ending in ["", *(f"-{n}" for n in range(2, 1000))])
+        return next(folder for folder in folders if not folder.exists())
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(f"{run} is there already and not empty: name another folder by --run, or remove it")
+    return run
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside it to write into, which takes the name at the end; after a failure nothing is left."""
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(partial, folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder} can't be written ({error.strerror or error}): name another folder by --run"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def table(comparison: Comparison) -> Table:
+    """The table for a terminal."""
+    counts = list(comparison.rows[0].iwelbo)
+    found = Table(
+        title="Tightest first; nats per image ± Monte Carlo standard error",
+        caption=f"log p(x): {comparison.evidence}. gap = log p(x) - ELBO.",
+        box=box.SIMPLE_HEAD,
+    )
+    found.add_column("guide", no_wrap=True)
+    for heading in ("ELBO", *(f"IWELBO K={count}" for count in counts), "log p(x)", "gap", "seconds"):
+        found.add_column(heading, justify="right", no_wrap=heading in ("ELBO", "gap"))
+    for row in comparison.rows:
+        found.add_row(
+            row.guide if row.is_bound else f"{row.guide} ({plots.NOT_A_BOUND})",
+            f"{row.elbo:.3f} ± {row.elbo_se:.3f}",
+            *(f"{row.iwelbo[count][0]:.3f}" if row.is_bound else "-" for count in counts),
+            f"{row.log_evidence:.3f}",
+            "-" if row.gap is None else f"{row.gap:.3f} ± {row.gap_se:.3f}",
+            f"{row.seconds:.1f}",
+        )
+    return found
+
+
+def show(shown: Table) -> None:
+    """Prints a table to standard output, unbroken where that is not a terminal."""
+    Console(width=None if sys.stdout.isatty() else 130).print(shown)
+
+
+def record(row: Row) -> dict[str, Any]:
+    """A row as flat words and numbers, for JSON and CSV."""
+    flat = asdict(row)
+    for count, (value, error) in flat.pop("iwelbo").items():
+        flat |= {f"iwelbo_{count}": value, f"iwelbo_{count}_se": error}
+    return flat | {"note": "" if row.is_bound else plots.NOT_A_BOUND}
+
+
+def summary(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole comparison as JSON's types."""
+    return {
+        "settings": dict(settings),
+        "units": "nats per data point; _se: Monte Carlo standard error",
+        "log_evidence": comparison.evidence,
+        "guides": [record(row) for row in comparison.rows],
+    }
+
+
+def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str, Any]) -> None:
+    """The table as CSV and JSON, the per-image bounds as netCDF, the curves."""
+    write_json(folder / "table.json", summary(comparison, settings))
+    records = [record(row) for row in comparison.rows]
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+    comparison.bounds.to_netcdf(folder / "bounds.nc", engine="scipy")
+    save(folder / "bounds.png", plots.bound_curves(comparison))
+    if comparison.histories:
+        save(folder / "training.png", plots.training_curves(comparison.histories))
+
+
+def write_images(
+    folder: Path, pairs: Mapping[str, tuple[LatentVariableModel, Guide]], x: Tensor, shape: tuple[int, int]
+) -> None:
+    """Reconstructions of x, samples of each model and, for a 2-d latent, the manifold."""
+    models = {id(model): (name, model) for name, (model, _) in pairs.items()}
+    save(folder / "reconstructions.png", plots.reconstructions(pairs, x, shape))
+    for name, model in models.values():
+        ending = f"-{name}" if len(models) > 1 else ""
+        save(folder / f"samples{ending}.png", plots.samples(model, shape))
+        if model.latent_dim == 2:
+            save(folder / f"manifold{ending}.png", plots.manifold(model, shape))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented, numbers as JSON allows them (NaN becomes null)."""
+    path.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def plain(content: Any) -> Any:
+    """The content with what JSON can't hold replaced: NaN and infinity by null, paths and tuples by text and lists."""
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
+    if isinstance(content, float):
+        return content if abs(content) < float("inf") else None
+    return content if isinstance(content, str | int | None) else str(content)
+
+
+def save(path: Path, figure: Figure) -> None:
+    """Writes a figure as PNG."""
+    figure.savefig(path, dpi=120)
+
+
+def save_parameters(path: Path, module: nn.Module) -> None:
+    """Writes a module's parameters, to be read by ``torch.load(path, weights_only=True)``."""
+    torch.save(module.state_dict(), path)

@@ -1,0 +1,246 @@
+"""Fitting a pair by stochastic variational inference, with any ``pyro.infer.ELBO`` and any torch optimizer."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import ELBO, Trace_ELBO
+from pyro.optim import PyroOptim
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from ppl_vae.errors import InputError
+from ppl_vae.log_weights import Program, bounds_evidence, local_parameters
+
+OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
+_ADAM = partial(Adam, lr=1e-3)
+
+
+@dataclass
+class History:
+    """How a training went, one entry for each epoch.
+
+    Attributes:
+        elbo: mean training ELBO, nats per data point (the estimate that the steps themselves used).
+        seconds: wall-clock time.
+        size: data points in an epoch.
+        is_bound: False where the guide has a point mass, so that its "ELBO" bounds nothing.
+    """
+
+    size: int
+    is_bound: bool = True
+    elbo: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def points_per_second(self) -> float:
+        """Data points that the median epoch went through in a second."""
+        return self.size / sorted(self.seconds)[len(self.seconds) // 2]
+
+
+def fit(
+    model: Program,
+    guide: Program,
+    data: Tensor | tuple[Tensor, ...],
+    elbo: ELBO | None = None,
+    optimizer: OptimizerFactory | PyroOptim = _ADAM,
+    epochs: int = 20,
+    *,
+    batch_size: int = 128,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    schedule: Callable[[float], float] | None = None,
+    device: str | torch.device = "auto",
+    seed: int | None = None,
+    progress: bool = True,
+    description: str = "fit",
+) -> History:
+    """Maximizes the ELBO of model and guide over minibatches of the data; both are changed in place.
+
+    Each module keeps its own parameters (the global store is not used), and frozen ones stay frozen; a module with no
+    trainable parameter stays in eval mode. Modules are left in eval mode, on the device that was used.
+
+    Args:
+        model: any Pyro program.
+        guide: its guide, called with the same arguments.
+        data: the arguments of both: one tensor or several of equal length, one row a data point. They are moved to
+            the device once.
+        elbo: the objective and gradient estimator; ``Trace_ELBO()`` where None.
+        optimizer: makes an optimizer from the parameters, ``partial(Adam, lr=1e-3)`` say; an optimizer of
+            ``pyro.optim`` with one set of options for all parameters works too.
+        epochs: passes over the data.
+        batch_size: data points in a step; the last step of an epoch takes what is left.
+        transform: applied to the first tensor of each minibatch on the device: ``torch.bernoulli`` binarizes grey
+            images anew at each draw.
+        schedule: the factor on the learning rate as a function of the share of the training that is done (0 to 1).
+        device: "auto" (a GPU where there is one), "cpu", "cuda", ...
+        seed: passed to ``pyro.set_rng_seed`` first; None leaves the random numbers as they are.
+        progress: a progress bar on standard error.
+        description: the bar's label.
+
+    Raises:
+        InputError: for empty or unequal data, NaN, nothing to train, or an ELBO that is no longer finite (the
+            parameters are then those before the failed step).
+    """
+    tensors = _checked(data)
+    size = len(tensors[0])
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name} is {value}; at least 1 is needed")
+    target = resolve_device(device)
+    if seed is not None:
+        pyro.set_rng_seed(seed)
+    tensors = tuple(tensor.to(target) for tensor in tensors)
+    modules = [program for program in (model, guide) if isinstance(program, nn.Module)]
+    for module in modules:
+        module.to(target)
+
+    def batches() -> Iterator[tuple[Tensor, ...]]:
+        for rows in torch.randperm(size, device=target).split(batch_size):
+            first, *rest = (tensor[rows] for tensor in tensors)
+            yield (transform(first) if transform is not None else first, *rest)
+
+    objective = elbo if elbo is not None else Trace_ELBO()
+    steps = math.ceil(size / batch_size)
+    with local_parameters(model, guide), _training(modules):
+        parameters, anchored, is_bound = _first_run(model, guide, modules, next(batches()))
+        history = History(size, is_bound)
+        stepper = _make_optimizer(optimizer, parameters)
+        scheduler = LambdaLR(stepper, lambda step: schedule(step / (epochs * steps)) if schedule else 1.0)
+        label = description if is_bound else f"{description} (not a bound)"
+        with _bar(label, epochs * steps, progress) as advance:
+            for epoch in range(epochs):
+                start, total = time.perf_counter(), 0.0
+                for index, batch in enumerate(batches()):
+                    stepper.zero_grad(set_to_none=True)
+                    with pyro.validation_enabled(epoch + index == 0):
+                        loss = float(objective.loss_and_grads(model, anchored, *batch))
+                    if not math.isfinite(loss):
+                        raise InputError(
+                            f"the ELBO became {-loss} in epoch {epoch + 1}, step {index + 1}: lower the learning "
+                            "rate, or look for a scale near 0 in the model or the guide"
+                        )
+                    stepper.step()
+                    scheduler.step()
+                    total += loss
+                    advance(epoch + 1, -loss / len(batch[0]), len(batch[0]))
+                history.elbo.append(-total / size)
+                history.seconds.append(time.perf_counter() - start)
+    return history
+
+
+def cosine(done: float) -> float:
+    """A schedule from 1 to 0 along half a cosine: the step noise dies away at the end."""
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Takes the parameters out of any further training, and dropout and the like out of use; returns the module."""
+    return module.requires_grad_(False).eval()
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device that a name means; "auto" is the first GPU where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {str(device)!r} can't be used here ({reason}): take 'auto' or 'cpu'") from None
+    return resolved
+
+
+def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    tensors = (data,) if isinstance(data, Tensor) else tuple(data)
+    lengths = [len(tensor) for tensor in tensors]
+    if not tensors or min(lengths) == 0:
+        raise InputError("the data are empty: fit needs at least one row")
+    if len(set(lengths)) > 1:
+        raise InputError(f"the tensors of data have {lengths} rows: fit needs equally many in each")
+    for number, tensor in enumerate(tensors):
+        bad = ~torch.isfinite(tensor.reshape(len(tensor), -1)).all(1)
+        if bad.any():
+            raise InputError(
+                f"tensor {number} of data has NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row "
+                f"{int(bad.nonzero()[0])}: drop or fill these rows"
+            )
+    return tensors
+
+
+def _first_run(
+    model: Program, guide: Program, modules: list[nn.Module], batch: tuple[Tensor, ...]
+) -> tuple[list[Tensor], Program, bool]:
+    """All that can be trained, the guide to train, and whether it gives a bound.
+
+    The run also sets up lazy modules and autoguides; the parameters are those it meets and those of the modules.
+    Pyro's ELBOs take gradients only where a trace has a parameter site; a pair of plain modules has none, so its
+    guide is then run behind one.
+    """
+    with torch.no_grad(), poutine.block(), poutine.trace(param_only=True) as capture:
+        trace = poutine.trace(guide).get_trace(*batch)
+        poutine.replay(model, trace=trace)(*batch)
+    found = [site["value"] for site in capture.trace.nodes.values()]
+    leaves = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in found]
+    leaves += [parameter for module in modules for parameter in module.parameters()]
+    trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
+    if not trainable:
+        raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
+
+    def anchored(*args: Any, **kwargs: Any) -> Any:
+        pyro.param("ppl_vae.anchor", torch.zeros(()))
+        return guide(*args, **kwargs)
+
+    return trainable, guide if found else anchored, bounds_evidence(trace)
+
+
+def _make_optimizer(optimizer: OptimizerFactory | PyroOptim, parameters: list[Tensor]) -> Optimizer:
+    if not isinstance(optimizer, PyroOptim):
+        return optimizer(parameters)
+    if not isinstance(optimizer.pt_optim_args, dict):
+        raise InputError("this pyro.optim optimizer picks options per parameter, give fit a function of them all")
+    return optimizer.pt_optim_constructor(parameters, **optimizer.pt_optim_args)
+
+
+@contextmanager
+def _training(modules: list[nn.Module]) -> Iterator[None]:
+    """Train mode for the modules that train, eval mode for all afterwards."""
+    for module in modules:
+        module.train(any(parameter.requires_grad for parameter in module.parameters()))
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.eval()
+
+
+@contextmanager
+def _bar(description: str, steps: int, show: bool) -> Iterator[Callable[[int, float, int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.fields[epoch]}  ELBO {task.fields[elbo]:.2f} nats/image"),
+        TextColumn("{task.fields[rate]:.0f} images/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+        task = bar.add_task(description, total=steps, epoch=0, elbo=math.nan, rate=0.0)
+        start, seen, smooth = time.perf_counter(), 0, math.nan
+
+        def advance(epoch: int, elbo: float, points: int) -> None:
+            nonlocal seen, smooth
+            seen += points
+            smooth = elbo if math.isnan(smooth) else 0.98 * smooth + 0.02 * elbo
+            bar.update(task, advance=1, epoch=epoch, elbo=smooth, rate=seen / (time.perf_counter() - start))
+
+        yield advance
