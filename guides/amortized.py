@@ -38,10 +38,11 @@ class Amortized(Guide):
     def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
         """q(z | x): batch shape (batch,), event shape (latent_dim,); ``given`` goes to the encoder behind x."""
         params = self.encoder(x, *given)
-        expected = (len(x), self.family.num_params)
-        if params.shape != expected:
+        needed = self.family.num_params
+        if params.shape != (len(x), needed):
             raise ValueError(
-                f"the encoder gives shape {tuple(params.shape)}, but {type(self.family).__name__} with "
-                f"{self.family.latent_dim} latents needs {expected}: end it in {expected[1]} outputs"
+                f"for {len(x)} data points the encoder gives shape {tuple(params.shape)}, but "
+                f"{type(self.family).__name__} with {self.family.latent_dim} latents needs {(len(x), needed)}: end it "
+                f"in {needed} outputs"
             )
         return self.family(params)

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import torch
 from pyro.contrib.zuko import ZukoToPyro
 from torch import Tensor, nn
+from torch.distributions import Transform, constraints
 from torch.nn.functional import softplus
 from zuko.distributions import DiagNormal, NormalizingFlow
 from zuko.flows import MAF
@@ -75,11 +76,44 @@ class Full(Family):
         self.register_buffer("cells", rows * latent_dim + columns, persistent=False)
 
     def forward(self, params: Tensor) -> Distribution:
-        """Params are mu, L's diagonal before softplus, and L's entries below it."""
+        """Params are mu, L's diagonal before softplus, and the entries below it, each over its row's diagonal."""
         loc, raw, below = params.split([self.latent_dim, self.latent_dim, self.num_params - 2 * self.latent_dim], -1)
         flat = params.new_zeros(*params.shape[:-1], self.latent_dim**2)
         lower = flat.index_copy(-1, self.cells, below).unflatten(-1, (self.latent_dim, self.latent_dim))
-        return dist.MultivariateNormal(loc, scale_tril=lower + _scale(raw).diag_embed(), validate_args=False)
+        identity = torch.eye(self.latent_dim, dtype=params.dtype, device=params.device)
+        base = dist.Normal(torch.zeros_like(loc), 1.0).to_event(1)
+        return dist.TransformedDistribution(base, [_Triangular(loc, _scale(raw), lower + identity)])
+
+
+class _Triangular(Transform):
+    """z = mu + sigma * (U eps), U lower triangular with a unit diagonal.
+
+    It remembers the last eps, so that the density of an own draw comes without inverting U: a triangular matrix can
+    be so ill-conditioned that eps comes back wrong by any amount, and training then seeks such matrices out.
+    """
+
+    domain = constraints.real_vector
+    codomain = constraints.real_vector
+    bijective = True
+
+    def __init__(self, loc: Tensor, scale: Tensor, unit: Tensor, cache_size: int = 1) -> None:
+        super().__init__(cache_size=cache_size)
+        self.loc, self.scale, self.unit = loc, scale, unit
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self.loc + self.scale * torch.einsum("...ij,...j->...i", self.unit, x)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        residual = (y - self.loc) / self.scale
+        columns = residual.unsqueeze(0).flatten(0, residual.dim() - self.loc.dim()).movedim(0, -1)
+        solved = torch.linalg.solve_triangular(self.unit, columns, upper=False, unitriangular=True)
+        return solved.movedim(-1, 0).reshape(residual.shape)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.scale.log().sum(-1).expand(x.shape[:-1])
+
+    def with_cache(self, cache_size: int = 1) -> "_Triangular":
+        return _Triangular(self.loc, self.scale, self.unit, cache_size)
 
 
 class Flow(Family):

@@ -102,13 +102,13 @@ def _torchvision(name: str, source: type[MNIST], line: str) -> Callable[[Path], 
             train, test = (source(str(root), train=is_train) for is_train in (True, False))
         except (AssertionError, ValueError, RuntimeError, TypeError, EOFError, OSError) as error:
             raise InputError(
-                f"{name}: a file in {raw} is damaged ({_one_line(error)}): delete the folder, and it is downloaded anew"
+                f"{name}: a file in {raw} is damaged ({_one_line(error)}): delete the folder, and it comes anew"
             ) from None
         for part, count in ((train, 60000), (test, 10000)):
             if part.data.shape != (count, 28, 28) or len(part.targets) != count:
                 raise InputError(
                     f"{name}: a file in {raw} holds {len(part.data)} images of {tuple(part.data.shape[1:])} and "
-                    f"{len(part.targets)} labels, expected {count} of (28, 28): delete the folder, it is downloaded anew"
+                    f"{len(part.targets)} labels, expected {count} of (28, 28): delete the folder, it comes anew"
                 )
         pixels, held_out = (part.data.flatten(1).float() / 255 for part in (train, test))
         return Images(name, pixels, held_out, (28, 28), train.targets, test.targets)

@@ -14,6 +14,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
+from pyro.infer.autoguide import AutoGuide
 from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
 from pyro.poutine import Trace
@@ -120,8 +121,13 @@ def probe(model: Program, guide: Program, *batch: Any) -> Probe:
 
 
 def bounds_evidence(guide_trace: Trace) -> bool:
-    """Whether E[log w] is a lower bound on log p(x): not where a latent is a point mass, which has no density."""
-    return not any(_is_point_mass(site["fn"]) for site in _sites(guide_trace))
+    """Whether E[log w] is a lower bound on log p(x): not where a latent is a point mass, which has no density.
+
+    An autoguide's point masses are images of auxiliary sites, which have one.
+    """
+    sites = _sites(guide_trace)
+    auxiliary = any(site["infer"].get("is_auxiliary", False) for site in sites)
+    return auxiliary or not any(_is_point_mass(site["fn"]) for site in sites)
 
 
 def _weigh(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Tensor:
@@ -148,8 +154,9 @@ def _traces(
         model_trace = poutine.trace(poutine.replay(inner_model, trace=guide_trace)).get_trace(*batch)
     if is_validation_enabled():
         check_model_guide_match(model_trace, guide_trace)
+    guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
     _check_latents(guide_trace, model_trace)
-    return prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+    return guide_trace, model_trace
 
 
 def _sites(trace: Trace) -> list[dict[str, Any]]:
@@ -237,14 +244,18 @@ def local_parameters(*programs: Program) -> Iterator[None]:
     """Each module keeps its own parameters, and frozen ones stay frozen, whatever the global store holds.
 
     Pyro keeps this state per module only if the setting was on when the module was made; it is added here. A pair of
-    plain functions is left alone: its parameters live in the global store, as in any SVI script.
+    plain functions is left alone, their parameters live in the global store as in any SVI script; so is an autoguide of
+    a function, which Pyro can't run with parameters of its own.
     """
     modules = [program for program in programs if isinstance(program, nn.Module)]
     for part in (part for module in modules for part in module.modules()):
         if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
             part._pyro_context.param_state = {"params": {}, "constraints": {}}
-    with pyro.settings.context(module_local_params=bool(modules) or pyro.settings.get("module_local_params")):
+    if any(isinstance(part, AutoGuide) and not isinstance(part.model, nn.Module) for part in modules):
         yield
+    else:
+        with pyro.settings.context(module_local_params=bool(modules) or pyro.settings.get("module_local_params")):
+            yield
 
 
 @contextmanager

@@ -75,6 +75,8 @@ def _check_shapes(
     program: PyroModule, density: str, found: Distribution, batch: int, event_shape: torch.Size | None
 ) -> None:
     """Raises ValueError where a density's shapes would broadcast silently into a wrong log-weight."""
+    if torch.jit.is_tracing():  # shapes are tensors then, and the same as in the run before
+        return
     name = f"{type(program).__name__}.{density}"
     if event_shape is not None and found.event_shape != event_shape:
         missing = len(event_shape) - len(found.event_shape)

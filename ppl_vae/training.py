@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,14 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, Trace_ELBO
+from pyro.infer import (
+    ELBO,
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
+    Trace_ELBO,
+)
 from pyro.optim import PyroOptim
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,6 +32,7 @@ from ppl_vae.log_weights import Program, bounds_evidence, local_parameters
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 _ADAM = partial(Adam, lr=1e-3)
+_COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
 
 
 @dataclass
@@ -31,7 +40,8 @@ class History:
     """How a training went, one entry for each epoch.
 
     Attributes:
-        elbo: mean training ELBO, nats per data point (the estimate that the steps themselves used).
+        elbo: mean training ELBO, nats per data point (the estimate that the steps themselves used; with
+            ``ReweightedWakeSleep`` the wake phase's, and -inf with ``TraceTailAdaptive_ELBO``, which gives none).
         seconds: wall-clock time.
         size: data points in an epoch.
         is_bound: False where the guide has a point mass, so that its "ELBO" bounds nothing.
@@ -111,7 +121,13 @@ def fit(
 
     objective = elbo if elbo is not None else Trace_ELBO()
     steps = math.ceil(size / batch_size)
-    with local_parameters(model, guide), _training(modules):
+    if isinstance(objective, _COMPILED) and size % min(batch_size, size):
+        raise InputError(
+            f"{type(objective).__name__} replays its first batch, but the last batch is shorter: take a batch_size "
+            f"that divides {size}, not {batch_size}, or Trace_ELBO"
+        )
+    with _training(modules), _parameters_for(objective, model, guide), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         parameters, anchored, is_bound = _first_run(model, guide, modules, next(batches()))
         history = History(size, is_bound)
         stepper = _make_optimizer(optimizer, parameters)
@@ -123,8 +139,9 @@ def fit(
                 for index, batch in enumerate(batches()):
                     stepper.zero_grad(set_to_none=True)
                     with pyro.validation_enabled(epoch + index == 0):
-                        loss = float(objective.loss_and_grads(model, anchored, *batch))
-                    if not math.isfinite(loss):
+                        found = objective.loss_and_grads(model, anchored, *batch)
+                    loss = float(found[0] if isinstance(found, tuple) else found)
+                    if not math.isfinite(loss) and not (math.isinf(loss) and _finite_gradients(parameters)):
                         raise InputError(
                             f"the ELBO became {-loss} in epoch {epoch + 1}, step {index + 1}: lower the learning "
                             "rate, or look for a scale near 0 in the model or the guide"
@@ -202,6 +219,32 @@ def _first_run(
         return guide(*args, **kwargs)
 
     return trainable, guide if found else anchored, bounds_evidence(trace)
+
+
+@contextmanager
+def _parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]:
+    """Where the parameters live: with each module, but in a store of this fit's own for Pyro's compiled ELBOs.
+
+    Those read the store only, and it thaws what is frozen: it stays out of the optimizer and is frozen again after.
+    """
+    if not isinstance(elbo, _COMPILED):
+        with local_parameters(model, guide):
+            yield
+        return
+    modules = (program for program in (model, guide) if isinstance(program, nn.Module))
+    frozen = [leaf for module in modules for leaf in module.parameters() if not leaf.requires_grad]
+    store = pyro.get_param_store()
+    try:
+        with store.scope(state=store.get_state()):
+            yield
+    finally:
+        for leaf in frozen:
+            leaf.requires_grad_(False)
+
+
+def _finite_gradients(parameters: list[Tensor]) -> bool:
+    """Told apart by these: ``TraceTailAdaptive_ELBO`` gives inf for a loss, whatever happens."""
+    return all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in parameters)
 
 
 def _make_optimizer(optimizer: OptimizerFactory | PyroOptim, parameters: list[Tensor]) -> Optimizer:

@@ -1,0 +1,205 @@
+"""The command line, run as a person or a program runs it."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from ppl_vae import cli, plots, report
+from ppl_vae.guides import FAMILIES
+from ppl_vae.models import MODELS
+
+QUICK = ["--epochs", "2", "--hidden", "16", "--particles", "20", "--images", "30"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs ``ppl-vae`` in an empty folder; returns exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ppl-vae", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_list_names_every_member(run):
+    status, out, _ = run("list", "--json")
+    named = json.loads(out)
+    assert status == 0
+    assert set(named["models"]) == set(MODELS)
+    assert set(named["guides"]) == {*FAMILIES, "exact"}
+    assert all(line for kind in named.values() for line in kind.values())
+    assert all(name in run("list")[1] for kind in named.values() for name in kind)
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["compare"], ["list"]])
+def test_help_shows_an_example(run, command):
+    status, out, _ = run(*command, "--help")
+    assert status == 0
+    assert ("Example: ppl-vae" in out) == bool(command)
+
+
+def test_compare_writes_a_whole_folder(run, tmp_path):
+    status, out, err = run("compare", "--latents", 2, *QUICK, "--run", "here/now")
+    folder = tmp_path / "here" / "now"
+    assert status == 0
+    assert {path.name for path in folder.iterdir()} == {
+        "table.json", "table.csv", "bounds.nc", "bounds.png", "training.png", "reconstructions.png", "samples.png",
+        "manifold.png", "model.pt", *(f"guide-{name}.pt" for name in FAMILIES),
+    }  # fmt: skip
+    assert [path.name for path in folder.parent.iterdir()] == ["now"]
+    found = json.loads((folder / "table.json").read_text())
+    sound = [row for row in found["guides"] if row["is_bound"]]
+    assert [row["guide"] for row in found["guides"]][-1] == "delta"
+    assert [row["elbo"] for row in sound] == sorted((row["elbo"] for row in sound), reverse=True)
+    assert found["guides"][-1]["note"] == "not a bound"
+    assert found["guides"][-1]["gap"] is None
+    for row in sound:
+        assert row["gap"] == pytest.approx(row["log_evidence"] - row["elbo"])
+    with (folder / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["guide"] for row in rows] == [row["guide"] for row in found["guides"]]
+    bounds = xr.load_dataset(folder / "bounds.nc", engine="scipy")
+    assert bounds.iwelbo.dims == ("guide", "K", "data")
+    assert bounds.log_evidence.dims == ("data",)
+    assert bounds.sizes == {"guide": 4, "K": 5, "data": 30}
+    assert float(bounds.elbo.sel(guide="full").mean()) == pytest.approx(
+        next(row["elbo"] for row in sound if row["guide"] == "full")
+    )
+    assert bounds.is_bound.sel(guide="delta") == 0
+    state = torch.load(folder / "guide-flow.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in state.values())
+    assert "delta (not a bound)" in out
+    assert "here/now" in out
+    assert "delta (not a bound)" in err
+
+
+def test_json_is_alone_on_standard_output(run, tmp_path):
+    status, out, _ = run("compare", "--guides", "full,diagonal", "--seed", 3, *QUICK, "--json", "--run", "a")
+    first = json.loads(out)
+    assert status == 0
+    assert {row["guide"] for row in first["guides"]} == {"full", "diagonal"}
+    assert first["settings"]["seed"] == 3
+    again = json.loads(run("compare", "--guides", "full,diagonal", "--seed", 3, *QUICK, "--json", "--run", "b")[1])
+    for one, other in zip(first["guides"], again["guides"], strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_joint_trains_a_model_with_each_guide(run, tmp_path):
+    status, _, _ = run("compare", "--guides", "full,diagonal", "--joint", *QUICK, "--run", "a")
+    assert status == 0
+    first, second = (
+        torch.load(tmp_path / "a" / f"model-{name}.pt", weights_only=True) for name in ("full", "diagonal")
+    )
+    assert not torch.equal(first["decoder.0.weight"], second["decoder.0.weight"])
+    assert xr.load_dataset(tmp_path / "a" / "bounds.nc", engine="scipy").log_evidence.dims == ("guide", "data")
+    assert (tmp_path / "a" / "samples-full.png").exists()
+
+
+def test_an_exact_guide_closes_the_gap(run):
+    options = ["--model", "linear-gaussian", "--latents", 3, "--guides", "exact,diagonal", *QUICK, "--json"]
+    found = json.loads(run("compare", *options)[1])
+    assert found["log_evidence"] == "exact"
+    assert found["guides"][0]["guide"] == "exact"
+    assert abs(found["guides"][0]["gap"]) < 1e-4
+    assert found["guides"][1]["gap"] > 0.01
+    joint = json.loads(run("compare", *options, "--joint")[1])
+    assert {row["guide"]: abs(row["gap"]) < 1e-4 for row in joint["guides"]} == {"exact": True, "diagonal": False}
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_train_writes_a_whole_folder(run, tmp_path, likelihood):
+    status, out, _ = run("train", "--likelihood", likelihood, *QUICK, "--json", "--run", "a")
+    found = json.loads(out)
+    assert status == 0
+    assert found == json.loads((tmp_path / "a" / "result.json").read_text())
+    assert len(found["train_elbo"]) == 2
+    assert found["test_iwelbo"]["20"] > found["test_elbo"]
+    assert found["peak_memory_gib"] > 0.1
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "result.json", "model.pt", "guide.pt", "bounds.nc", "training.png", "reconstructions.png", "samples.png",
+    }  # fmt: skip
+
+
+def test_train_marks_a_delta_guide(run):
+    _, out, err = run("train", "--guide", "delta", *QUICK)
+    assert "ELBO (not a bound)" in out
+    assert "IWELBO K=20 (not a bound)" in out
+    assert "delta (not a bound)" in err
+    assert json.loads(run("train", "--guide", "delta", *QUICK, "--json")[1])["is_bound"] is False
+
+
+def test_runs_get_a_new_folder_each(run, tmp_path):
+    for _ in range(2):
+        assert run("train", *QUICK)[0] == 0
+    assert len(list((tmp_path / "runs").glob("train-digits-*"))) == 2
+
+
+WRONG = {
+    "data": (["--data", "minst"], "there is no data set 'minst': choose from digits, mnist"),
+    "model": (["--model", "gan"], "there is no model 'gan': choose from vae, linear-gaussian"),
+    "likelihood": (["--likelihood", "poisson"], "'poisson'; a VAE has 'bernoulli' or 'gaussian'"),
+    "hidden": (["--hidden", "400,x"], "--hidden is '400,x'; expected widths above 0"),
+    "rate": (["--lr", "0"], "--lr is 0.0; a learning rate is above 0"),
+    "device": (["--device", "warp"], "device 'warp' can't be used here"),
+    "missing": (["--data", "static-mnist", "--data-root", "nowhere"], "there is no binarized_mnist_train.amat"),
+    "own": (["--data", "gone.npy"], "gone.npy can't be read"),
+    "diverged": (["--lr", "1e12", "--likelihood", "gaussian", *QUICK], "lower the learning rate"),
+}
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_bad_input_ends_in_one_line_and_leaves_nothing(run, tmp_path, command, wrong):
+    arguments, message = WRONG[wrong]
+    status, out, err = run(command, *arguments, "--run", "a")
+    line = err.strip().splitlines()[-1]
+    assert status == 2
+    assert out == ""
+    assert line.startswith("ppl-vae: ")
+    assert message in line
+    assert "Traceback" not in err
+    if wrong != "diverged":  # where the bars of the training come first
+        assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_guides(run):
+    assert "there is no guide 'fool': choose from delta" in run("train", "--guide", "fool")[2]
+    assert "there is no guide 'fool': choose from delta" in run("compare", "--guides", "full,fool")[2]
+    assert "VAE does not know its posterior" in run("compare", "--guides", "exact")[2]
+
+
+def test_a_run_is_never_written_over(run, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "precious").write_text("kept")
+    status, _, err = run("train", *QUICK, "--run", "a")
+    assert status == 2
+    assert "a is there already and not empty: name another folder by --run" in err
+    assert (tmp_path / "a" / "precious").read_text() == "kept"
+
+
+def test_a_failure_while_writing_leaves_nothing(run, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plots, "samples", fail)
+    status, _, err = run("train", *QUICK, "--run", "a")
+    assert status == 2
+    assert "a can't be written (No space left on device)" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_has_no_nan():
+    assert json.dumps(report.plain({"a": [float("nan"), np.inf, 1.5]})) == '{"a": [null, null, 1.5]}'

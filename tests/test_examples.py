@@ -1,0 +1,32 @@
+"""Every example runs, one epoch long; and so does the README's snippet."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example(example, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(example), "--epochs", "1"])
+    runpy.run_path(str(example), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+def test_the_readmes_snippets_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert snippets
+    names: dict[str, object] = {}
+    for snippet in snippets:
+        exec(snippet.replace("epochs=100", "epochs=1"), names)
+
+
+def test_the_readme_names_every_example():
+    text = (ROOT / "README.md").read_text()
+    assert [example.name for example in EXAMPLES if f"examples/{example.name}" not in text] == []
