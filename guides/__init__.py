@@ -1,12 +1,62 @@
-"""The guides: a family of q (families.py) times the source of its parameters (amortized.py, ...).
+"""The guides: a family of q (families.py, flows.py) times the source of its parameters (amortized.py, per_datapoint.py,
+semi_amortized.py); and guides that a model makes of itself (from_model.py) or that belong to one (two_layer.py).
 
 ``FAMILIES`` holds the families by the command line's names.
 """
 
 from ppl_vae.guides.amortized import Amortized
-from ppl_vae.guides.exact import Exact
-from ppl_vae.guides.families import Delta, Diagonal, Family, Flow, Full
+from ppl_vae.guides.families import (
+    Bernoulli,
+    Categorical,
+    Delta,
+    Diagonal,
+    Family,
+    FixedScale,
+    Full,
+    LowRank,
+    Mixture,
+    Unit,
+)
+from ppl_vae.guides.flows import IAF, MAF, NSF
+from ppl_vae.guides.from_model import Exact, Prior
+from ppl_vae.guides.per_datapoint import PerDatapoint
+from ppl_vae.guides.semi_amortized import SemiAmortized
+from ppl_vae.guides.two_layer import TwoLayer
 
-FAMILIES = {"delta": Delta, "diagonal": Diagonal, "full": Full, "flow": Flow}
+FAMILIES: dict[str, type[Family]] = {
+    "delta": Delta,
+    "unit": Unit,
+    "fixed-scale": FixedScale,
+    "diagonal": Diagonal,
+    "low-rank": LowRank,
+    "full": Full,
+    "mixture": Mixture,
+    "iaf": IAF,
+    "maf": MAF,
+    "nsf": NSF,
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+}
 
-__all__ = ["FAMILIES", "Amortized", "Delta", "Diagonal", "Exact", "Family", "Flow", "Full"]
+__all__ = [
+    "FAMILIES",
+    "IAF",
+    "MAF",
+    "NSF",
+    "Amortized",
+    "Bernoulli",
+    "Categorical",
+    "Delta",
+    "Diagonal",
+    "Exact",
+    "Family",
+    "FixedScale",
+    "Full",
+    "LowRank",
+    "Mixture",
+    "PerDatapoint",
+    "Prior",
+    "SemiAmortized",
+    "TwoLayer",
+    "Unit",
+]

@@ -1,13 +1,12 @@
 """Parameters from an encoder: q(z | x) = family(encoder(x))."""
 
 from torch import Tensor, nn
-from torchvision.ops import MLP
 
 from ppl_vae.guides.families import Family
-from ppl_vae.programs import Distribution, Guide
+from ppl_vae.programs import FamilyGuide, JointMLP
 
 
-class Amortized(Guide):
+class Amortized(FamilyGuide):
     """One network gives the parameters of every data point's q, at once for all particles.
 
     Args:
@@ -15,6 +14,7 @@ class Amortized(Guide):
         observed_dim: the number of pixels of one data point; needed for the default encoder only.
         hidden: the widths of the default encoder's hidden layers.
         encoder: any network that maps (batch, ...) to (batch, family.num_params); an MLP by default.
+        given_dim: the width of what a conditional model is given, 0 for another; the encoder gets it behind x.
 
     Raises:
         ValueError: without an encoder and without observed_dim; in use, if the encoder's output has a wrong shape.
@@ -26,23 +26,17 @@ class Amortized(Guide):
         observed_dim: int | None = None,
         hidden: tuple[int, ...] = (400, 400),
         encoder: nn.Module | None = None,
+        given_dim: int = 0,
     ) -> None:
         super().__init__()
         if encoder is None:
             if observed_dim is None:
                 raise ValueError("Amortized got neither an encoder nor observed_dim: give one of the two")
-            encoder = MLP(observed_dim, [*hidden, family.num_params])
+            encoder = JointMLP(observed_dim + given_dim, [*hidden, family.num_params])
         self.encoder = encoder
         self.family = family
+        self.given_count = int(given_dim > 0)
 
-    def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
-        """q(z | x): batch shape (batch,), event shape (latent_dim,); ``given`` goes to the encoder behind x."""
-        params = self.encoder(x, *given)
-        needed = self.family.num_params
-        if params.shape != (len(x), needed):
-            raise ValueError(
-                f"for {len(x)} data points the encoder gives shape {tuple(params.shape)}, but "
-                f"{type(self.family).__name__} with {self.family.latent_dim} latents needs {(len(x), needed)}: end it "
-                f"in {needed} outputs"
-            )
-        return self.family(params)
+    def params(self, x: Tensor, *given: Tensor) -> Tensor:
+        """The encoder's output, shape (batch, num_params)."""
+        return self.encoder(x, *given[: self.given_count])

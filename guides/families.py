@@ -5,12 +5,9 @@ All zeros mean something near the prior N(0, I), which is where a fresh encoder 
 
 import pyro.distributions as dist
 import torch
-from pyro.contrib.zuko import ZukoToPyro
 from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 from torch.nn.functional import softplus
-from zuko.distributions import DiagNormal, NormalizingFlow
-from zuko.flows import MAF
 
 from ppl_vae.programs import Distribution
 
@@ -26,7 +23,10 @@ class Family(nn.Module):
 
     Attributes:
         num_params: how many free numbers pick one member, the last dimension of :meth:`forward`'s argument.
+        discrete: whether z is discrete, as the model's then must be.
     """
+
+    discrete = False
 
     def __init__(self, latent_dim: int, num_params: int) -> None:
         super().__init__()
@@ -37,7 +37,8 @@ class Family(nn.Module):
         raise TypeError(f"{type(self).__name__} has no forward: define forward(self, params)")
 
 
-def _scale(raw: Tensor) -> Tensor:
+def scale_of(raw: Tensor) -> Tensor:
+    """A scale from a free number: 1 at 0, and never 0."""
     return softplus(raw + _UNIT) + _FLOOR
 
 
@@ -52,6 +53,32 @@ class Delta(Family):
         return dist.Delta(params, event_dim=1)
 
 
+class FixedScale(Family):
+    """N(mu, sigma^2 I) with sigma hard-coded: only the mean is encoded.
+
+    Args:
+        latent_dim: the number of latents.
+        scale: sigma, for every latent of every data point.
+    """
+
+    def __init__(self, latent_dim: int, scale: float = 0.5) -> None:
+        super().__init__(latent_dim, latent_dim)
+        if not scale > 0:
+            raise ValueError(f"scale is {scale}; a standard deviation is above 0")
+        self.scale = scale
+
+    def forward(self, params: Tensor) -> Distribution:
+        """Params are mu."""
+        return dist.Normal(params, self.scale).to_event(1)
+
+
+class Unit(FixedScale):
+    """N(mu, I): sigma hard-coded to 1.0."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim, 1.0)
+
+
 class Diagonal(Family):
     """N(mu, diag(sigma^2)): the usual VAE's (Kingma & Welling 2014)."""
 
@@ -61,7 +88,30 @@ class Diagonal(Family):
     def forward(self, params: Tensor) -> Distribution:
         """Params are mu and the scales before softplus."""
         loc, raw = params.chunk(2, -1)
-        return dist.Normal(loc, _scale(raw)).to_event(1)
+        return dist.Normal(loc, scale_of(raw)).to_event(1)
+
+
+class LowRank(Family):
+    """N(mu, diag(sigma^2) + F F') with F of a few columns: some of the correlations, at a fraction of full's numbers.
+
+    Args:
+        latent_dim: the number of latents.
+        rank: the columns of F, at most latent_dim.
+    """
+
+    def __init__(self, latent_dim: int, rank: int = 2) -> None:
+        if rank < 1:
+            raise ValueError(f"rank is {rank}; a low-rank family needs at least 1")
+        rank = min(rank, latent_dim)
+        super().__init__(latent_dim, (2 + rank) * latent_dim)
+        self.rank = rank
+
+    def forward(self, params: Tensor) -> Distribution:
+        """Params are mu, sigma before softplus, and F, each row over its sigma."""
+        loc, raw, factor = params.split([self.latent_dim, self.latent_dim, self.rank * self.latent_dim], -1)
+        scale = scale_of(raw)
+        factor = scale[..., None] * factor.unflatten(-1, (self.latent_dim, self.rank))
+        return dist.LowRankMultivariateNormal(loc, factor, scale.square())
 
 
 class Full(Family):
@@ -82,7 +132,7 @@ class Full(Family):
         lower = flat.index_copy(-1, self.cells, below).unflatten(-1, (self.latent_dim, self.latent_dim))
         identity = torch.eye(self.latent_dim, dtype=params.dtype, device=params.device)
         base = dist.Normal(torch.zeros_like(loc), 1.0).to_event(1)
-        return dist.TransformedDistribution(base, [_Triangular(loc, _scale(raw), lower + identity)])
+        return dist.TransformedDistribution(base, [_Triangular(loc, scale_of(raw), lower + identity)])
 
 
 class _Triangular(Transform):
@@ -116,26 +166,64 @@ class _Triangular(Transform):
         return _Triangular(self.loc, self.scale, self.unit, cache_size)
 
 
-class Flow(Family):
-    """An inverse autoregressive flow on a diagonal Gaussian (Kingma et al. 2016), by zuko.
-
-    Sampling and the density of an own sample take one pass; the density of any other point takes latent_dim passes.
+class Mixture(Family):
+    """A mixture of diagonal Gaussians, reparameterized (Jankowiak & Karaletsos 2018).
 
     Args:
-        latent_dim: the number of latents.
-        transforms: the number of autoregressive steps, each in the reverse order of the one before.
-        hidden: the widths of each step's masked network.
-        context: how many numbers about x each step sees.
+        latent_dim: the number of latents, at least 2.
+        components: how many Gaussians.
+
+    Raises:
+        ValueError: for a single latent, for which Pyro's gradient does not hold.
     """
 
-    def __init__(
-        self, latent_dim: int, transforms: int = 2, hidden: tuple[int, ...] = (64, 64), context: int = 16
-    ) -> None:
-        super().__init__(latent_dim, 2 * latent_dim + context)
-        self.steps = MAF(latent_dim, context, transforms=transforms, hidden_features=hidden).transform
+    starts: Tensor
+
+    def __init__(self, latent_dim: int, components: int = 3) -> None:
+        if latent_dim < 2:
+            raise ValueError("a mixture needs at least 2 latents: for 1 take a flow, such as nsf")
+        super().__init__(latent_dim, components * (1 + 2 * latent_dim))
+        self.components = components
+        angles = torch.arange(components * latent_dim).reshape(components, latent_dim)
+        self.register_buffer("starts", 0.3 * torch.sin(1.0 + angles.square()), persistent=False)
 
     def forward(self, params: Tensor) -> Distribution:
-        """Params are mu and the scales (before softplus) of the Gaussian, and the context."""
-        loc, raw, context = params.split([self.latent_dim, self.latent_dim, self.num_params - 2 * self.latent_dim], -1)
-        base = DiagNormal(loc, _scale(raw))
-        return ZukoToPyro(NormalizingFlow(self.steps(context).inv, base))
+        """Params are the log weights, the means (over fixed, distinct starts) and the scales before softplus."""
+        size = self.components * self.latent_dim
+        logits, locs, raw = params.split([self.components, size, size], -1)
+        shape = (self.components, self.latent_dim)
+        locs = self.starts + locs.unflatten(-1, shape)
+        return dist.MixtureOfDiagNormals(locs, scale_of(raw.unflatten(-1, shape)), logits)
+
+
+class Bernoulli(Family):
+    """Independent bits, for models with such latents. Not reparameterized: Pyro takes the score function."""
+
+    discrete = True
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim, latent_dim)
+
+    def forward(self, params: Tensor) -> Distribution:
+        """Params are logits."""
+        return dist.Bernoulli(logits=params).to_event(1)
+
+
+class Categorical(Family):
+    """Independent one-hot vectors, event shape (latent_dim, categories). Not reparameterized.
+
+    Args:
+        latent_dim: the number of vectors.
+        categories: the length of each.
+    """
+
+    discrete = True
+
+    def __init__(self, latent_dim: int, categories: int = 10) -> None:
+        super().__init__(latent_dim, latent_dim * categories)
+        self.categories = categories
+
+    def forward(self, params: Tensor) -> Distribution:
+        """Params are logits."""
+        logits = params.unflatten(-1, (self.latent_dim, self.categories))
+        return dist.OneHotCategorical(logits=logits).to_event(1)

@@ -1,8 +1,27 @@
-"""The models: one file each, one line here each. ``MODELS`` holds them by the command line's names."""
+"""The models: one idea a file, one line here each. ``MODELS`` holds them by the command line's names."""
 
+from ppl_vae.models.conditional_vae import ConditionalVAE
+from ppl_vae.models.discrete_vae import BernoulliVAE, CategoricalVAE
 from ppl_vae.models.linear_gaussian import LinearGaussian
+from ppl_vae.models.two_layer_vae import TwoLayerVAE
 from ppl_vae.models.vae import VAE
+from ppl_vae.programs import LatentVariableModel
 
-MODELS = {"vae": VAE, "linear-gaussian": LinearGaussian}
+MODELS: dict[str, type[LatentVariableModel]] = {
+    "vae": VAE,
+    "conditional-vae": ConditionalVAE,
+    "two-layer-vae": TwoLayerVAE,
+    "bernoulli-vae": BernoulliVAE,
+    "categorical-vae": CategoricalVAE,
+    "linear-gaussian": LinearGaussian,
+}
 
-__all__ = ["MODELS", "VAE", "LinearGaussian"]
+__all__ = [
+    "MODELS",
+    "VAE",
+    "BernoulliVAE",
+    "CategoricalVAE",
+    "ConditionalVAE",
+    "LinearGaussian",
+    "TwoLayerVAE",
+]

@@ -4,9 +4,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torchvision.ops import MLP
 
-from ppl_vae.programs import Distribution, LatentVariableModel
+from ppl_vae.programs import Distribution, JointMLP, LatentVariableModel
 
 
 class VAE(LatentVariableModel):
@@ -39,13 +38,13 @@ class VAE(LatentVariableModel):
         if scale is not None and not scale > 0:
             raise ValueError(f"scale is {scale}; a standard deviation is above 0")
         self.observation = likelihood
-        self.decoder = decoder if decoder is not None else MLP(latent_dim, [*hidden, observed_dim])
+        self.decoder = decoder if decoder is not None else JointMLP(latent_dim, [*hidden, observed_dim])
         if likelihood == "gaussian":
             raw = torch.tensor(1.0 if scale is None else scale).expm1().log()
             self.raw_scale = nn.Parameter(raw, requires_grad=scale is None)
 
     def likelihood(self, z: Tensor, *given: Tensor) -> Distribution:
-        """p(x | z), event shape (observed_dim,); ``given`` goes to the decoder behind z."""
+        """p(x | z), event shape (observed_dim,); the decoder gets ``given`` behind z."""
         output = self.decoder(z, *given)
         if self.observation == "bernoulli":
             return dist.Bernoulli(logits=output).to_event(1)

@@ -6,7 +6,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.log_weights import log_weights
 from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.tightness import bounds
-from ppl_vae.training import History, cosine, fit, freeze
+from ppl_vae.training import History, cooldown, cosine, fit, freeze
 
 __all__ = [
     "Comparison",
@@ -17,6 +17,7 @@ __all__ = [
     "LatentVariableModel",
     "bounds",
     "compare",
+    "cooldown",
     "cosine",
     "fit",
     "freeze",

@@ -17,24 +17,20 @@ import torch
 import typer
 from rich import box
 from rich.table import Table
-from torch import Tensor
-from torch.distributions import constraints
 
 from ppl_vae import report
+from ppl_vae.building import ALIASES, OF_A_MODEL, Builder
 from ppl_vae.comparison import compare as compare_guides
 from ppl_vae.datasets import DATASETS, Images, load
 from ppl_vae.errors import InputError
-from ppl_vae.guides import FAMILIES, Amortized, Exact
+from ppl_vae.guides import FAMILIES
 from ppl_vae.log_weights import evaluating
 from ppl_vae.models import MODELS
 from ppl_vae.plots import NOT_A_BOUND, training_curves
-from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.tightness import average, bounds
-from ppl_vae.training import cosine, fit, resolve_device
+from ppl_vae.training import cooldown, fit, resolve_device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-GUIDES = (*FAMILIES, "exact")
 
 DataOption = Annotated[str, typer.Option("--data", help="A data set's name (see `ppl-vae list`) or a .npy file.")]
 RootOption = Annotated[Path | None, typer.Option(help="The folder of the data; $PPL_VAE_DATA or ./data by default.")]
@@ -47,7 +43,7 @@ EpochsOption = Annotated[
     typer.Option(min=1, help="Passes over the data; by default some 1.2 million images, 200 epochs at most."),
 ]
 BatchOption = Annotated[int, typer.Option(min=1, help="Images in a step.")]
-RateOption = Annotated[float, typer.Option(help="Adam's learning rate; it falls to 0 along a cosine.")]
+RateOption = Annotated[float, typer.Option(help="Adam's learning rate; it falls to 0 over the last 30% of the steps.")]
 ParticlesOption = Annotated[int, typer.Option(min=1, help="Draws of z for each test image.")]
 ImagesOption = Annotated[
     int | None, typer.Option("--images", min=1, help="Measure on the first so many test images only.")
@@ -94,16 +90,18 @@ def train(
     source = load(data, data_root)
     epochs = settings["epochs"] = epochs or _default_epochs(source)
     pyro.set_rng_seed(seed)
-    program = _model(model, source, latents, _widths(hidden), likelihood)
-    fitted = _guide(guide, program, source, _widths(hidden))
-    transform, test = _observations(program, source, seed, images)
+    builder = Builder(source, latents, _widths(hidden), likelihood)
+    program = builder.model(model)
+    fitted = builder.guide(guide, program)
+    training, test, transform = builder.data(program, seed, images)
     history = fit(
-        program, fitted, source.train, epochs=epochs, batch_size=batch_size, optimizer=_adam(lr), schedule=cosine,
-        transform=transform, device=device, seed=seed, description=guide,
+        program, fitted, training, builder.elbo(fitted), epochs=epochs, batch_size=batch_size, optimizer=_adam(lr),
+        schedule=cooldown, transform=transform, device=device, seed=seed, description=guide,
     )  # fmt: skip
+    test = tuple(part.to(target) for part in test)
     start = time.perf_counter()
     pyro.set_rng_seed(seed)
-    measured = bounds(program, fitted, test.to(target), particles=particles)
+    measured = bounds(program, fitted, *test, particles=particles)
     evaluation = time.perf_counter() - start
     is_bound = bool(measured.attrs["is_bound"])
     curve = {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}
@@ -123,14 +121,14 @@ def train(
     }
     if hasattr(program, "log_evidence"):
         with evaluating(program):
-            result["test_log_evidence"] = float(program.log_evidence(test.to(target)).mean())
+            result["test_log_evidence"] = float(program.log_evidence(*test).mean())
     with report.whole_folder(folder) as place:
         report.write_json(place / "result.json", result)
         report.save_parameters(place / "model.pt", program)
         report.save_parameters(place / "guide.pt", fitted)
         measured.to_netcdf(place / "bounds.nc", engine="scipy")
         report.save(place / "training.png", training_curves({guide: history}))
-        report.write_images(place, {guide: (program, fitted)}, test[:10].to(target), source.shape)
+        report.write_images(place, {guide: (program, fitted)}, test, source.shape)
     if as_json:
         print(json.dumps(report.plain(result)))
         return
@@ -151,7 +149,7 @@ def compare(
     data: DataOption = "digits",
     model: ModelOption = "vae",
     guides: Annotated[str, typer.Option(help="Guides' names, comma-separated (see `ppl-vae list`).")] = "",
-    base: Annotated[str, typer.Option(help="The guide that the model is trained with.")] = "diagonal",
+    base: Annotated[str, typer.Option(help="The guide to train the model with; diagonal where it fits.")] = "",
     joint: Annotated[
         bool, typer.Option("--joint", help="Train a model with each guide instead of freezing one.")
     ] = False,
@@ -181,21 +179,22 @@ def compare(
     source = load(data, data_root)
     epochs = settings["epochs"] = epochs or _default_epochs(source)
     pyro.set_rng_seed(seed)
-    widths = _widths(hidden)
-    program = _model(model, source, latents, widths, likelihood)
-    names = [name.strip() for name in guides.split(",") if name.strip()] if guides else _default_guides(program)
-    first = None if joint else _guide(base, program, source, widths)
-    chosen: dict[str, torch.nn.Module] = {name: _guide(name, program, source, widths) for name in names}
-    transform, test = _observations(program, source, seed, images)
+    builder = Builder(source, latents, _widths(hidden), likelihood)
+    program = builder.model(model)
+    names = [name.strip() for name in guides.split(",") if name.strip()] if guides else builder.first_choices(program)
+    base = settings["base"] = base or ("diagonal" if "diagonal" in builder.fitting(program) else names[0])
+    first = None if joint else builder.guide(base, program)
+    chosen: dict[str, torch.nn.Module] = {name: builder.guide(name, program) for name in names}
+    training, test, transform = builder.data(program, seed, images)
     found = compare_guides(
-        program, chosen, source.train, test, base=first, joint=joint, particles=particles, epochs=epochs,
-        guide_epochs=guide_epochs, batch_size=batch_size, optimizer=_adam(lr), schedule=cosine, transform=transform,
-        device=device, seed=seed,
+        program, chosen, training, test, base=first, joint=joint, particles=particles, epochs=epochs,
+        guide_epochs=guide_epochs, batch_size=batch_size, optimizer=_adam(lr), schedule=cooldown, transform=transform,
+        device=device, seed=seed, elbo=builder.elbo,
     )  # fmt: skip
     settings |= {"guides": names, "device": str(resolve_device(device)), "run": folder}
     with report.whole_folder(folder) as place:
         report.write_comparison(place, found, settings)
-        report.write_images(place, found.pairs, test[:10].to(resolve_device(device)), source.shape)  # type: ignore[arg-type]
+        report.write_images(place, found.pairs, tuple(part.to(resolve_device(device)) for part in test), source.shape)
         for name, (own, fitted) in found.pairs.items():
             report.save_parameters(place / f"guide-{name}.pt", fitted)
             report.save_parameters(place / (f"model-{name}.pt" if joint else "model.pt"), own)
@@ -214,7 +213,10 @@ def list_members(as_json: JsonOption = False) -> None:
     """
     members: dict[str, dict[str, str]] = {
         "models": {name: _first_line(member) for name, member in MODELS.items()},
-        "guides": {name: _first_line(member) for name, member in [*FAMILIES.items(), ("exact", Exact)]},
+        "guides": {
+            **{name: _first_line(member) for name, member in [*FAMILIES.items(), *OF_A_MODEL.items()]},
+            **{alias: f"The same as {name}." for alias, name in ALIASES.items()},
+        },
         "data": {name: _first_line(member) for name, member in DATASETS.items()},
     }
     if as_json:
@@ -236,32 +238,6 @@ def main() -> None:
         sys.exit(2)
 
 
-def _model(name: str, source: Images, latents: int, hidden: tuple[int, ...], likelihood: str) -> LatentVariableModel:
-    observed = source.train.shape[1]
-    options = {"likelihood": likelihood, "hidden": hidden} if name == "vae" else {}
-    if name not in MODELS:
-        raise InputError(f"there is no model {name!r}: choose from {', '.join(MODELS)}")
-    try:
-        return MODELS[name](observed, latents, **options)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def _guide(name: str, model: LatentVariableModel, source: Images, hidden: tuple[int, ...]) -> Guide:
-    if name not in GUIDES:
-        raise InputError(f"there is no guide {name!r}: choose from {', '.join(GUIDES)}")
-    try:
-        if name == "exact":
-            return Exact(model)
-        return Amortized(FAMILIES[name](model.latent_dim), source.train.shape[1], hidden)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def _default_guides(model: LatentVariableModel) -> list[str]:
-    return [name for name in GUIDES if name != "exact" or hasattr(model, "posterior")]
-
-
 def _widths(hidden: str) -> tuple[int, ...]:
     try:
         widths = tuple(int(width) for width in hidden.split(",") if width.strip())
@@ -276,18 +252,6 @@ def _adam(lr: float) -> Callable[..., torch.optim.Optimizer]:
     if not lr > 0:
         raise InputError(f"--lr is {lr}; a learning rate is above 0")
     return partial(torch.optim.Adam, lr=lr)
-
-
-def _observations(
-    model: LatentVariableModel, source: Images, seed: int, images: int | None
-) -> tuple[Callable[[Tensor], Tensor] | None, Tensor]:
-    """How to make minibatches of what the likelihood speaks about, and the test images, binarized once if need be."""
-    support = model.generate(1)[1].support
-    takes_bits = getattr(support, "base_constraint", support) is constraints.boolean
-    test = source.test[:images]
-    if not takes_bits or source.binary:
-        return None, test
-    return torch.bernoulli, torch.bernoulli(test, generator=torch.Generator().manual_seed(seed))
 
 
 def _default_epochs(source: Images) -> int:

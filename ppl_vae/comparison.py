@@ -2,13 +2,14 @@
 
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyro
 import xarray as xr
+from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
@@ -66,9 +67,10 @@ class Comparison:
 def compare(
     model: nn.Module,
     guides: Mapping[str, nn.Module],
-    train: Tensor,
-    test: Tensor,
+    train: Tensor | tuple[Tensor, ...],
+    test: Tensor | tuple[Tensor, ...],
     *,
+    elbo: ELBO | Callable[[Any], ELBO] | None = None,
     base: nn.Module | None = None,
     joint: bool = False,
     particles: int = 1000,
@@ -85,8 +87,9 @@ def compare(
     Args:
         model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on.
         guides: by name; fitted in place. A guide without parameters of its own (``Exact``) is only measured.
-        train: the training data, one row a data point.
-        test: what the bounds are measured on (already binarized, if the likelihood is for bits).
+        train: the training data, one row a data point; several tensors where the programs take several arguments.
+        test: what the bounds are measured on, likewise (already binarized, if the likelihood is for bits).
+        elbo: what to train with, for all guides, or a function of the guide; ``Trace_ELBO()`` where None.
         base: the guide to train the model with.
         joint: train a copy of the model with each guide instead, from the same start.
         particles: draws of z for each data point.
@@ -107,17 +110,19 @@ def compare(
     histories: dict[str, History] = {}
     if not joint:
         if base is not None:
-            histories["model"] = fit(model, base, train, epochs=epochs, description="model", **options)
+            histories["model"] = fit(
+                model, base, train, _elbo(elbo, base), epochs=epochs, description="model", **options
+            )
         freeze(model)
     target = resolve_device(device)
-    test = test.to(target)
+    batch = tuple(part.to(target) for part in ((test,) if isinstance(test, Tensor) else test))
     pairs, seconds = {}, {}
     for name, guide in guides.items():
         pair = copy.deepcopy((model, guide)) if joint else (model, guide)
         start = time.perf_counter()
         if any(parameter.requires_grad for part in pair for parameter in part.parameters()):
             length = epochs if joint else guide_epochs or epochs
-            histories[name] = fit(*pair, train, epochs=length, description=name, **options)
+            histories[name] = fit(*pair, train, _elbo(elbo, guide), epochs=length, description=name, **options)
         seconds[name] = time.perf_counter() - start
         pairs[name] = pair
     measured, counts = {}, set(columns)
@@ -125,22 +130,29 @@ def compare(
         pyro.set_rng_seed(seed)
         for part in pair:
             part.to(target)
-        measured[name] = bounds(*pair, test, particles=particles, curve=curve)
-    found, evidence = _evidence(pairs, measured, test, joint)
+        measured[name] = bounds(*pair, *batch, particles=particles, curve=curve)
+    found, evidence = _evidence(pairs, measured, batch, joint)
     rows = [_row(name, measured[name], *found[name], seconds[name], sorted(counts)) for name in pairs]
     rows.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
     return Comparison(rows, _stack(measured, found, joint), evidence, pairs, histories)
+
+
+def _elbo(elbo: ELBO | Callable[[Any], ELBO] | None, guide: nn.Module) -> ELBO | None:
+    return elbo if elbo is None or isinstance(elbo, ELBO) else elbo(guide)
 
 
 Evidence = tuple[xr.DataArray, xr.DataArray]
 
 
 def _evidence(
-    pairs: Mapping[str, tuple[nn.Module, nn.Module]], measured: Mapping[str, xr.Dataset], test: Tensor, joint: bool
+    pairs: Mapping[str, tuple[nn.Module, nn.Module]],
+    measured: Mapping[str, xr.Dataset],
+    batch: tuple[Tensor, ...],
+    joint: bool,
 ) -> tuple[dict[str, Evidence], str]:
     """The best estimate of log p(x) for each guide's model, per data point with its error, and what it is."""
     if all(hasattr(model, "log_evidence") for model, _ in pairs.values()):
-        found = {name: _exact(model, test) for name, (model, _) in pairs.items()}
+        found = {name: _exact(model, batch) for name, (model, _) in pairs.items()}
         return found, "exact"
     weighted = {name: _last(dataset) for name, dataset in measured.items()}
     count = int(next(iter(measured.values())).K[-1])
@@ -151,9 +163,9 @@ def _evidence(
     return dict.fromkeys(pairs, weighted[best]), f"IWELBO at K = {count} with the guide {best!r}, a lower bound"
 
 
-def _exact(model: nn.Module, test: Tensor) -> Evidence:
+def _exact(model: nn.Module, batch: tuple[Tensor, ...]) -> Evidence:
     with evaluating(model):
-        value = xr.DataArray(model.log_evidence(test).double().cpu().numpy(), dims="data")  # type: ignore[operator]
+        value = xr.DataArray(model.log_evidence(*batch).double().cpu().numpy(), dims="data")  # type: ignore[operator]
     return value, xr.zeros_like(value)
 
 

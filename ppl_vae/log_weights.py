@@ -107,9 +107,9 @@ def probe(model: Program, guide: Program, *batch: Any) -> Probe:
     """Runs the pair on a few data points, random numbers and gradients left as they were."""
     size = _batch_size(batch)
     points = min(size, 4)
-    with _random_state_kept(), torch.no_grad():
+    with random_state_kept(), torch.no_grad():
         part = _rows(batch, size, 0, points)
-        guide_trace, model_trace = _traces(model, guide, part, 1, 0)
+        guide_trace, model_trace = traces(model, guide, part, 1, 0)
         sites = [site for trace in (guide_trace, model_trace) for site in _sites(trace)]
         nesting = max(
             (-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized), default=1
@@ -131,7 +131,7 @@ def bounds_evidence(guide_trace: Trace) -> bool:
 
 
 def _weigh(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Tensor:
-    guide_trace, model_trace = _traces(model, guide, batch, particles, nesting)
+    guide_trace, model_trace = traces(model, guide, batch, particles, nesting)
     shape = (particles, _batch_size(batch))
     weights = batch[0].new_zeros(shape, dtype=torch.get_default_dtype())
     for site in _sites(model_trace):
@@ -141,10 +141,11 @@ def _weigh(model: Program, guide: Program, batch: tuple[Any, ...], particles: in
     return weights
 
 
-def _traces(
-    model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int
-) -> tuple[Trace, Trace]:
-    """The guide's trace and the model's, replayed against it; particles in a plate where nesting is above 0."""
+def traces(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> tuple[Trace, Trace]:
+    """The guide's trace and the model's, replayed against it; particles in a plate where nesting is above 0.
+
+    Raises InputError where their latents differ.
+    """
     inner_model, inner_guide = model, guide
     if nesting and particles > 1:
         plate = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)
@@ -229,7 +230,8 @@ def _rows(batch: tuple[Any, ...], size: int, start: int, stop: int) -> tuple[Any
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
+def random_state_kept() -> Iterator[None]:
+    """Puts the random numbers back where they were, on every device in use."""
     state = pyro.util.get_rng_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     try:

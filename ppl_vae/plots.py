@@ -11,12 +11,13 @@ from torch.distributions import Normal
 from torch.nn.functional import pad
 
 from ppl_vae.comparison import Comparison
-from ppl_vae.log_weights import evaluating
-from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.log_weights import Program, evaluating, traces
+from ppl_vae.programs import LatentVariableModel
 from ppl_vae.tightness import average
 from ppl_vae.training import History
 
 NOT_A_BOUND = "not a bound"
+Pair = tuple[Program, Program]
 
 
 def bound_curves(comparison: Comparison) -> Figure:
@@ -63,16 +64,11 @@ def training_curves(histories: Mapping[str, History]) -> Figure:
     return figure
 
 
-def reconstructions(
-    pairs: Mapping[str, tuple[LatentVariableModel, Guide]], x: Tensor, shape: tuple[int, int]
-) -> Figure:
-    """Data points x, shape (batch, pixels), above the mean of p(x | z) for one z drawn from each guide."""
-    rows = {"x": x}
-    for name, (model, guide) in pairs.items():
-        with evaluating(model, guide):
-            rows[name] = model.likelihood(guide.posterior(x)()).mean
-    figure = Figure(figsize=(0.8 * len(x) + 1.2, 0.85 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), len(x), squeeze=False)
+def reconstructions(pairs: Mapping[str, Pair], batch: tuple[Tensor, ...], shape: tuple[int, int]) -> Figure:
+    """Data points, shape (batch, pixels), above the mean of p(x | z) for one z drawn from each guide."""
+    rows = {"x": batch[0]} | {name: reconstruct(*pair, *batch) for name, pair in pairs.items()}
+    figure = Figure(figsize=(0.8 * len(batch[0]) + 1.2, 0.85 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(batch[0]), squeeze=False)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
         axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for cell, image in zip(axes, images, strict=True):
@@ -80,10 +76,17 @@ def reconstructions(
     return figure
 
 
-def samples(model: LatentVariableModel, shape: tuple[int, int], side: int = 10) -> Figure:
-    """The mean of p(x | z) for side x side draws of z from the prior."""
+def reconstruct(model: Program, guide: Program, *batch: Tensor) -> Tensor:
+    """The mean of p(x | z) for one z drawn from the guide, of any pair with one observed site; the shape of x."""
+    with evaluating(model, guide):
+        _, trace = traces(model, guide, batch, 1, 0)
+    return next(site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"])["fn"].mean
+
+
+def samples(model: LatentVariableModel, shape: tuple[int, int], *given: Tensor, side: int = 10) -> Figure:
+    """The mean of p(x | z) for side x side draws of z from the prior, given a row for each where it is conditional."""
     with evaluating(model):
-        images = model.generate(side**2)[1].mean
+        images = model.generate(side**2, *given)[1].mean
     return _tiles(images, shape, side, "Drawn from the prior: the mean of p(x | z)")
 
 

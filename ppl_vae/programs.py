@@ -10,9 +10,10 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from pyro.nn import PyroModule
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.ops import MLP
 
-__all__ = ["Distribution", "Guide", "LatentVariableModel"]
+__all__ = ["Distribution", "FamilyGuide", "Guide", "JointMLP", "LatentVariableModel"]
 
 
 class LatentVariableModel(PyroModule):
@@ -24,7 +25,13 @@ class LatentVariableModel(PyroModule):
 
     Args:
         latent_dim: the number of latents of one data point, the size of z's event shape.
+
+    Attributes:
+        given_count: how many inputs the model is conditional on; arguments behind these are for the guide alone, such
+            as the index of a guide with parameters for each data point.
     """
+
+    given_count = 0
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
@@ -43,6 +50,7 @@ class LatentVariableModel(PyroModule):
 
     def forward(self, x: Tensor, *given: Tensor) -> Tensor:
         """Samples z, observes x: one row per data point, in the plate "data"."""
+        given = given[: self.given_count]
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", self.prior(*given))
             likelihood = self.likelihood(z, *given)
@@ -69,6 +77,39 @@ class Guide(PyroModule):
             posterior = self.posterior(x, *given)
             _check_shapes(self, "posterior", posterior, len(x), None)
             return pyro.sample("z", posterior)
+
+
+class FamilyGuide(Guide):
+    """q(z | x) = family(params(x)): a family of distributions times a source of its parameters.
+
+    Subclasses define :meth:`params` and set ``family``, which maps (batch, num_params) to a distribution.
+    """
+
+    family: nn.Module
+
+    def params(self, x: Tensor, *given: Tensor) -> Tensor:
+        """The family's free numbers for each data point, shape (batch, num_params)."""
+        raise TypeError(f"{type(self).__name__} has no params: define params(self, x, *given)")
+
+    def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
+        """q(z | x, given): batch shape (batch,), event shape that of one data point's z."""
+        params = self.params(x, *given)
+        needed = self.family.num_params
+        if params.shape != (len(x), needed):
+            raise ValueError(
+                f"for {len(x)} data points {type(self).__name__} gives parameters of shape {tuple(params.shape)}, but "
+                f"{type(self.family).__name__} needs {(len(x), needed)}: end its network in {needed} outputs"
+            )
+        return self.family(params)
+
+
+class JointMLP(MLP):
+    """torchvision's multilayer perceptron on its inputs side by side, each spread over the first one's leading dims."""
+
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        """Inputs of shapes (..., width), whose widths sum to the first layer's."""
+        spread = [other.expand(*first.shape[:-1], other.shape[-1]) for other in others]
+        return super().forward(torch.cat([first, *spread], -1) if spread else first)
 
 
 def _check_shapes(

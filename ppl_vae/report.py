@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ppl_vae import plots
 from ppl_vae.comparison import Comparison, Row
 from ppl_vae.errors import InputError
-from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.programs import LatentVariableModel
 
 
 def new_run(run: Path | None, name: str) -> Path:
@@ -115,15 +115,22 @@ def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str
 
 
 def write_images(
-    folder: Path, pairs: Mapping[str, tuple[LatentVariableModel, Guide]], x: Tensor, shape: tuple[int, int]
+    folder: Path,
+    pairs: Mapping[str, tuple[nn.Module, nn.Module]],
+    batch: tuple[Tensor, ...],
+    shape: tuple[int, int],
 ) -> None:
-    """Reconstructions of x, samples of each model and, for a 2-d latent, the manifold."""
+    """Reconstructions of the first data points, samples of each model and, for a plain 2-d latent, the manifold."""
     models = {id(model): (name, model) for name, (model, _) in pairs.items()}
-    save(folder / "reconstructions.png", plots.reconstructions(pairs, x, shape))
+    save(folder / "reconstructions.png", plots.reconstructions(pairs, tuple(part[:10] for part in batch), shape))
     for name, model in models.values():
+        if not isinstance(model, LatentVariableModel):
+            continue
         ending = f"-{name}" if len(models) > 1 else ""
-        save(folder / f"samples{ending}.png", plots.samples(model, shape))
-        if model.latent_dim == 2:
+        given = [part[torch.arange(100) % len(part)] for part in batch[1 : 1 + model.given_count]]
+        save(folder / f"samples{ending}.png", plots.samples(model, shape, *given))
+        plain = type(model).forward is LatentVariableModel.forward and not model.given_count
+        if plain and model.prior().event_shape == (2,) and model.prior().has_rsample:
             save(folder / f"manifold{ending}.png", plots.manifold(model, shape))
 
 

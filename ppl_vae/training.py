@@ -160,6 +160,11 @@ def cosine(done: float) -> float:
     return (1 + math.cos(math.pi * done)) / 2
 
 
+def cooldown(done: float) -> float:
+    """A schedule that stays at 1 and falls linearly to 0 over the last 30%: as far as the steps go, then no noise."""
+    return min(1.0, (1 - done) / 0.3)
+
+
 def freeze(module: nn.Module) -> nn.Module:
     """Takes the parameters out of any further training, and dropout and the like out of use; returns the module."""
     return module.requires_grad_(False).eval()

@@ -1,0 +1,74 @@
+"""Normalizing flows as families of q, by zuko: z = mu + sigma * f(eps; context), eps ~ N(0, I).
+
+The source gives mu, sigma and the context; f's networks are shared by all data points. IAF and NSF run zuko's
+autoregressive steps backwards: a draw and its density take one pass, the density of any other point latent_dim passes.
+For MAF it is the other way round.
+"""
+
+import torch
+import zuko
+from pyro.contrib.zuko import ZukoToPyro
+from torch import Tensor
+from torch.distributions import AffineTransform
+from zuko.distributions import DiagNormal, NormalizingFlow
+from zuko.transforms import ComposedTransform
+
+from ppl_vae.guides.families import Family, scale_of
+from ppl_vae.programs import Distribution
+
+
+class _Affine(AffineTransform):
+    """Shift and scale, with the event shape left alone (torch's spreads it over the batch of shifts)."""
+
+    def forward_shape(self, shape: torch.Size) -> torch.Size:
+        return shape
+
+    def inverse_shape(self, shape: torch.Size) -> torch.Size:
+        return shape
+
+
+class _Flow(Family):
+    """What the flows share.
+
+    Args:
+        latent_dim: the number of latents.
+        transforms: the number of autoregressive steps, each in the reverse order of the one before.
+        hidden: the widths of each step's masked network.
+        context: how many numbers about x each step sees.
+    """
+
+    steps_of: type[zuko.lazy.Flow]
+    backwards: bool
+
+    def __init__(
+        self, latent_dim: int, transforms: int = 2, hidden: tuple[int, ...] = (64, 64), context: int = 16
+    ) -> None:
+        super().__init__(latent_dim, 2 * latent_dim + context)
+        self.steps = self.steps_of(latent_dim, context, transforms=transforms, hidden_features=hidden).transform
+
+    def forward(self, params: Tensor) -> Distribution:
+        """Params are mu, sigma before softplus, and the context."""
+        loc, raw, context = params.split([self.latent_dim, self.latent_dim, self.num_params - 2 * self.latent_dim], -1)
+        steps = self.steps(context)
+        to_noise = ComposedTransform(
+            _Affine(loc, scale_of(raw), event_dim=1).inv, steps.inv if self.backwards else steps
+        )
+        return ZukoToPyro(NormalizingFlow(to_noise, DiagNormal(torch.zeros_like(loc), torch.ones_like(loc))))
+
+
+class IAF(_Flow):
+    """An inverse autoregressive flow (Kingma et al. 2016): affine steps, fast to draw from."""
+
+    steps_of, backwards = zuko.flows.MAF, True
+
+
+class MAF(_Flow):
+    """A masked autoregressive flow (Papamakarios et al. 2017): affine steps, slow to draw from."""
+
+    steps_of, backwards = zuko.flows.MAF, False
+
+
+class NSF(_Flow):
+    """A neural spline flow (Durkan et al. 2019), run backwards: monotonic splines, fast to draw from."""
+
+    steps_of, backwards = zuko.flows.NSF, True

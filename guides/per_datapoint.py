@@ -1,0 +1,39 @@
+"""Parameters of its own for each data point: the q_i of classical stochastic variational inference."""
+
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.guides.families import Family
+from ppl_vae.programs import FamilyGuide
+
+
+class PerDatapoint(FamilyGuide):
+    """q_i(z) = family(table[i]) (Hoffman et al. 2013); no network, so no amortization gap.
+
+    The last argument of model and guide is the index i of each row, of type long: ``guide(x, index)``. The table's
+    gradient is sparse, and :func:`ppl_vae.fit` steps the rows of the batch alone, so a step costs the batch and not
+    the table.
+
+    Args:
+        family: the family that each row of the table parametrizes.
+        count: the number of data points.
+
+    Raises:
+        ValueError: in use, for a missing index or one outside the table.
+    """
+
+    def __init__(self, family: Family, count: int) -> None:
+        super().__init__()
+        self.family = family
+        self.table = nn.Embedding(count, family.num_params, sparse=True)
+        nn.init.normal_(self.table.weight, std=0.01)
+
+    def params(self, x: Tensor, *given: Tensor) -> Tensor:
+        """The rows of the table at the index, shape (batch, num_params)."""
+        if not given or given[-1].dtype != torch.long or given[-1].shape != (len(x),):
+            found = f"{given[-1].dtype} of shape {tuple(given[-1].shape)}" if given else "none"
+            raise ValueError(
+                f"PerDatapoint needs the index of each data point as its last argument, long of shape {(len(x),)}; it "
+                f"got {found}: call guide(x, index), and fit with data=(x, torch.arange(len(x)))"
+            )
+        return self.table(given[-1])

@@ -1,0 +1,48 @@
+"""VAEs whose latents are bits or one-hot vectors."""
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ppl_vae.models.vae import VAE
+from ppl_vae.programs import Distribution, JointMLP
+
+
+class BernoulliVAE(VAE):
+    """z ~ Bernoulli(1/2), independent bits, x ~ p(x | decoder(z)); see :class:`VAE` for the arguments."""
+
+    def prior(self, *given: Tensor) -> Distribution:
+        """Fair coins, event shape (latent_dim,)."""
+        return dist.Bernoulli(logits=self.prior_loc).to_event(1)
+
+
+class CategoricalVAE(VAE):
+    """z of ``latent_dim`` one-hot vectors, uniform in the prior, x ~ p(x | decoder(z)).
+
+    Args:
+        observed_dim: the number of pixels of one data point.
+        latent_dim: the number of vectors.
+        categories: the length of each.
+        likelihood: see :class:`VAE`.
+        hidden: likewise.
+    """
+
+    def __init__(
+        self,
+        observed_dim: int,
+        latent_dim: int,
+        categories: int = 10,
+        likelihood: str = "bernoulli",
+        hidden: tuple[int, ...] = (400, 400),
+    ) -> None:
+        decoder = JointMLP(latent_dim * categories, [*hidden, observed_dim])
+        super().__init__(observed_dim, latent_dim, likelihood, hidden, decoder)
+        self.register_buffer("logits", torch.zeros(latent_dim, categories), persistent=False)
+
+    def prior(self, *given: Tensor) -> Distribution:
+        """Uniform one-hot vectors, event shape (latent_dim, categories)."""
+        return dist.OneHotCategorical(logits=self.logits).to_event(1)
+
+    def likelihood(self, z: Tensor, *given: Tensor) -> Distribution:
+        """p(x | z) for z of shape (..., latent_dim, categories), event shape (observed_dim,)."""
+        return super().likelihood(z.flatten(-2), *given)
