@@ -1,10 +1,12 @@
 """Latent-variable models as Pyro programs, guides that can be swapped, and how tight each ELBO is."""
 
+from ppl_vae.checks import check
 from ppl_vae.comparison import Comparison, compare
 from ppl_vae.datasets import Images, load
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import log_weights
 from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.refinement import refine
 from ppl_vae.tightness import bounds
 from ppl_vae.training import History, cooldown, cosine, fit, freeze
 
@@ -16,6 +18,7 @@ __all__ = [
     "InputError",
     "LatentVariableModel",
     "bounds",
+    "check",
     "compare",
     "cooldown",
     "cosine",
@@ -23,4 +26,5 @@ __all__ = [
     "freeze",
     "load",
     "log_weights",
+    "refine",
 ]

@@ -27,6 +27,7 @@ from ppl_vae.guides import FAMILIES
 from ppl_vae.log_weights import evaluating
 from ppl_vae.models import MODELS
 from ppl_vae.plots import NOT_A_BOUND, training_curves
+from ppl_vae.scaffold import new_pair
 from ppl_vae.tightness import average, bounds
 from ppl_vae.training import cooldown, fit, resolve_device
 
@@ -203,6 +204,19 @@ def compare(
         return
     report.show(report.table(found))
     print(folder)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The module's name, such as my_model.")],
+    folder: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
+) -> None:
+    """Write a model, a guide and their tests from a template that passes at once.
+
+    Example: ppl-vae new my_model && pytest test_my_model.py
+    """
+    for path in new_pair(name, folder):
+        print(path)
 
 
 @app.command("list")

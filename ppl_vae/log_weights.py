@@ -74,15 +74,15 @@ def log_weight_chunks(
     """:func:`log_weights`, a few data points at a time: yields shapes (particles, points) in the data's order."""
     if particles < 1:
         raise InputError(f"particles is {particles}; at least 1 is needed")
-    size = _batch_size(batch)
+    size = batch_size(batch)
     probed = probe(model, guide, *batch)
     pairs = chunk or max(1, CHUNK_BYTES // probed.largest_bytes)
     points = min(size, max(1, pairs // particles))
     at_once = min(particles, pairs) if vectorize else 1
     for start in range(0, size, points):
-        part = _rows(batch, size, start, start + points)
+        part = rows(batch, size, start, start + points)
         draws = [
-            _weigh(model, guide, part, min(at_once, particles - done), probed.nesting)
+            weigh(model, guide, part, min(at_once, particles - done), probed.nesting)
             for done in range(0, particles, at_once)
         ]
         yield draws[0] if len(draws) == 1 else torch.cat(draws)
@@ -105,10 +105,10 @@ class Probe:
 
 def probe(model: Program, guide: Program, *batch: Any) -> Probe:
     """Runs the pair on a few data points, random numbers and gradients left as they were."""
-    size = _batch_size(batch)
+    size = batch_size(batch)
     points = min(size, 4)
     with random_state_kept(), torch.no_grad():
-        part = _rows(batch, size, 0, points)
+        part = rows(batch, size, 0, points)
         guide_trace, model_trace = traces(model, guide, part, 1, 0)
         sites = [site for trace in (guide_trace, model_trace) for site in _sites(trace)]
         nesting = max(
@@ -116,7 +116,7 @@ def probe(model: Program, guide: Program, *batch: Any) -> Probe:
         )
         largest = _LargestOutput()
         with largest:
-            _weigh(model, guide, part, 2, nesting)
+            weigh(model, guide, part, 2, nesting)
     return Probe(nesting, max(1, largest.bytes // (2 * points)), bounds_evidence(guide_trace))
 
 
@@ -130,9 +130,10 @@ def bounds_evidence(guide_trace: Trace) -> bool:
     return auxiliary or not any(_is_point_mass(site["fn"]) for site in sites)
 
 
-def _weigh(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Tensor:
+def weigh(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Tensor:
+    """One vectorized run of the pair: log-weights of shape (particles, batch); see :func:`log_weights`."""
     guide_trace, model_trace = traces(model, guide, batch, particles, nesting)
-    shape = (particles, _batch_size(batch))
+    shape = (particles, batch_size(batch))
     weights = batch[0].new_zeros(shape, dtype=torch.get_default_dtype())
     for site in _sites(model_trace):
         weights = weights + _per_point(site, nesting, shape)
@@ -212,7 +213,8 @@ def _is_point_mass(fn: Any) -> bool:
     return isinstance(fn, Delta)
 
 
-def _batch_size(batch: tuple[Any, ...]) -> int:
+def batch_size(batch: tuple[Any, ...]) -> int:
+    """The number of data points in a pair's arguments; InputError where there is none."""
     if not batch or not isinstance(batch[0], Tensor) or batch[0].dim() == 0 or len(batch[0]) == 0:
         given = tuple(batch[0].shape) if batch and isinstance(batch[0], Tensor) else batch[:1]
         raise InputError(
@@ -221,7 +223,8 @@ def _batch_size(batch: tuple[Any, ...]) -> int:
     return len(batch[0])
 
 
-def _rows(batch: tuple[Any, ...], size: int, start: int, stop: int) -> tuple[Any, ...]:
+def rows(batch: tuple[Any, ...], size: int, start: int, stop: int) -> tuple[Any, ...]:
+    """A pair's arguments for the data points from start to stop."""
     if start == 0 and stop >= size:
         return batch
     return tuple(

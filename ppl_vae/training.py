@@ -24,7 +24,7 @@ from pyro.optim import PyroOptim
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppl_vae.errors import InputError
@@ -130,14 +130,16 @@ def fit(
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         parameters, anchored, is_bound = _first_run(model, guide, modules, next(batches()))
         history = History(size, is_bound)
-        stepper = _make_optimizer(optimizer, parameters)
-        scheduler = LambdaLR(stepper, lambda step: schedule(step / (epochs * steps)) if schedule else 1.0)
+        steppers = _make_optimizers(optimizer, parameters, modules)
+        factor = (lambda step: schedule(step / (epochs * steps))) if schedule else (lambda step: 1.0)
+        schedulers = [LambdaLR(stepper, factor) for stepper in steppers]
         label = description if is_bound else f"{description} (not a bound)"
         with _bar(label, epochs * steps, progress) as advance:
             for epoch in range(epochs):
                 start, total = time.perf_counter(), 0.0
                 for index, batch in enumerate(batches()):
-                    stepper.zero_grad(set_to_none=True)
+                    for stepper in steppers:
+                        stepper.zero_grad(set_to_none=True)
                     with pyro.validation_enabled(epoch + index == 0):
                         found = objective.loss_and_grads(model, anchored, *batch)
                     loss = float(found[0] if isinstance(found, tuple) else found)
@@ -146,8 +148,9 @@ def fit(
                             f"the ELBO became {-loss} in epoch {epoch + 1}, step {index + 1}: lower the learning "
                             "rate, or look for a scale near 0 in the model or the guide"
                         )
-                    stepper.step()
-                    scheduler.step()
+                    for stepper, scheduler in zip(steppers, schedulers, strict=True):
+                        stepper.step()
+                        scheduler.step()
                     total += loss
                     advance(epoch + 1, -loss / len(batch[0]), len(batch[0]))
                 history.elbo.append(-total / size)
@@ -252,12 +255,22 @@ def _finite_gradients(parameters: list[Tensor]) -> bool:
     return all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in parameters)
 
 
-def _make_optimizer(optimizer: OptimizerFactory | PyroOptim, parameters: list[Tensor]) -> Optimizer:
-    if not isinstance(optimizer, PyroOptim):
-        return optimizer(parameters)
-    if not isinstance(optimizer.pt_optim_args, dict):
-        raise InputError("this pyro.optim optimizer picks options per parameter, give fit a function of them all")
-    return optimizer.pt_optim_constructor(parameters, **optimizer.pt_optim_args)
+def _make_optimizers(
+    optimizer: OptimizerFactory | PyroOptim, parameters: list[Tensor], modules: list[nn.Module]
+) -> list[Optimizer]:
+    """The optimizer, and a ``SparseAdam`` of the same learning rate for tables with sparse gradients."""
+    embeddings = (part for module in modules for part in module.modules() if isinstance(part, nn.Embedding))
+    sparse = {id(table.weight): table.weight for table in embeddings if table.sparse and table.weight.requires_grad}
+    dense = [parameter for parameter in parameters if id(parameter) not in sparse]
+    if isinstance(optimizer, PyroOptim):
+        if not isinstance(optimizer.pt_optim_args, dict):
+            raise InputError("this pyro.optim optimizer picks options per parameter, give fit a function of them all")
+        optimizer = partial(optimizer.pt_optim_constructor, **optimizer.pt_optim_args)
+    made = [optimizer(dense)] if dense else []
+    if sparse:
+        rate = (made[0] if made else optimizer([torch.zeros((), requires_grad=True)])).defaults["lr"]
+        made.append(SparseAdam(list(sparse.values()), lr=rate))
+    return made
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def test_deterministic_sites_have_no_weight():
 @pytest.mark.parametrize("guide", ["delta", "exact"])
 def test_chunks_keep_the_order(chunk, guide):
     """Both guides have weights without noise, so that any mix-up of rows shows."""
-    model, guide, x = Case("linear-gaussian", guide).make()
+    model, guide, (x,) = Case("linear-gaussian", guide, "amortized" if guide == "delta" else "of-a-model").make()
     whole = log_weights(model, guide, x, particles=7)
     torch.testing.assert_close(log_weights(model, guide, x, particles=7, chunk=chunk), whole)
 
@@ -110,7 +110,7 @@ def test_chunks_are_chosen_by_the_largest_tensor():
 
 
 def test_probing_leaves_the_random_numbers_alone():
-    model, guide, x = Case("vae-bernoulli", "diagonal").make()
+    model, guide, (x,) = Case("vae", "diagonal").make()
     state = torch.get_rng_state()
     probe(model, guide, x)
     assert torch.equal(torch.get_rng_state(), state)
@@ -118,8 +118,8 @@ def test_probing_leaves_the_random_numbers_alone():
 
 def test_guides_of_the_same_names_do_not_share_parameters():
     """The global store would give the second guide the first one's encoder, and thaw a frozen model."""
-    model, first, x = Case("vae-bernoulli", "diagonal").make()
-    _, second, _ = Case("vae-bernoulli", "diagonal").make(seed=1)
+    model, first, (x,) = Case("vae", "diagonal").make()
+    _, second, _ = Case("vae", "diagonal").make(seed=1)
     alone = log_weights(model, second, x, particles=50).mean()
     log_weights(model, first, x)
     assert len(pyro.get_param_store()) == 0
@@ -127,7 +127,7 @@ def test_guides_of_the_same_names_do_not_share_parameters():
 
 
 def test_bounds_leave_the_training_mode_alone():
-    model, guide, x = Case("vae-bernoulli", "diagonal").make()
+    model, guide, (x,) = Case("vae", "diagonal").make()
     guide.encoder.append(nn.Dropout(0.5))
     guide.encoder[0].eval()
     modes = [part.training for part in guide.modules()]
@@ -147,7 +147,7 @@ def test_autoguides(auto, is_bound):
 
 
 def test_bounded_memory_yields_all_data():
-    model, guide, x = Case("vae-bernoulli", "flow").make()
+    model, guide, (x,) = Case("vae", "iaf").make()
     seen = []
     bounds(model, guide, x, particles=10, progress=seen.append)
     assert sum(seen) == len(x)

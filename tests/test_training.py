@@ -40,7 +40,7 @@ ELBOS = {
 
 @pytest.mark.parametrize("name", ELBOS)
 def test_any_elbo_of_pyro_trains(name):
-    model, guide, x = Case("linear-gaussian", "diagonal").make()
+    model, guide, (x,) = Case("linear-gaussian", "diagonal").make()
     x = torch.cat([x, x] if name.startswith("Jit") else [x, x, x[:1]])  # 11 rows: the last batch is short
     start = bounds(model, guide, x, particles=200).elbo.mean()
     history = fit(model, guide, x, elbo=ELBOS[name], epochs=60, batch_size=5, progress=False, seed=0)
@@ -50,7 +50,7 @@ def test_any_elbo_of_pyro_trains(name):
 
 @pytest.mark.parametrize("optimizer", [partial(torch.optim.SGD, lr=1e-3), PyroAdam({"lr": 1e-2}), ClippedAdam({})])
 def test_any_optimizer_trains(optimizer):
-    model, guide, x = Case("linear-gaussian", "full").make()
+    model, guide, (x,) = Case("linear-gaussian", "full").make()
     before = [parameter.clone() for parameter in guide.parameters()]
     fit(model, guide, x, optimizer=optimizer, epochs=3, progress=False)
     assert all(not torch.equal(old, new) for old, new in zip(before, guide.parameters(), strict=True))
@@ -92,7 +92,7 @@ class PlainGuide(nn.Module):
 
 
 def test_plain_modules_train():
-    model, _, x = Case("linear-gaussian", "diagonal").make()
+    model, _, (x,) = Case("linear-gaussian", "diagonal").make()
     freeze(model)
     guide = PlainGuide().double()
     before = guide.encoder.weight.clone()
@@ -114,7 +114,7 @@ def test_minibatches_cover_the_data_and_are_transformed_anew():
         seen.append(x.clone())
         return torch.bernoulli(x)
 
-    model, guide, _ = Case("vae-bernoulli", "diagonal").make()
+    model, guide, _ = Case("vae", "diagonal").make()
     grey = torch.rand(7, 12, dtype=torch.float64)
     history = fit(model, guide, grey, epochs=2, batch_size=3, transform=watch, progress=False)
     epochs = torch.cat(seen[1:])  # the first is the run that finds the parameters
@@ -136,7 +136,7 @@ def test_several_tensors_go_to_both_programs():
 
 
 def test_modules_end_in_eval_mode_and_frozen_ones_never_leave_it():
-    model, guide, x = Case("vae-bernoulli", "diagonal").make()
+    model, guide, (x,) = Case("vae", "diagonal").make()
     freeze(model)
     modes = []
     guide.encoder.register_forward_hook(lambda *_: modes.append((model.training, guide.training)))
@@ -156,7 +156,7 @@ def nan_after(steps):
 
 def test_a_failed_step_leaves_the_parameters_of_the_one_before():
     def run(**options):
-        model, guide, x = Case("vae-gaussian", "diagonal").make()
+        model, guide, (x,) = Case("vae-gaussian", "diagonal").make()
         try:
             fit(model, guide, x, batch_size=5, progress=False, seed=0, **options)
         except ValueError as error:

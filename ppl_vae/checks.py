@@ -1,0 +1,194 @@
+"""What is usually wrong with a pair of one's own, found before it trains to nonsense."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO
+from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor, nn
+
+from ppl_vae.log_weights import (
+    DATA_PLATE,
+    PARTICLE_PLATE,
+    Program,
+    batch_size,
+    local_parameters,
+    random_state_kept,
+    rows,
+)
+
+_PARTICLES = 2
+
+
+def check(model: Program, guide: Program, *batch: Any) -> list[str]:
+    """Looks for the usual mistakes in a pair, on a few data points; nothing is trained or changed.
+
+    Args:
+        model: a Pyro program.
+        guide: its guide.
+        batch: the arguments of both, one row a data point; at least 3 rows, or some mistakes can't be told.
+
+    Returns:
+        One sentence for each mistake: what it is and how to mend it. An empty list means that none was found.
+    """
+    size = batch_size(batch)
+    with random_state_kept(), local_parameters(model, guide), pyro.validation_enabled(False):
+        found = list(_numbers(batch))
+        if found:
+            return found
+        for count in {min(size, 3), min(size, 4)}:  # two sizes: one may equal the number of latents by chance
+            try:
+                guide_trace, model_trace = _run(model, guide, rows(batch, size, 0, count))
+            except Exception as error:
+                return [_explained(error, "")]
+            found += [line for line in _structure(guide_trace, model_trace, count) if line not in found]
+        if found:
+            return found
+        found += _values(guide_trace, model_trace)
+        found += _particles(model, guide, rows(batch, size, 0, min(size, 4)))
+        if not found:
+            found += _gradients(model, guide, rows(batch, size, 0, min(size, 4)))
+    return found
+
+
+def _run(model: Program, guide: Program, batch: tuple[Any, ...], particles: int = 1) -> tuple[Trace, Trace]:
+    inner_model, inner_guide = model, guide
+    if particles > 1:
+        plate = pyro.plate(PARTICLE_PLATE, particles, dim=-2)
+        inner_model, inner_guide = plate(model), plate(guide)
+    guide_trace = poutine.trace(inner_guide).get_trace(*batch)
+    model_trace = poutine.trace(poutine.replay(inner_model, trace=guide_trace)).get_trace(*batch)
+    return prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+
+
+def _sites(trace: Trace) -> list[dict[str, Any]]:
+    return [
+        site
+        for site in trace.nodes.values()
+        if site["type"] == "sample" and not site["infer"].get("_deterministic", False)
+    ]
+
+
+def _explained(error: Exception, where: str) -> str:
+    """A shape error of Pyro's or torch's in terms of its mending."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    shape = re.search(r"Shape mismatch inside plate\('?(\w+)'?\) at site (\w+) dim (-?\d+), (\d+) vs (\d+)", text)
+    if shape:
+        plate, site, _, one, other = shape.groups()
+        return (
+            f"site {site!r}: its batch shape does not fit the plate {plate!r} ({one} against {other}): if the last "
+            f"dimension is one data point's own, move it into the event by .to_event(1)"
+        )
+    return f"the pair fails{where} with {type(error).__name__}: {text}"
+
+
+def _numbers(batch: tuple[Any, ...]) -> Iterator[str]:
+    for position, tensor in enumerate(batch):
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+            yield f"argument {position} has NaN or infinity in it: drop or fill these rows"
+
+
+def _structure(guide_trace: Trace, model_trace: Trace, size: int) -> Iterator[str]:
+    def latent(site: dict[str, Any]) -> bool:
+        return not site["is_observed"] and not site["infer"].get("is_auxiliary", False)
+
+    ours = {site["name"] for site in _sites(guide_trace) if latent(site)}
+    theirs = {site["name"] for site in _sites(model_trace) if latent(site)}
+    for name in sorted(theirs - ours):
+        yield f"the model's latent {name!r} is missing in the guide: sample it there, or observe it by obs="
+    for name in sorted(ours - theirs):
+        yield f"the guide's latent {name!r} is missing in the model: sample it there under the same name"
+    if not any(site["is_observed"] for site in _sites(model_trace)):
+        yield "the model observes nothing: give the data to a site by obs="
+    for kind, trace in (("guide", guide_trace), ("model", model_trace)):
+        for site in _sites(trace):
+            frame = next((frame for frame in site["cond_indep_stack"] if frame.name == DATA_PLATE), None)
+            if frame is None:
+                yield (
+                    f"the {kind}'s site {site['name']!r} lies outside the plate {DATA_PLATE!r}: sample it inside `with "
+                    f'pyro.plate("{DATA_PLATE}", len(x)):`'
+                )
+            elif frame.size != size:
+                yield (
+                    f"the {kind}'s plate {DATA_PLATE!r} has size {frame.size} for {size} data points: make it as long "
+                    "as the batch, len(x)"
+                )
+            elif len(site["fn"].batch_shape) > len(site["cond_indep_stack"]):
+                yield (
+                    f"the {kind}'s site {site['name']!r} has batch shape {tuple(site['fn'].batch_shape)}, more "
+                    f"dimensions than plates: move those of one data point into the event by .to_event(1)"
+                )
+
+
+def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
+    for kind, trace in (("guide", guide_trace), ("model", model_trace)):
+        for site in _sites(trace):
+            value, support = site["value"], getattr(site["fn"], "support", None)
+            if not value.isfinite().all():
+                yield f"the {kind}'s site {site['name']!r} has NaN or infinity in its value: look at what it is made of"
+            elif site["is_observed"] and support is not None and not bool(support.check(value).all()):
+                yield (
+                    f"the support of the likelihood at {site['name']!r}, {support}, does not hold the data, "
+                    f"which go from {float(value.min()):g} to {float(value.max()):g}: transform them "
+                    "(torch.bernoulli binarizes), or take another likelihood"
+                )
+            elif not site["fn"].log_prob(value).isfinite().all():
+                yield (
+                    f"the {kind}'s log-density at {site['name']!r} is NaN or infinite: look for a scale near 0 or "
+                    "NaN in the parameters"
+                )
+
+
+def _particles(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterator[str]:
+    """Two particles at once must weigh what each weighs alone."""
+    mend = "keep leading dimensions as they are: no reshape(-1, ...) or flatten(0, ...), no indexing from the left"
+    try:
+        together = _run(model, guide, batch, _PARTICLES)
+    except Exception as error:
+        yield f"{_explained(error, ' with a dimension of particles left of the batch')}: {mend}"
+        return
+    for number in range(_PARTICLES):
+        alone = Trace()
+        for site in _sites(together[0]):
+            value = site["value"]
+            spread = value.dim() > len(site["fn"].event_shape) + 1
+            alone.add_node(site["name"], **{**site, "value": value[number] if spread else value})
+        single = prune_subsample_sites(poutine.trace(poutine.replay(model, trace=alone)).get_trace(*batch))
+        for site in _sites(single):
+            other = together[1].nodes[site["name"]]
+            log_prob = other["fn"].log_prob(other["value"])
+            mine = site["fn"].log_prob(site["value"])
+            if log_prob.dim() < 2 or not torch.allclose(log_prob[number], mine, rtol=1e-3, atol=1e-3):
+                yield (
+                    f"the model's site {site['name']!r} weighs otherwise with a dimension of particles left of the "
+                    f"batch than without: {mend}"
+                )
+                return
+
+
+def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterator[str]:
+    parameters = {
+        f"{kind}.{name}": parameter
+        for kind, program in (("model", model), ("guide", guide))
+        if isinstance(program, nn.Module)
+        for name, parameter in program.named_parameters()
+        if parameter.requires_grad
+    }
+    if not parameters:
+        return
+    with torch.enable_grad():
+        loss = Trace_ELBO(max_plate_nesting=1).differentiable_loss(model, guide, *batch)
+        if not loss.requires_grad:
+            yield "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
+            return
+        slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    for name, slope in zip(parameters, slopes, strict=True):
+        if slope is None:
+            yield f"{name} gets no gradient: it is not used, or detached on the way to the ELBO; use it or remove it"
+        elif not slope.isfinite().all():
+            yield f"the gradient of {name} has NaN or infinity: look for a square root, logarithm or scale near 0"

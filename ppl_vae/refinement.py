@@ -1,0 +1,123 @@
+"""The best member of a guide's family for each data point: what is left of the gap without amortization."""
+
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from ppl_vae.errors import InputError
+from ppl_vae.log_weights import batch_size, evaluating, local_parameters, probe, rows, weigh
+from ppl_vae.programs import FamilyGuide
+from ppl_vae.training import cosine
+
+_CHUNK_BYTES = 2**26  # for the largest tensor of a step
+
+
+class Held(FamilyGuide):
+    """A family with the parameters of one batch, row i for data point i.
+
+    Args:
+        family: shared with the guide it comes from; it is not registered as a part of this one.
+        params: shape (batch, num_params).
+    """
+
+    def __init__(self, family: nn.Module, params: Tensor) -> None:
+        super().__init__()
+        self._family = (family,)
+        self.held = nn.Parameter(params)
+
+    @property
+    def family(self) -> nn.Module:  # type: ignore[override]
+        """The other guide's family, as it stands."""
+        return self._family[0]
+
+    def params(self, x: Tensor, *given: Tensor) -> Tensor:
+        """The rows that are held: the batch must be the one that they belong to."""
+        return self.held
+
+
+def refine(
+    model: nn.Module,
+    guide: FamilyGuide,
+    *batch: Any,
+    rate: float = 0.05,
+    particles: int = 32,
+    steps: int = 500,
+    rounds: int = 5,
+    tolerance: float = 5e-4,
+) -> Held:
+    """Optimizes a guide's parameters for each data point by itself, from where the guide puts them.
+
+    Neither the model nor the guide is changed; a flow's networks stay as they are, and only what they get from the
+    encoder is optimized. Rounds of Adam, each with its rate falling to 0 along a cosine and starting at half the one
+    before, go on until one gains less than ``tolerance``. After a round each data point keeps the better of its old
+    and new parameters, measured with the same noise.
+
+    Args:
+        model: any Pyro model whose latents the guide samples.
+        guide: a guide with ``params`` and ``family``: amortized, per data point or semi-amortized.
+        batch: the arguments of both, one row a data point.
+        rate: Adam's first learning rate.
+        particles: draws of z for each step's gradient.
+        steps: steps of a round.
+        rounds: rounds at most.
+        tolerance: nats per data point, on average.
+
+    Returns:
+        A guide for this very batch.
+
+    Raises:
+        InputError: for a guide that is no FamilyGuide, or whose family is not reparameterized.
+    """
+    if not isinstance(guide, FamilyGuide):
+        raise InputError(
+            f"refine needs a guide with params(x) and a family, a FamilyGuide; it got {type(guide).__name__}"
+        )
+    size = batch_size(batch)
+    with evaluating(model, guide), local_parameters(model, guide):
+        start = guide.params(*batch).detach().clone()
+        if not guide.family(start).has_rsample:
+            raise InputError(f"refine climbs reparameterized draws, {type(guide.family).__name__} has none")
+        probed = probe(model, guide, *batch)
+        together = max(1, _CHUNK_BYTES // (probed.largest_bytes * particles))
+        for first in range(0, size, together):
+            held = Held(guide.family, start[first : first + together])
+            part = rows(batch, size, first, first + together)
+            for number in range(rounds):
+                before = held.held.detach().clone()
+                _round(model, held, part, rate / 2**number, particles, steps, probed.nesting)
+                gain = _keep_the_better(model, held, part, before, 4 * particles, probed.nesting)
+                if gain < tolerance:
+                    break
+            start[first : first + together] = held.held.detach()
+    return Held(guide.family, start)
+
+
+def _round(
+    model: nn.Module, held: Held, batch: tuple[Any, ...], rate: float, particles: int, steps: int, nesting: int
+) -> None:
+    optimizer = Adam([held.held], lr=rate)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * cosine(step / steps)
+        with torch.enable_grad(), pyro.validation_enabled(False):
+            elbo = weigh(model, held, batch, particles, nesting).mean(0).sum()
+            (slope,) = torch.autograd.grad(elbo, held.held)
+        held.held.grad = -slope.nan_to_num(0.0, 0.0, 0.0)
+        optimizer.step()
+
+
+def _keep_the_better(
+    model: nn.Module, held: Held, batch: tuple[Any, ...], before: Tensor, particles: int, nesting: int
+) -> float:
+    """Puts back the rows that a round made worse; returns the mean gain in nats."""
+    state, after = pyro.util.get_rng_state(), held.held.detach().clone()
+    elbos = []
+    for params in (before, after):
+        pyro.util.set_rng_state(state)
+        held.held.data = params
+        elbos.append(weigh(model, held, batch, particles, nesting).double().mean(0))
+    better = elbos[1] > elbos[0]
+    held.held.data = torch.where(better[:, None], after, before)
+    return float((elbos[1] - elbos[0]).clamp(min=0).mean())

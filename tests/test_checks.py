@@ -1,0 +1,149 @@
+"""``check``: silent on every pair of the zoo, and one sentence with the mending for each usual mistake."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+from zoo import ZOO, Case
+
+from ppl_vae import check
+from ppl_vae.programs import Guide, LatentVariableModel
+
+SIZE, WIDTH = 6, 3
+X = torch.randn(SIZE, WIDTH, generator=torch.Generator().manual_seed(0))
+
+
+class Model(LatentVariableModel):
+    def __init__(self):
+        super().__init__(WIDTH)
+        self.decoder = nn.Linear(WIDTH, WIDTH)
+
+    def likelihood(self, z, *given):
+        return dist.Normal(self.decoder(z), 1.0).to_event(1)
+
+
+class Encoder(Guide):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(WIDTH, WIDTH)
+
+    def posterior(self, x, *given):
+        return dist.Normal(self.encoder(x), 1.0).to_event(1)
+
+
+def program(*, name="z", event=1, inside=True, size=None, observe=True, scale=1.0, likelihood=None):
+    """A model as a function, with one thing wrong."""
+
+    def body(x):
+        z = pyro.sample(name, dist.Normal(torch.zeros(WIDTH), scale).to_event(event)) if inside else None
+        if z is None:
+            z = torch.zeros(len(x), WIDTH)
+        density = likelihood(z) if likelihood else dist.Normal(z, 1.0).to_event(1)
+        pyro.sample("x", density, obs=x if observe else None)
+
+    def model(x):
+        if not inside:
+            pyro.sample(name, dist.Normal(torch.zeros(WIDTH), scale).to_event(event))
+        with pyro.plate("data", size or len(x)):
+            body(x)
+
+    return model
+
+
+def guide_of(name="z", event=1, inside=True):
+    def guide(x):
+        if not inside:
+            pyro.sample(name, dist.Normal(torch.zeros(WIDTH), 1.0).to_event(event))
+            return
+        with pyro.plate("data", len(x)):
+            pyro.sample(name, dist.Normal(x, 1.0).to_event(event))
+
+    return guide
+
+
+class Flattens(Model):
+    def likelihood(self, z, *given):
+        return dist.Normal(self.decoder(z).reshape(-1, WIDTH), 1.0).to_event(1)
+
+
+class FromTheLeft(Model):
+    """Uses the first data point's z for all: right only while the first dimension is the batch."""
+
+    def likelihood(self, z, *given):
+        return dist.Normal(self.decoder(z - z.mean(0)), 1.0).to_event(1)
+
+
+class Detaches(Encoder):
+    def posterior(self, x, *given):
+        return dist.Normal(self.encoder(x).detach(), 1.0).to_event(1)
+
+
+class Unused(Model):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Linear(2, 2)
+
+
+class BadGradient(Encoder):
+    def posterior(self, x, *given):
+        return dist.Normal(self.encoder(x * 0).sub(self.encoder.bias).abs().sqrt(), 1.0).to_event(1)
+
+
+BITS = program(likelihood=lambda z: dist.Bernoulli(logits=z).to_event(1))
+NANS = X.clone()
+NANS[2, 1] = torch.nan
+MISTAKES = {
+    "latent missing in the guide": (program(name="u"), guide_of(), X, "latent 'u' is missing in the guide: sample it"),
+    "latent missing in the model": (program(), guide_of(name="u"), X, "latent 'u' is missing in the model: sample it"),
+    "outside the plate": (
+        program(inside=False),
+        guide_of(inside=False),
+        X,
+        "guide's site 'z' lies outside the plate 'data': sample it inside `with",
+    ),
+    "no event in the guide": (program(), guide_of(event=0), X, "move it into the event by .to_event(1)"),
+    "no event in the model": (
+        program(event=0),
+        guide_of(),
+        X,
+        "site 'z': its batch shape does not fit the plate 'data'",
+    ),
+    "plate of a fixed size": (program(size=SIZE), guide_of(), X, "does not fit the plate 'data'"),
+    "nothing observed": (program(observe=False), guide_of(), X, "'x' is missing in the guide: sample it there, or obs"),
+    "flattened": (Flattens(), Encoder(), X, "with a dimension of particles left of the batch"),
+    "from the left": (FromTheLeft(), Encoder(), X, "site 'x' weighs otherwise with a dimension of particles left of"),
+    "detached": (Model(), Detaches(), X, "guide.encoder.weight gets no gradient: it is not used, or detached"),
+    "unused": (Unused(), Encoder(), X, "model.spare.weight gets no gradient"),
+    "bad gradient": (Model(), BadGradient(), X, "the gradient of guide.encoder.weight has NaN or infinity"),
+    "support": (BITS, guide_of(), X, "the support of the likelihood at 'x', "),
+    "nan in the data": (program(), guide_of(), NANS, "argument 0 has NaN or infinity in it: drop or fill"),
+    "nan in the density": (
+        program(scale=torch.nan),
+        guide_of(),
+        X,
+        "the model's log-density at 'z' is NaN or infinite",
+    ),
+    "an error of its own": (program(), lambda x: 1 / 0, X, "the pair fails with ZeroDivisionError: division by zero"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_has_its_sentence(mistake):
+    model, guide, x, message = MISTAKES[mistake]
+    state = torch.get_rng_state()
+    found = check(model, guide, x)
+    assert any(message in line for line in found), found
+    assert all("\n" not in line for line in found)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_latent_dimension_as_long_as_the_batch_is_told_apart():
+    """With 3 data points and 3 latents the shapes fit by chance."""
+    assert any(".to_event(1)" in line for line in check(program(), guide_of(event=0), X))
+
+
+@pytest.mark.parametrize("case", [case for case in ZOO if case.source != "semi-amortized"], ids=str)
+def test_sound_pairs_pass(case: Case):
+    model, guide, batch = case.make()
+    assert check(model, guide, *batch) == []
