@@ -50,13 +50,12 @@ def main(epochs: int = 1500) -> None:
         name: family(LATENT) for name, family in FAMILIES.items() if not family.discrete and name != "delta"
     }
     families[f"low-rank {LATENT}"] = LowRank(LATENT, rank=LATENT)
-    print(
-        f"{'family':<12}{'closed form':>14}{'amortized':>20}{'refined':>20}{'per data point':>20}   (nats per data point)"
-    )
+    print(f"{'family':<12}{'closed form':>14}{'amortized':>20}{'refined':>20}{'per data point':>20}   (nats)")
     for name, family in families.items():
         amortized = Amortized(family, OBSERVED, hidden=()).double()
         train(amortized, x, rate=2e-2)
-        figures = [gap(amortized, x), gap(refine(model, amortized, x, particles=64, steps=max(1, epochs // 3)), x)]
+        refined = refine(model, amortized, x, particles=64, steps=max(1, epochs // 3))
+        figures = [gap(amortized, x), gap(refined, x, index)]
         table = PerDatapoint(FAMILIES[name](LATENT) if name in FAMILIES else LowRank(LATENT, LATENT), SIZE).double()
         train(table, x, index, rate=5e-2)
         figures.append(gap(table, x, index))

@@ -1,10 +1,9 @@
 """Parameters of its own for each data point: the q_i of classical stochastic variational inference."""
 
-import torch
 from torch import Tensor, nn
 
 from ppl_vae.guides.families import Family
-from ppl_vae.programs import FamilyGuide
+from ppl_vae.programs import FamilyGuide, last_index
 
 
 class PerDatapoint(FamilyGuide):
@@ -30,10 +29,4 @@ class PerDatapoint(FamilyGuide):
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:
         """The rows of the table at the index, shape (batch, num_params)."""
-        if not given or given[-1].dtype != torch.long or given[-1].shape != (len(x),):
-            found = f"{given[-1].dtype} of shape {tuple(given[-1].shape)}" if given else "none"
-            raise ValueError(
-                f"PerDatapoint needs the index of each data point as its last argument, long of shape {(len(x),)}; it "
-                f"got {found}: call guide(x, index), and fit with data=(x, torch.arange(len(x)))"
-            )
-        return self.table(given[-1])
+        return self.table(last_index(self, x, given))

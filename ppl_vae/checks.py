@@ -82,7 +82,8 @@ def _explained(error: Exception, where: str) -> str:
         plate, site, _, one, other = shape.groups()
         return (
             f"site {site!r}: its batch shape does not fit the plate {plate!r} ({one} against {other}): if the last "
-            f"dimension is one data point's own, move it into the event by .to_event(1)"
+            f"dimension is one data point's own, move it into the event by .to_event(1); else make the plate as "
+            "long as the batch, len(x)"
         )
     return f"the pair fails{where} with {type(error).__name__}: {text}"
 
@@ -128,10 +129,10 @@ def _structure(guide_trace: Trace, model_trace: Trace, size: int) -> Iterator[st
 def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
     for kind, trace in (("guide", guide_trace), ("model", model_trace)):
         for site in _sites(trace):
-            value, support = site["value"], getattr(site["fn"], "support", None)
+            value, support = site["value"], site["fn"].support if site["is_observed"] else None
             if not value.isfinite().all():
                 yield f"the {kind}'s site {site['name']!r} has NaN or infinity in its value: look at what it is made of"
-            elif site["is_observed"] and support is not None and not bool(support.check(value).all()):
+            elif support is not None and not bool(support.check(value).all()):
                 yield (
                     f"the support of the likelihood at {site['name']!r}, {support}, does not hold the data, "
                     f"which go from {float(value.min()):g} to {float(value.max()):g}: transform them "
@@ -190,5 +191,5 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
     for name, slope in zip(parameters, slopes, strict=True):
         if slope is None:
             yield f"{name} gets no gradient: it is not used, or detached on the way to the ELBO; use it or remove it"
-        elif not slope.isfinite().all():
+        elif not (slope.coalesce().values() if slope.is_sparse else slope).isfinite().all():
             yield f"the gradient of {name} has NaN or infinity: look for a square root, logarithm or scale near 0"

@@ -13,7 +13,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
-__all__ = ["Distribution", "FamilyGuide", "Guide", "JointMLP", "LatentVariableModel"]
+__all__ = ["Distribution", "FamilyGuide", "Guide", "JointMLP", "LatentVariableModel", "last_index"]
 
 
 class LatentVariableModel(PyroModule):
@@ -101,6 +101,17 @@ class FamilyGuide(Guide):
                 f"{type(self.family).__name__} needs {(len(x), needed)}: end its network in {needed} outputs"
             )
         return self.family(params)
+
+
+def last_index(guide: Guide, x: Tensor, given: tuple[Tensor, ...]) -> Tensor:
+    """The last argument of a guide with parameters for each data point: their index, long, shape (batch,)."""
+    if not given or given[-1].dtype != torch.long or given[-1].shape != x.shape[:1]:
+        found = f"{given[-1].dtype} of shape {tuple(given[-1].shape)}" if given else "none"
+        raise ValueError(
+            f"{type(guide).__name__} needs the index of each data point as its last argument, long of shape "
+            f"{(len(x),)}, and got {found}: call guide(x, index), with index = torch.arange(len(x)) for all data points"
+        )
+    return given[-1]
 
 
 class JointMLP(MLP):

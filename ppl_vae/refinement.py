@@ -9,14 +9,14 @@ from torch.optim import Adam
 
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import batch_size, evaluating, local_parameters, probe, rows, weigh
-from ppl_vae.programs import FamilyGuide
+from ppl_vae.programs import FamilyGuide, last_index
 from ppl_vae.training import cosine
 
 _CHUNK_BYTES = 2**26  # for the largest tensor of a step
 
 
 class Held(FamilyGuide):
-    """A family with the parameters of one batch, row i for data point i.
+    """A family with the parameters of one batch: the last argument is the index of each data point in that batch.
 
     Args:
         family: shared with the guide it comes from; it is not registered as a part of this one.
@@ -34,8 +34,8 @@ class Held(FamilyGuide):
         return self._family[0]
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:
-        """The rows that are held: the batch must be the one that they belong to."""
-        return self.held
+        """The rows at the index, shape (batch, num_params)."""
+        return self.held[last_index(self, x, given)]
 
 
 def refine(
@@ -66,7 +66,8 @@ def refine(
         tolerance: nats per data point, on average.
 
     Returns:
-        A guide for this very batch.
+        A guide for this very batch, which takes the index as its last argument: its bounds are
+        ``bounds(model, refined, *batch, torch.arange(len(x)))``.
 
     Raises:
         InputError: for a guide that is no FamilyGuide, or whose family is not reparameterized.
@@ -84,7 +85,7 @@ def refine(
         together = max(1, _CHUNK_BYTES // (probed.largest_bytes * particles))
         for first in range(0, size, together):
             held = Held(guide.family, start[first : first + together])
-            part = rows(batch, size, first, first + together)
+            part = (*rows(batch, size, first, first + together), torch.arange(len(held.held), device=start.device))
             for number in range(rounds):
                 before = held.held.detach().clone()
                 _round(model, held, part, rate / 2**number, particles, steps, probed.nesting)

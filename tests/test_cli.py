@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from ppl_vae import cli, plots, report
+from ppl_vae.building import ALIASES, FIRST_CHOICES, OF_A_MODEL
 from ppl_vae.guides import FAMILIES
 from ppl_vae.models import MODELS
 
@@ -38,7 +39,7 @@ def test_list_names_every_member(run):
     named = json.loads(out)
     assert status == 0
     assert set(named["models"]) == set(MODELS)
-    assert set(named["guides"]) == {*FAMILIES, "exact"}
+    assert set(named["guides"]) == {*FAMILIES, *OF_A_MODEL, *ALIASES}
     assert all(line for kind in named.values() for line in kind.values())
     assert all(name in run("list")[1] for kind in named.values() for name in kind)
 
@@ -56,7 +57,7 @@ def test_compare_writes_a_whole_folder(run, tmp_path):
     assert status == 0
     assert {path.name for path in folder.iterdir()} == {
         "table.json", "table.csv", "bounds.nc", "bounds.png", "training.png", "reconstructions.png", "samples.png",
-        "manifold.png", "model.pt", *(f"guide-{name}.pt" for name in FAMILIES),
+        "manifold.png", "model.pt", *(f"guide-{name}.pt" for name in FIRST_CHOICES),
     }  # fmt: skip
     assert [path.name for path in folder.parent.iterdir()] == ["now"]
     found = json.loads((folder / "table.json").read_text())
@@ -148,7 +149,7 @@ def test_runs_get_a_new_folder_each(run, tmp_path):
 
 WRONG = {
     "data": (["--data", "minst"], "there is no data set 'minst': choose from digits, mnist"),
-    "model": (["--model", "gan"], "there is no model 'gan': choose from vae, linear-gaussian"),
+    "model": (["--model", "gan"], "there is no model 'gan': choose from vae, conditional-vae"),
     "likelihood": (["--likelihood", "poisson"], "'poisson'; a VAE has 'bernoulli' or 'gaussian'"),
     "hidden": (["--hidden", "400,x"], "--hidden is '400,x'; expected widths above 0"),
     "rate": (["--lr", "0"], "--lr is 0.0; a learning rate is above 0"),
@@ -178,7 +179,10 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(run, tmp_path, command, w
 def test_unknown_guides(run):
     assert "there is no guide 'fool': choose from delta" in run("train", "--guide", "fool")[2]
     assert "there is no guide 'fool': choose from delta" in run("compare", "--guides", "full,fool")[2]
-    assert "VAE does not know its posterior" in run("compare", "--guides", "exact")[2]
+    assert (
+        "'exact' does not fit a VAE (it has no posterior(x) of its own): choose from delta"
+        in run("compare", "--guides", "exact")[2]
+    )
 
 
 def test_a_run_is_never_written_over(run, tmp_path):

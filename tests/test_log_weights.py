@@ -196,7 +196,7 @@ MISTAKES = {
     "no posterior": (lambda: log_weights(LinearGaussian(4, 2), Guide(), X), "define posterior"),
     "encoder of a wrong width": (
         lambda: log_weights(LinearGaussian(4, 2), Amortized(Delta(2), encoder=nn.Linear(4, 3)), X),
-        r"for 4 data points the encoder gives shape \(4, 3\), but Delta with 2 latents needs \(4, 2\): end it in 2",
+        r"for 4 data points Amortized gives parameters of shape \(4, 3\), but Delta needs \(4, 2\): end its network",
     ),
     "no encoder": (lambda: Amortized(Delta(2)), "give one of the two"),
     "no exact posterior": (lambda: Exact(VAE(4, 2)), "VAE does not know its posterior"),

@@ -53,7 +53,7 @@ def test_refine_reaches_the_familys_optimum(pca, family):
     fit(model, guide, x, epochs=50, progress=False, seed=0, optimizer=partial(torch.optim.Adam, lr=2e-2))
     started = gap(model, guide, x)
     refined = refine(model, guide, x, particles=64)
-    reached = gap(model, refined, x)
+    reached = gap(model, refined, x, torch.arange(len(x)))
     expected = closed_form(model, "diagonal" if family is Diagonal else "full")
     assert started > expected + 0.5
     assert reached == pytest.approx(expected, abs=5e-3)
@@ -74,7 +74,8 @@ def test_refine_changes_neither_model_nor_guide(pca):
 @pytest.mark.parametrize("family", ["diagonal", "iaf"])
 def test_refine_starts_from_any_source(source, family):
     model, guide, batch = Case("linear-gaussian", family, source).make()
-    assert gap(model, refine(model, guide, *batch, steps=100), *batch) < gap(model, guide, *batch) + 1e-3
+    refined = refine(model, guide, *batch, steps=100)
+    assert gap(model, refined, *batch, torch.arange(len(batch[0]))) < gap(model, guide, *batch) + 1e-3
 
 
 def test_refine_refuses_what_it_cannot_climb(pca):
@@ -106,9 +107,9 @@ def test_a_step_touches_the_rows_of_the_batch_alone(pca):
 def test_a_table_needs_an_index(pca):
     _, x = pca
     guide = PerDatapoint(Diagonal(8), 50).double()
-    with pytest.raises(ValueError, match=r"needs the index of each data point .*got none: call guide\(x, index\)"):
+    with pytest.raises(ValueError, match=r"needs the index of each data point .*and got none: call guide\(x, index\)"):
         guide(x)
-    with pytest.raises(ValueError, match=r"it got torch.float64 of shape \(50,\)"):
+    with pytest.raises(ValueError, match=r"and got torch.float64 of shape \(50,\)"):
         guide(x, torch.zeros(50, dtype=torch.float64))
 
 
@@ -132,11 +133,11 @@ def test_densities_integrate_to_one(name):
     """E_q[r / q] = 1 for any density r that q covers: here a narrow normal about q's mean."""
     torch.manual_seed(0)
     family = FAMILIES[name]().double()
-    q = family(0.3 * torch.randn(1, family.num_params, dtype=torch.float64)).expand((200_000, 1))
+    q = family(0.3 * torch.randn(1, family.num_params, dtype=torch.float64)).expand((50_000, 1))
     z = q()
     r = torch.distributions.Normal(z.mean(0), 0.5 * z.std(0))
     ratio = (r.log_prob(z).sum(-1) - q.log_prob(z)).exp()
-    error = float(ratio.std()) / 200_000**0.5
+    error = float(ratio.std()) / 50_000**0.5
     assert error < 0.05
     assert float(ratio.mean()) == pytest.approx(1, abs=4 * error)
 
@@ -149,7 +150,9 @@ def test_pathwise_gradients_of_the_mean_square(name):
     params = 0.3 * torch.randn(family.num_params, dtype=torch.float64)
     direction = torch.randn_like(params)
 
-    def squares(at, count=400_000):
+    count = 40_000 if name in ("nsf", "maf") else 400_000
+
+    def squares(at):
         torch.manual_seed(1)
         return family(at[None]).expand((count, 1))().square().sum(-1).squeeze(-1)
 
@@ -157,7 +160,7 @@ def test_pathwise_gradients_of_the_mean_square(name):
     (slope,) = torch.autograd.grad(squares(leaf).mean(), leaf)
     step = 0.05
     difference = squares(params + step * direction) - squares(params - step * direction)
-    expected, error = difference.mean() / (2 * step), difference.std() / 400_000**0.5 / (2 * step)
+    expected, error = difference.mean() / (2 * step), difference.std() / count**0.5 / (2 * step)
     assert float(slope @ direction) == pytest.approx(
         float(expected), abs=float(6 * error) + 0.02 * abs(float(expected))
     )
