@@ -159,7 +159,11 @@ def _particles(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
             value = site["value"]
             spread = value.dim() > len(site["fn"].event_shape) + 1
             alone.add_node(site["name"], **{**site, "value": value[number] if spread else value})
-        single = prune_subsample_sites(poutine.trace(poutine.replay(model, trace=alone)).get_trace(*batch))
+        try:
+            single = prune_subsample_sites(poutine.trace(poutine.replay(model, trace=alone)).get_trace(*batch))
+        except Exception as error:  # a plate of a fixed size, which the guide's own plate would otherwise hide
+            yield _explained(error, " without the guide's plate")
+            return
         for site in _sites(single):
             other = together[1].nodes[site["name"]]
             log_prob = other["fn"].log_prob(other["value"])

@@ -12,7 +12,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example(example, monkeypatch, capsys):
+def test_example(example, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(example), "--epochs", "1"])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
