@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
@@ -12,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from ppl_vae.datasets import Images
 from ppl_vae.errors import InputError
-from ppl_vae.guides import FAMILIES, Amortized, Exact, Prior, SemiAmortized, TwoLayer
+from ppl_vae.guides import FAMILIES, Amortized, Exact, Family, Prior, SemiAmortized, TwoLayer
 from ppl_vae.models import MODELS
 from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
 
@@ -47,13 +48,14 @@ class Builder:
         """The model of that name; InputError for an unknown one or options it can't have."""
         if name not in MODELS:
             raise InputError(f"there is no model {name!r}: choose from {', '.join(MODELS)}")
-        accepted = inspect.signature(MODELS[name]).parameters
-        options = {"hidden": self.hidden, "likelihood": self.likelihood}
+        make: Callable[..., LatentVariableModel] = MODELS[name]
+        accepted = inspect.signature(make).parameters
+        options: dict[str, Any] = {"hidden": self.hidden, "likelihood": self.likelihood}
         if "given_dim" in accepted:
             options["given_dim"] = self._classes(name)
         try:
             chosen = {key: value for key, value in options.items() if key in accepted}
-            return MODELS[name](self._pixels, self.latents, **chosen)  # type: ignore[arg-type]
+            return make(self._pixels, self.latents, **chosen)
         except ValueError as error:
             raise InputError(str(error)) from None
 
@@ -72,9 +74,11 @@ class Builder:
             if plain == "two-layer":
                 return TwoLayer(self._pixels, self.latents)
             if plain in OF_A_MODEL:
-                return OF_A_MODEL[plain](model)  # type: ignore[call-arg]
+                of_a_model: Callable[..., Guide] = OF_A_MODEL[plain]
+                return of_a_model(model)
             given_dim = getattr(model, "given_dim", 0)
-            amortized = Amortized(FAMILIES[plain](self.latents), self._pixels, self.hidden, given_dim=given_dim)
+            family: Callable[[int], Family] = FAMILIES[plain]
+            amortized = Amortized(family(self.latents), self._pixels, self.hidden, given_dim=given_dim)
             return SemiAmortized(amortized, model) if name.startswith(SEMI) else amortized
         except ValueError as error:
             raise InputError(str(error)) from None
