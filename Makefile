@@ -14,7 +14,6 @@ test: $(STAMP)
 # Type checks the package as a wheel installs it: an editable install is out of mypy's sight.
 check: $(STAMP)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
 	rm -rf build/installed
 	$(VENV)/bin/python -m pip install --quiet --no-deps --target build/installed .
 	cd build/installed && $(abspath $(VENV))/bin/mypy --config-file $(CURDIR)/pyproject.toml -p ppl_vae
