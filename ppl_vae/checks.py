@@ -18,6 +18,7 @@ from ppl_vae.log_weights import (
     Program,
     batch_size,
     local_parameters,
+    random_sites,
     random_state_kept,
     rows,
 )
@@ -66,14 +67,6 @@ def _run(model: Program, guide: Program, batch: tuple[Any, ...], particles: int 
     return prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
 
 
-def _sites(trace: Trace) -> list[dict[str, Any]]:
-    return [
-        site
-        for site in trace.nodes.values()
-        if site["type"] == "sample" and not site["infer"].get("_deterministic", False)
-    ]
-
-
 def _explained(error: Exception, where: str) -> str:
     """A shape error of Pyro's or torch's in terms of its mending."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -98,16 +91,16 @@ def _structure(guide_trace: Trace, model_trace: Trace, size: int) -> Iterator[st
     def latent(site: dict[str, Any]) -> bool:
         return not site["is_observed"] and not site["infer"].get("is_auxiliary", False)
 
-    ours = {site["name"] for site in _sites(guide_trace) if latent(site)}
-    theirs = {site["name"] for site in _sites(model_trace) if latent(site)}
+    ours = {site["name"] for site in random_sites(guide_trace) if latent(site)}
+    theirs = {site["name"] for site in random_sites(model_trace) if latent(site)}
     for name in sorted(theirs - ours):
         yield f"the model's latent {name!r} is missing in the guide: sample it there, or observe it by obs="
     for name in sorted(ours - theirs):
         yield f"the guide's latent {name!r} is missing in the model: sample it there under the same name"
-    if not any(site["is_observed"] for site in _sites(model_trace)):
+    if not any(site["is_observed"] for site in random_sites(model_trace)):
         yield "the model observes nothing: give the data to a site by obs="
     for kind, trace in (("guide", guide_trace), ("model", model_trace)):
-        for site in _sites(trace):
+        for site in random_sites(trace):
             frame = next((frame for frame in site["cond_indep_stack"] if frame.name == DATA_PLATE), None)
             if frame is None:
                 yield (
@@ -128,7 +121,7 @@ def _structure(guide_trace: Trace, model_trace: Trace, size: int) -> Iterator[st
 
 def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
     for kind, trace in (("guide", guide_trace), ("model", model_trace)):
-        for site in _sites(trace):
+        for site in random_sites(trace):
             value, support = site["value"], site["fn"].support if site["is_observed"] else None
             if not value.isfinite().all():
                 yield f"the {kind}'s site {site['name']!r} has NaN or infinity in its value: look at what it is made of"
@@ -155,7 +148,7 @@ def _particles(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
         return
     for number in range(_PARTICLES):
         alone = Trace()
-        for site in _sites(together[0]):
+        for site in random_sites(together[0]):
             value = site["value"]
             spread = value.dim() > len(site["fn"].event_shape) + 1
             alone.add_node(site["name"], **{**site, "value": value[number] if spread else value})
@@ -164,7 +157,7 @@ def _particles(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
         except Exception as error:  # a plate of a fixed size, which the guide's own plate would otherwise hide
             yield _explained(error, " without the guide's plate")
             return
-        for site in _sites(single):
+        for site in random_sites(single):
             other = together[1].nodes[site["name"]]
             log_prob = other["fn"].log_prob(other["value"])
             mine = site["fn"].log_prob(site["value"])

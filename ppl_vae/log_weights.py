@@ -110,7 +110,7 @@ def probe(model: Program, guide: Program, *batch: Any) -> Probe:
     with random_state_kept(), torch.no_grad():
         part = rows(batch, size, 0, points)
         guide_trace, model_trace = traces(model, guide, part, 1, 0)
-        sites = [site for trace in (guide_trace, model_trace) for site in _sites(trace)]
+        sites = [site for trace in (guide_trace, model_trace) for site in random_sites(trace)]
         nesting = max(
             (-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized), default=1
         )
@@ -125,7 +125,7 @@ def bounds_evidence(guide_trace: Trace) -> bool:
 
     An autoguide's point masses are images of auxiliary sites, which have one.
     """
-    sites = _sites(guide_trace)
+    sites = random_sites(guide_trace)
     auxiliary = any(site["infer"].get("is_auxiliary", False) for site in sites)
     return auxiliary or not any(_is_point_mass(site["fn"]) for site in sites)
 
@@ -135,9 +135,9 @@ def weigh(model: Program, guide: Program, batch: tuple[Any, ...], particles: int
     guide_trace, model_trace = traces(model, guide, batch, particles, nesting)
     shape = (particles, batch_size(batch))
     weights = batch[0].new_zeros(shape, dtype=torch.get_default_dtype())
-    for site in _sites(model_trace):
+    for site in random_sites(model_trace):
         weights = weights + _per_point(site, nesting, shape)
-    for site in _sites(guide_trace):
+    for site in random_sites(guide_trace):
         weights = weights - _per_point(site, nesting, shape)
     return weights
 
@@ -161,7 +161,7 @@ def traces(model: Program, guide: Program, batch: tuple[Any, ...], particles: in
     return guide_trace, model_trace
 
 
-def _sites(trace: Trace) -> list[dict[str, Any]]:
+def random_sites(trace: Trace) -> list[dict[str, Any]]:
     """The random sites of a trace; ``pyro.deterministic`` has no density."""
     return [
         site
@@ -196,7 +196,7 @@ def _check_latents(guide_trace: Trace, model_trace: Trace) -> None:
     def latents(trace: Trace) -> set[str]:
         return {
             site["name"]
-            for site in _sites(trace)
+            for site in random_sites(trace)
             if not site["is_observed"] and not site["infer"].get("is_auxiliary", False)
         }
 
