@@ -20,10 +20,10 @@ from ppl_vae.models import LinearGaussian
 from ppl_vae.programs import Guide
 from ppl_vae.tightness import average
 
-LATENT, OBSERVED, SIZE = 8, 20, 200
+LATENT, OBSERVED, SIZE = 8, 20, 50
 
 
-def main(epochs: int = 1500) -> None:
+def main(epochs: int = 2000) -> None:
     """Fits each guide to one model with 8 latents and 20 observed dimensions, and prints measured beside exact."""
     torch.manual_seed(0)
     model = freeze(LinearGaussian(OBSERVED, LATENT, scale=0.3).double())
@@ -54,7 +54,7 @@ def main(epochs: int = 1500) -> None:
     for name, family in families.items():
         amortized = Amortized(family, OBSERVED, hidden=()).double()
         train(amortized, x, rate=2e-2)
-        refined = refine(model, amortized, x, particles=64, steps=max(1, epochs // 3))
+        refined = refine(model, amortized, x, particles=128, steps=max(1, epochs // 4), rounds=8, tolerance=1e-4)
         figures = [gap(amortized, x), gap(refined, x, index)]
         table = PerDatapoint(FAMILIES[name](LATENT) if name in FAMILIES else LowRank(LATENT, LATENT), SIZE).double()
         train(table, x, index, rate=5e-2)
@@ -65,5 +65,5 @@ def main(epochs: int = 1500) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=1500)
+    parser.add_argument("--epochs", type=int, default=2000)
     main(**vars(parser.parse_args()))

@@ -6,7 +6,7 @@ All zeros mean something near the prior N(0, I), which is where a fresh encoder 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import Transform, constraints
+from torch.distributions import Transform, constraints, register_kl
 from torch.nn.functional import softplus
 
 from ppl_vae.programs import Distribution
@@ -132,7 +132,24 @@ class Full(Family):
         lower = flat.index_copy(-1, self.cells, below).unflatten(-1, (self.latent_dim, self.latent_dim))
         identity = torch.eye(self.latent_dim, dtype=params.dtype, device=params.device)
         base = dist.Normal(torch.zeros_like(loc), 1.0).to_event(1)
-        return dist.TransformedDistribution(base, [_Triangular(loc, scale_of(raw), lower + identity)])
+        return _TriangularNormal(base, [_Triangular(loc, scale_of(raw), lower + identity)])
+
+
+class _TriangularNormal(dist.TransformedDistribution):
+    """A type of its own, so that its divergence from the standard normal is known in closed form."""
+
+
+@register_kl(_TriangularNormal, torch.distributions.Independent)
+def _kl_from_diagonal(q: _TriangularNormal, p: torch.distributions.Independent) -> Tensor:
+    """KL(q || p) in nats for a diagonal normal p: the traces of the two covariances, the means, the determinants."""
+    base = p.base_dist
+    if not isinstance(base, torch.distributions.Normal) or p.reinterpreted_batch_ndims != 1:
+        raise NotImplementedError
+    (map_,) = q.transforms
+    lower = map_.scale[..., None] * map_.unit
+    squares = lower.square().sum(-1) + (map_.loc - base.loc).square()
+    logs = (base.scale / map_.scale).log()
+    return (0.5 * (squares / base.scale.square() - 1) + logs).sum(-1).expand(q.batch_shape)
 
 
 class _Triangular(Transform):

@@ -127,6 +127,19 @@ def test_full_covariance_against_the_multivariate_normal():
         torch.testing.assert_close(found.log_prob(point), expected.expand(*point.shape[:-3], 3, 5))
 
 
+def test_full_covariance_knows_its_divergence_from_the_prior():
+    params = torch.randn(5, Full(4).num_params, dtype=torch.float64)
+    loc, scale = torch.randn(4, dtype=torch.float64), torch.rand(4, dtype=torch.float64) + 0.5
+    found = Full(4)(params)
+    (triangular,) = found.transforms
+    same = dist.MultivariateNormal(triangular.loc, scale_tril=triangular.scale[..., None] * triangular.unit)
+    prior = dist.MultivariateNormal(loc, scale_tril=torch.diag_embed(scale)).expand((5,))
+    expected = torch.distributions.kl_divergence(same, prior)
+    torch.testing.assert_close(
+        torch.distributions.kl_divergence(found, dist.Normal(loc, scale).to_event(1).expand((5,))), expected
+    )
+
+
 def test_full_covariance_survives_an_ill_conditioned_factor():
     """In float32 the noise can't be recovered from z here; log q must be right all the same."""
     torch.manual_seed(0)

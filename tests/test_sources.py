@@ -20,6 +20,7 @@ from ppl_vae.guides import (
     Mixture,
     PerDatapoint,
     SemiAmortized,
+    Unit,
 )
 from ppl_vae.models import LinearGaussian
 from ppl_vae.tightness import average
@@ -58,6 +59,14 @@ def test_refine_reaches_the_familys_optimum(pca, family):
     assert started > expected + 0.5
     assert reached == pytest.approx(expected, abs=5e-3)
     assert all(before[name].shape == value.shape for name, value in guide.state_dict().items())
+
+
+def test_refine_has_no_noise_where_antithetic_pairs_cancel_it(pca):
+    """A Gaussian posterior and sigma = 1: only the mean is fitted, and its gradient is linear in the noise."""
+    model, x = pca
+    refined = refine(model, Amortized(Unit(8), 20, hidden=()).double(), x, steps=200)
+    means = refined.posterior(x, torch.arange(len(x))).mean
+    torch.testing.assert_close(means, model.posterior(x).mean, atol=1e-4, rtol=0)
 
 
 def test_refine_changes_neither_model_nor_guide(pca):
