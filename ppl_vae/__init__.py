@@ -4,10 +4,11 @@ from ppl_vae.checks import check
 from ppl_vae.comparison import Comparison, compare
 from ppl_vae.datasets import Images, load
 from ppl_vae.errors import InputError
+from ppl_vae.iwelbo import bounds
 from ppl_vae.log_weights import log_weights
 from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.refinement import refine
-from ppl_vae.tightness import bounds
+from ppl_vae.tightness import generalization, tightness
 from ppl_vae.training import History, cooldown, cosine, fit, freeze
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "cosine",
     "fit",
     "freeze",
+    "generalization",
     "load",
     "log_weights",
     "refine",
+    "tightness",
 ]

@@ -24,11 +24,11 @@ from ppl_vae.comparison import compare as compare_guides
 from ppl_vae.datasets import DATASETS, Images, load
 from ppl_vae.errors import InputError
 from ppl_vae.guides import FAMILIES
+from ppl_vae.iwelbo import average, bounds
 from ppl_vae.log_weights import evaluating
 from ppl_vae.models import MODELS
 from ppl_vae.plots import NOT_A_BOUND, training_curves
 from ppl_vae.scaffold import new_pair
-from ppl_vae.tightness import average, bounds
 from ppl_vae.training import cooldown, fit, resolve_device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -164,6 +164,11 @@ def compare(
     batch_size: BatchOption = 128,
     lr: RateOption = 1e-3,
     particles: ParticlesOption = 1000,
+    evidence: Annotated[str, typer.Option(help="Source of log p(x): auto, exact, importance, annealed.")] = "auto",
+    annealing_steps: Annotated[int, typer.Option(min=1, help="Distributions on the way, for annealed.")] = 500,
+    split: Annotated[
+        bool, typer.Option("--split", help="Split each gap into approximation and amortization (takes a while).")
+    ] = False,
     images: ImagesOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -174,6 +179,7 @@ def compare(
     """Train one model, freeze it, fit every guide to it, and rank the guides by their ELBO.
 
     Example: ppl-vae compare --data mnist --guides diagonal,full,flow --latents 32
+    Example: ppl-vae compare --data mnist --guides diagonal,flow --images 100 --split --evidence annealed
     """
     settings = {key: value for key, value in locals().items() if key != "as_json"}
     folder = report.new_run(run, f"compare-{Path(data).stem}")
@@ -190,11 +196,13 @@ def compare(
     found = compare_guides(
         program, chosen, training, test, base=first, joint=joint, particles=particles, epochs=epochs,
         guide_epochs=guide_epochs, batch_size=batch_size, optimizer=_adam(lr), schedule=cooldown, transform=transform,
-        device=device, seed=seed, elbo=builder.elbo,
+        device=device, seed=seed, elbo=builder.elbo, evidence=evidence, split=split,
+        annealing={"steps": annealing_steps},
     )  # fmt: skip
     settings |= {"guides": names, "device": str(resolve_device(device)), "run": folder}
     with report.whole_folder(folder) as place:
         report.write_comparison(place, found, settings)
+        report.write_diagnostics(place, found, test[0], source.shape)
         report.write_images(place, found.pairs, tuple(part.to(resolve_device(device)) for part in test), source.shape)
         for name, (own, fitted) in found.pairs.items():
             report.save_parameters(place / f"guide-{name}.pt", fitted)

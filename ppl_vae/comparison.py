@@ -1,20 +1,23 @@
 """Many guides for one model: which makes the ELBO tightest?"""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyro
 import xarray as xr
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import evaluating
-from ppl_vae.tightness import average, bounds
+from ppl_vae.iwelbo import average
+from ppl_vae.log_weights import evaluating, rows
+from ppl_vae.programs import FamilyGuide
+from ppl_vae.psis import shares
+from ppl_vae.tightness import model_evidence, tightness, with_gaps
 from ppl_vae.training import History, fit, freeze, resolve_device
 
 
@@ -29,6 +32,11 @@ class Row:
         iwelbo: IWELBO_K for each K of the table.
         log_evidence: the best estimate of log p(x).
         gap: log_evidence - elbo, None where the figures bound nothing.
+        approximation_gap: what the family's best member would leave of the gap, None where it was not split.
+        amortization_gap: the rest of it, likewise.
+        khat_good: the share of data points whose k-hat says that their importance weights can be trusted.
+        rate: KL(q(z | x) || p(z)), None where the guide is a point mass.
+        active_units: coordinates of z whose posterior mean varies over the data, None where they can't be told apart.
         seconds: the time it took to fit this guide (with ``joint``, the model too).
     """
 
@@ -41,6 +49,13 @@ class Row:
     log_evidence_se: float
     gap: float | None
     gap_se: float | None
+    approximation_gap: float | None
+    approximation_gap_se: float | None
+    amortization_gap: float | None
+    amortization_gap_se: float | None
+    khat_good: float | None
+    rate: float | None
+    active_units: int | None
     seconds: float
 
 
@@ -50,8 +65,9 @@ class Comparison:
 
     Attributes:
         rows: the table, tightest first; guides whose figures bound nothing come last.
-        bounds: per data point: ``elbo``, ``elbo_se`` (guide, data), ``iwelbo``, ``iwelbo_se`` (guide, K, data) and
-            ``log_evidence``, ``log_evidence_se``, with dimension guide too where each guide has its own model.
+        bounds: what :func:`ppl_vae.tightness` finds of each guide, along the dimension guide: ``elbo``, ``gap``,
+            ``khat``, ``rate``, ... (guide, data), ``iwelbo`` (guide, K, data), and ``log_evidence``,
+            ``log_evidence_se``, which have dimension guide too where each guide has its own model.
         evidence: where the best estimate of log p(x) comes from, in words.
         pairs: the fitted model and guide by the guide's name.
         histories: the trainings by name, "model" among them where one was trained alone.
@@ -76,6 +92,10 @@ def compare(
     particles: int = 1000,
     curve: Iterable[int] | None = None,
     columns: Iterable[int] = (10, 100, 1000),
+    evidence: str = "auto",
+    split: bool = False,
+    annealing: Mapping[str, Any] | None = None,
+    refinement: Mapping[str, Any] | None = None,
     epochs: int = 20,
     guide_epochs: int | None = None,
     device: str = "auto",
@@ -95,6 +115,11 @@ def compare(
         particles: draws of z for each data point.
         curve: the values of K in ``bounds``; see :func:`ppl_vae.bounds`.
         columns: the values of K in the rows; those above ``particles`` are left out.
+        evidence: where log p(x) comes from: "exact", "importance" (the best guide's IWELBO), "annealed", or "auto"
+            (exact where it can be had, else importance).
+        split: take the gap of each guide apart where it can be; see :func:`ppl_vae.tightness`.
+        annealing: options of :func:`ppl_vae.evidence.annealed`.
+        refinement: options of :func:`ppl_vae.refine`.
         epochs: for the model (with ``joint``, for each pair).
         guide_epochs: for the guides; ``epochs`` where None.
         device: "auto", "cpu", "cuda", ...
@@ -125,16 +150,31 @@ def compare(
             histories[name] = fit(*pair, train, _elbo(elbo, guide), epochs=length, description=name, **options)
         seconds[name] = time.perf_counter() - start
         pairs[name] = pair
-    measured, counts = {}, set(columns)
+    measured = {}
     for name, pair in pairs.items():
         pyro.set_rng_seed(seed)
         for part in pair:
             part.to(target)
-        measured[name] = bounds(*pair, *batch, particles=particles, curve=curve)
-    found, evidence = _evidence(pairs, measured, batch, joint)
-    rows = [_row(name, measured[name], *found[name], seconds[name], sorted(counts)) for name in pairs]
-    rows.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
-    return Comparison(rows, _stack(measured, found, joint), evidence, pairs, histories)
+        measured[name] = tightness(
+            *pair, *batch, particles=particles, curve=curve, evidence="importance", refinement=refinement,
+            split=split and _can_be_split(pair[1], batch),
+        )  # fmt: skip
+    pyro.set_rng_seed(seed)
+    found, words = _evidence(pairs, measured, batch, joint, evidence, annealing or {})
+    measured = {
+        name: with_gaps(dataset.assign(log_evidence=found[name][0], log_evidence_se=found[name][1]))
+        for name, dataset in measured.items()
+    }
+    table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in pairs]
+    table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
+    return Comparison(table, _stack(measured, joint), words, pairs, histories)
+
+
+def _can_be_split(guide: nn.Module, batch: tuple[Tensor, ...]) -> bool:
+    with evaluating(guide):
+        return (
+            isinstance(guide, FamilyGuide) and guide.family(guide.params(*rows(batch, len(batch[0]), 0, 1))).has_rsample
+        )
 
 
 def _elbo(elbo: ELBO | Callable[[Any], ELBO] | None, guide: nn.Module) -> ELBO | None:
@@ -149,12 +189,21 @@ def _evidence(
     measured: Mapping[str, xr.Dataset],
     batch: tuple[Tensor, ...],
     joint: bool,
+    source: str,
+    annealing: Mapping[str, Any],
 ) -> tuple[dict[str, Evidence], str]:
     """The best estimate of log p(x) for each guide's model, per data point with its error, and what it is."""
-    if all(hasattr(model, "log_evidence") for model, _ in pairs.values()):
-        found = {name: _exact(model, batch) for name, (model, _) in pairs.items()}
-        return found, "exact"
-    weighted = {name: _last(dataset) for name, dataset in measured.items()}
+    if source != "importance":
+        known: dict[int, tuple[Evidence, str]] = {}
+        for model, _ in pairs.values():
+            if id(model) not in known:
+                value, error, words = model_evidence(model, batch, source, annealing)
+                if value is None:
+                    break
+                known[id(model)] = (xr.DataArray(value, dims="data"), xr.DataArray(error, dims="data")), words
+        else:
+            return {name: known[id(model)][0] for name, (model, _) in pairs.items()}, words
+    weighted = {name: (dataset.log_evidence, dataset.log_evidence_se) for name, dataset in measured.items()}
     count = int(next(iter(measured.values())).K[-1])
     if joint:
         return weighted, f"each model's own IWELBO at K = {count}, a lower bound"
@@ -163,44 +212,41 @@ def _evidence(
     return dict.fromkeys(pairs, weighted[best]), f"IWELBO at K = {count} with the guide {best!r}, a lower bound"
 
 
-def _exact(model: nn.Module, batch: tuple[Tensor, ...]) -> Evidence:
-    with evaluating(model):
-        value = xr.DataArray(model.log_evidence(*batch).double().cpu().numpy(), dims="data")  # type: ignore[operator]
-    return value, xr.zeros_like(value)
+def _row(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> Row:
+    def mean(variable: str) -> tuple[float | None, float | None]:
+        if variable not in dataset or bool(dataset[variable].isnull().any()):
+            return None, None
+        return average(dataset[variable], dataset[f"{variable}_se"])
 
-
-def _last(dataset: xr.Dataset) -> Evidence:
-    last = dataset.isel(K=-1).drop_vars("K")
-    return last.iwelbo, last.iwelbo_se
-
-
-def _row(
-    name: str, dataset: xr.Dataset, log_evidence: xr.DataArray, error: xr.DataArray, seconds: float, columns: list[int]
-) -> Row:
-    is_bound = bool(dataset.attrs["is_bound"])
     chosen = [count for count in columns if count in dataset.K]
-    iwelbo = {count: average(dataset.iwelbo.sel(K=count), dataset.iwelbo_se.sel(K=count)) for count in chosen}
-    gap, gap_se = average(log_evidence - dataset.elbo, np.hypot(error, dataset.elbo_se))
+    good = shares(dataset.khat, dataset.attrs["khat_threshold"])["good"]
+    units = dataset.attrs["active_units"]
     return Row(
         name,
-        is_bound,
+        bool(dataset.attrs["is_bound"]),
         *average(dataset.elbo, dataset.elbo_se),
-        iwelbo,
-        *average(log_evidence, error),
-        gap if is_bound else None,
-        gap_se if is_bound else None,
+        {count: average(dataset.iwelbo.sel(K=count), dataset.iwelbo_se.sel(K=count)) for count in chosen},
+        *average(dataset.log_evidence, dataset.log_evidence_se),
+        *mean("gap"),
+        *mean("approximation_gap"),
+        *mean("amortization_gap"),
+        None if math.isnan(good) else good,
+        mean("rate")[0],
+        None if math.isnan(units) else units,
         seconds,
     )
 
 
-def _stack(measured: Mapping[str, xr.Dataset], found: Mapping[str, Evidence], joint: bool) -> xr.Dataset:
-    """All guides in one dataset, along the dimension guide."""
+def _stack(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Dataset:
+    """All guides in one dataset, along the dimension guide; what belongs to a guide as a whole is a variable too."""
     names = xr.DataArray(list(measured), dims="guide", name="guide")
-    is_bound = [dataset.attrs["is_bound"] for dataset in measured.values()]
-    stacked = xr.concat([dataset.drop_attrs() for dataset in measured.values()], dim=names)
-    for place, variable in enumerate(("log_evidence", "log_evidence_se")):
-        each = [found[name][place].assign_attrs(units="nats") for name in measured]
-        stacked[variable] = xr.concat(each, dim=names) if joint else each[0]
-    stacked["is_bound"] = ("guide", is_bound)
-    particles = next(iter(measured.values())).attrs["particles"]
-    return stacked.assign_attrs(units="nats per data point", particles=particles)
+    stacked = xr.concat([dataset.drop_attrs() for dataset in measured.values()], dim=names, join="outer")
+    first = next(iter(measured.values()))
+    if not joint:
+        stacked = stacked.assign(log_evidence=first.log_evidence, log_evidence_se=first.log_evidence_se)
+    shared = ("units", "particles", "khat_threshold", "evidence", "marginal_points")
+    for attribute in first.attrs:
+        if attribute not in shared:
+            stacked[attribute] = "guide", [dataset.attrs[attribute] for dataset in measured.values()]
+    kept = {key: first.attrs[key] for key in ("particles", "khat_threshold", "marginal_points")}
+    return stacked.assign_attrs(units="nats per data point", **kept)

@@ -4,7 +4,7 @@ Pyro's own helpers sum it over the data. Here the data axis is kept: the particl
 pair's own plates, and each site's log-density is summed over every dimension but that one and the plate "data".
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -110,14 +110,17 @@ def probe(model: Program, guide: Program, *batch: Any) -> Probe:
     with random_state_kept(), torch.no_grad():
         part = rows(batch, size, 0, points)
         guide_trace, model_trace = traces(model, guide, part, 1, 0)
-        sites = [site for trace in (guide_trace, model_trace) for site in random_sites(trace)]
-        nesting = max(
-            (-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized), default=1
-        )
-        largest = _LargestOutput()
+        nesting = plates_below([guide_trace, model_trace])
+        largest = LargestOutput()
         with largest:
             weigh(model, guide, part, 2, nesting)
     return Probe(nesting, max(1, largest.bytes // (2 * points)), bounds_evidence(guide_trace))
+
+
+def plates_below(found: Iterable[Trace]) -> int:
+    """How many plates of the programs' own lie below the particles."""
+    sites = [site for trace in found for site in random_sites(trace)]
+    return max((-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized), default=1)
 
 
 def bounds_evidence(guide_trace: Trace) -> bool:
@@ -132,14 +135,39 @@ def bounds_evidence(guide_trace: Trace) -> bool:
 
 def weigh(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Tensor:
     """One vectorized run of the pair: log-weights of shape (particles, batch); see :func:`log_weights`."""
-    guide_trace, model_trace = traces(model, guide, batch, particles, nesting)
+    latent, observed, proposed = terms(model, guide, batch, particles, nesting)
+    return latent + observed - proposed
+
+
+def terms(
+    model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three terms of the log-weights of one run: log p(z), log p(x | z), log q(z | x), each (particles, batch)."""
+    return terms_of(*traces(model, guide, batch, particles, nesting), batch, particles, nesting)
+
+
+def terms_of(
+    guide_trace: Trace, model_trace: Trace, batch: tuple[Any, ...], particles: int, nesting: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`terms` of a run that :func:`traces` made."""
     shape = (particles, batch_size(batch))
-    weights = batch[0].new_zeros(shape, dtype=torch.get_default_dtype())
-    for site in random_sites(model_trace):
-        weights = weights + _per_point(site, nesting, shape)
-    for site in random_sites(guide_trace):
-        weights = weights - _per_point(site, nesting, shape)
-    return weights
+    zeros = batch[0].new_zeros(shape, dtype=torch.get_default_dtype())
+    latent, observed = split_density(model_trace, nesting, zeros)
+    proposed = sum_density(random_sites(guide_trace), nesting, zeros)
+    return latent, observed, proposed
+
+
+def split_density(model_trace: Trace, nesting: int, zeros: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(z), with a guide's auxiliary sites in the model, and log p(x | z) of a trace, shapes that of zeros."""
+    sites = random_sites(model_trace)
+    latent = sum_density([site for site in sites if not site["is_observed"]], nesting, zeros)
+    return latent, sum_density([site for site in sites if site["is_observed"]], nesting, zeros)
+
+
+def sum_density(sites: list[dict[str, Any]], nesting: int, zeros: Tensor) -> Tensor:
+    """The log-density of some sites of a trace by particle and data point, shape that of zeros."""
+    shape = (zeros.shape[0], zeros.shape[1])
+    return sum((_per_point(site, nesting, shape) for site in sites), zeros)
 
 
 def traces(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> tuple[Trace, Trace]:
@@ -264,7 +292,7 @@ def local_parameters(*programs: Program) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(*programs: Program) -> Iterator[None]:
+def evaluating(*programs: Program | None) -> Iterator[None]:
     """Modules in eval mode and without gradients, each submodule as it was afterwards."""
     modules = [part for program in programs if isinstance(program, nn.Module) for part in program.modules()]
     modes = [part.training for part in modules]
@@ -278,7 +306,7 @@ def evaluating(*programs: Program) -> Iterator[None]:
             part.training = mode
 
 
-class _LargestOutput(TorchDispatchMode):
+class LargestOutput(TorchDispatchMode):
     """Notes the largest tensor that an operation makes."""
 
     bytes = 0

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ppl_vae import plots
+from ppl_vae import gap_plots, plots
 from ppl_vae.comparison import Comparison, Row
 from ppl_vae.errors import InputError
 from ppl_vae.programs import LatentVariableModel
@@ -56,25 +56,39 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def table(comparison: Comparison) -> Table:
     """The table for a terminal."""
-    counts = list(comparison.rows[0].iwelbo)
+    split = any(row.approximation_gap is not None for row in comparison.rows)
+    counts = list(comparison.rows[0].iwelbo)[-1 if split else 0 :]
     found = Table(
         title="Tightest first; nats per image ± Monte Carlo standard error",
-        caption=f"log p(x): {comparison.evidence}. gap = log p(x) - ELBO.",
+        caption=(
+            f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: the share of images whose "
+            "importance weights can be trusted."
+        ),
         box=box.SIMPLE_HEAD,
     )
     found.add_column("guide", no_wrap=True)
-    for heading in ("ELBO", *(f"IWELBO K={count}" for count in counts), "log p(x)", "gap", "seconds"):
-        found.add_column(heading, justify="right", no_wrap=heading in ("ELBO", "gap"))
+    parts = ("approximation", "amortization") if split else ()
+    for heading in (
+        "ELBO", *(f"K={count}" for count in counts), "log p(x)", "gap", *parts, "k-hat", "seconds",
+    ):  # fmt: skip
+        found.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.rows:
         found.add_row(
             row.guide if row.is_bound else f"{row.guide} ({plots.NOT_A_BOUND})",
             f"{row.elbo:.3f} ± {row.elbo_se:.3f}",
             *(f"{row.iwelbo[count][0]:.3f}" if row.is_bound else "-" for count in counts),
             f"{row.log_evidence:.3f}",
-            "-" if row.gap is None else f"{row.gap:.3f} ± {row.gap_se:.3f}",
+            _with_error(row.gap, row.gap_se),
+            *((_with_error(row.approximation_gap, row.approximation_gap_se),) if split else ()),
+            *((_with_error(row.amortization_gap, row.amortization_gap_se),) if split else ()),
+            "-" if row.khat_good is None else f"{row.khat_good:.1%}",
             f"{row.seconds:.1f}",
         )
     return found
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} ± {error:.3f}"
 
 
 def show(shown: Table) -> None:
@@ -112,6 +126,17 @@ def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str
     save(folder / "bounds.png", plots.bound_curves(comparison))
     if comparison.histories:
         save(folder / "training.png", plots.training_curves(comparison.histories))
+
+
+def write_diagnostics(folder: Path, comparison: Comparison, x: Tensor, shape: tuple[int, int]) -> None:
+    """The gaps, rate against distortion, and k-hat by image for the tightest guide that gives a bound."""
+    sound = [row.guide for row in comparison.rows if row.is_bound]
+    if not sound:
+        return
+    save(folder / "gaps.png", gap_plots.stacked_gaps(comparison))
+    save(folder / "rate-distortion.png", gap_plots.rate_distortion(comparison))
+    tightest = comparison.bounds.sel(guide=sound[0])
+    save(folder / "khat.png", gap_plots.khat_by_image(tightest, x, shape))
 
 
 def write_images(

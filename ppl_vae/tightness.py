@@ -1,7 +1,6 @@
-"""Bounds on log p(x) from the log-weights: per data point, in nats, each with its standard error."""
+"""How tight is the ELBO of a pair, why, and can the answer be trusted: one call."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,89 +9,146 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import Program, evaluating, log_weight_chunks, probe
+from ppl_vae.evidence import annealed, exact
+from ppl_vae.information import information
+from ppl_vae.iwelbo import bounds
+from ppl_vae.log_weights import Program, batch_size
+from ppl_vae.programs import FamilyGuide
+from ppl_vae.refinement import refine
 
-_FEW_GROUPS = 10
+EVIDENCE = ("auto", "exact", "importance", "annealed")
 
 
-def bounds(
+def tightness(
     model: Program,
     guide: Program,
     *batch: Any,
     particles: int = 1000,
     curve: Iterable[int] | None = None,
+    evidence: str = "auto",
+    split: bool = False,
+    annealing: Mapping[str, Any] | None = None,
+    refinement: Mapping[str, Any] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
-    """The ELBO and IWELBO_K of each data point, for a whole curve of K from the same log-weights.
+    """The bounds, the evidence, the gap and its causes, and the diagnostics of each data point.
 
-    IWELBO_K = E[log mean_{k<=K} w_k] (Burda et al. 2015, eq. 8) is averaged over the particles // K disjoint groups;
-    IWELBO_1 is the ELBO, and at K = particles it is the importance-weighted estimate of log p(x).
+    log p(x) - ELBO is the inference gap. With ``split`` it is taken apart (Cremer et al. 2018, eqs. 6 to 8): the
+    approximation gap log p(x) - ELBO* is what the family's best member leaves, the amortization gap ELBO* - ELBO is
+    what the encoder adds, with ELBO* after :func:`ppl_vae.refine`.
 
     Args:
         model: any Pyro program whose local latents live in the plate "data".
         guide: its guide.
         batch: the arguments of both, one row a data point.
         particles: draws of z for each data point.
-        curve: the values of K; 1, 2, 5, 10, ... up to ``particles`` where None.
-        progress: called with the number of data points that were just finished.
+        curve: the values of K; see :func:`ppl_vae.bounds`.
+        evidence: where log p(x) comes from: "exact" (the model knows it, or its latents can be counted), "importance"
+            (IWELBO at K = ``particles`` by this guide), "annealed" (see :func:`ppl_vae.evidence.annealed`), or "auto":
+            exact where it can be had, else importance.
+        split: take the gap apart; needs a guide with ``params`` and a reparameterized ``family``.
+        annealing: options of ``annealed``, such as ``{"steps": 1000}``.
+        refinement: options of ``refine``.
+        progress: called with the number of data points whose bounds were just finished.
 
     Returns:
-        A dataset with dimensions K and data, in nats: ``elbo`` and ``elbo_se`` (data), ``iwelbo`` and ``iwelbo_se``
-        (K, data). The standard errors are Monte Carlo errors, of the draws of z. Attribute ``is_bound`` is 0 for a
-        guide with a point mass (a delta guide), whose figures bound nothing.
+        The dataset of :func:`ppl_vae.bounds` (K, data) with ``khat`` and ``ess``, that of
+        :func:`ppl_vae.information.information`, and (data), in nats, each with ``_se``, its Monte Carlo error:
+        ``log_evidence``, ``gap``; with ``split`` also ``refined_elbo``, ``approximation_gap``, ``amortization_gap``.
+        Attribute ``evidence`` says in words where log p(x) comes from. The gaps of a guide that is not a bound are NaN.
 
     Raises:
-        InputError: for a K that is not between 1 and ``particles``, or a pair without log-weights per data point.
+        InputError: for an unknown or impossible source of evidence, or a guide whose gap can't be split.
     """
-    counts = sorted(set(curve)) if curve is not None else default_curve(particles)
-    if not counts or counts[0] < 1 or counts[-1] > particles:
-        raise InputError(f"curve is {counts}; each K is a number of particles, from 1 to {particles}")
-    values, errors = [], []
-    with evaluating(model, guide):
-        is_bound = probe(model, guide, *batch).is_bound
-        for weights in log_weight_chunks(model, guide, *batch, particles=particles):
-            pairs = [iwelbo(weights, count) for count in [1, *counts]]
-            values.append(torch.stack([value for value, _ in pairs]).cpu())
-            errors.append(torch.stack([error for _, error in pairs]).cpu())
-            if progress is not None:
-                progress(weights.shape[1])
-    value, error = (np.concatenate([part.numpy() for part in parts], axis=1) for parts in (values, errors))
-    return xr.Dataset(
-        {
-            "elbo": ("data", value[0]),
-            "elbo_se": ("data", error[0]),
-            "iwelbo": (("K", "data"), value[1:]),
-            "iwelbo_se": (("K", "data"), error[1:]),
-        },
-        coords={"K": np.array(counts, dtype=np.int32)},
-        attrs={"is_bound": int(is_bound), "particles": particles, "units": "nats"},
-    )
+    if evidence not in EVIDENCE:
+        raise InputError(f"evidence is {evidence!r}; choose from {', '.join(EVIDENCE)}")
+    if split and not isinstance(guide, FamilyGuide):
+        raise InputError(
+            f"the gap of a {type(guide).__name__} can't be split: refine needs a guide with params(x) and a family, "
+            "such as Amortized; leave split=False"
+        )
+    found = bounds(model, guide, *batch, particles=particles, curve=curve, diagnose=True, progress=progress)
+    found = found.merge(information(model, guide, *batch), combine_attrs="no_conflicts")
+    value, error, words = None, None, ""
+    if evidence != "importance":
+        value, error, words = model_evidence(model, batch, evidence, annealing or {})
+    if value is None:
+        last = found.isel(K=-1)
+        value, error = last.iwelbo.values, last.iwelbo_se.values
+        words = f"IWELBO at K = {int(last.K)}, a lower bound"
+    found = found.assign(log_evidence=("data", value), log_evidence_se=("data", error)).assign_attrs(evidence=words)
+    if split:
+        refined = refine(model, guide, *batch, **(refinement or {}))
+        index = torch.arange(batch_size(batch), device=batch[0].device)
+        best = bounds(model, refined, *batch, index, particles=particles, curve=(1,))
+        found = found.assign(refined_elbo=best.elbo, refined_elbo_se=best.elbo_se)
+    return with_gaps(found)
 
 
-def iwelbo(log_weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """IWELBO_K and its standard error from log-weights of shape (particles, batch), each of shape (batch,), float64.
+def with_gaps(found: xr.Dataset) -> xr.Dataset:
+    """Adds the gaps between the bounds and ``log_evidence``; NaN where the guide gives no bound."""
+    sound = 1.0 if found.attrs["is_bound"] else np.nan
+    pairs = {"gap": ("log_evidence", "elbo")}
+    if "refined_elbo" in found:
+        pairs |= {"approximation_gap": ("log_evidence", "refined_elbo"), "amortization_gap": ("refined_elbo", "elbo")}
+    for name, (upper, lower) in pairs.items():
+        found[name] = sound * (found[upper] - found[lower])
+        found[f"{name}_se"] = sound * np.hypot(found[f"{upper}_se"], found[f"{lower}_se"])
+    return found
 
-    From ten groups on, the error is the spread between groups; below that it is the delta method's within each group,
-    Var[log mean w] = 1 / ESS - 1 / K with ESS the effective sample size, which is too small where ESS is.
+
+def generalization(
+    model: Program,
+    guide: Program,
+    train: Tensor | tuple[Any, ...],
+    held_out: Tensor | tuple[Any, ...],
+    *,
+    particles: int = 1000,
+    evidence: str = "auto",
+) -> dict[str, tuple[float, float]]:
+    """How much better a pair does on the images it was trained on than on others (Cremer et al. 2018, section 5.4).
+
+    Args:
+        model: any Pyro program whose local latents live in the plate "data".
+        guide: its guide.
+        train: a batch of training data (the arguments of both).
+        held_out: a batch of other data.
+        particles: draws of z for each data point.
+        evidence: see :func:`tightness`.
+
+    Returns:
+        Mean over ``train`` less mean over ``held_out``, in nats, with its standard error over the data points, of
+        ``log_evidence`` (the model's part), ``gap`` (the guide's part) and ``elbo`` (the difference of the two).
     """
-    groups = len(log_weights) // count
-    grouped = log_weights[: groups * count].double().unflatten(0, (groups, count))
-    log_sum = grouped.logsumexp(1)
-    value = (log_sum - math.log(count)).mean(0)
-    if groups >= _FEW_GROUPS:
-        return value, (log_sum.var(0) / groups).sqrt()
-    if count == 1:
-        return value, torch.full_like(value, torch.nan)
-    inverse_ess = ((2 * grouped).logsumexp(1) - 2 * log_sum).exp()
-    return value, ((inverse_ess - 1 / count).clamp(min=0).mean(0) / groups).sqrt()
+    sides = []
+    for data in (train, held_out):
+        batch = (data,) if isinstance(data, Tensor) else tuple(data)
+        sides.append(tightness(model, guide, *batch, particles=particles, curve=(particles,), evidence=evidence))
+    found = {}
+    for name in ("log_evidence", "gap", "elbo"):
+        one, other = (side[name].values for side in sides)
+        error = float(np.hypot(one.std(ddof=1) / len(one) ** 0.5, other.std(ddof=1) / len(other) ** 0.5))
+        found[name] = (float(one.mean() - other.mean()), error)
+    return found
 
 
-def default_curve(particles: int) -> list[int]:
-    """1, 2, 5, 10, 20, ... up to and with the number of particles."""
-    steps = (digit * 10**power for power in range(len(str(particles))) for digit in (1, 2, 5))
-    return sorted({step for step in steps if step <= particles} | {particles})
-
-
-def average(value: xr.DataArray, error: xr.DataArray) -> tuple[float, float]:
-    """The mean over the data points and its Monte Carlo standard error, for these very data points."""
-    return float(value.mean()), float(np.sqrt((error**2).sum())) / value.size
+def model_evidence(
+    model: Program, batch: tuple[Any, ...], source: str, annealing: Mapping[str, Any]
+) -> tuple[np.ndarray | None, np.ndarray | None, str]:
+    """log p(x), its standard error, and its source in words; None with "auto" where it is not known exactly."""
+    if source not in EVIDENCE:
+        raise InputError(f"evidence is {source!r}; choose from {', '.join(EVIDENCE)}")
+    if source == "annealed":
+        run = annealed(model, *batch, **annealing)
+        words = f"annealing over {run.attrs['steps']} distributions, {run.attrs['chains']} chains, a lower bound"
+        return run.log_evidence.values, run.log_evidence_se.values, words
+    known = exact(model, *batch)
+    if known is not None:
+        value = known.detach().cpu().numpy()
+        return value, np.zeros_like(value), "exact"
+    if source == "exact":
+        raise InputError(
+            f"log p(x) of a {type(model).__name__} is not known exactly: it has no log_evidence(x), and no "
+            "discrete latents that can be counted; take evidence='importance' or 'annealed'"
+        )
+    return None, None, ""

@@ -57,6 +57,7 @@ def test_compare_writes_a_whole_folder(run, tmp_path):
     assert status == 0
     assert {path.name for path in folder.iterdir()} == {
         "table.json", "table.csv", "bounds.nc", "bounds.png", "training.png", "reconstructions.png", "samples.png",
+        "gaps.png", "rate-distortion.png", "khat.png",
         "manifold.png", "model.pt", *(f"guide-{name}.pt" for name in FIRST_CHOICES),
     }  # fmt: skip
     assert [path.name for path in folder.parent.iterdir()] == ["now"]

@@ -11,8 +11,8 @@ from pyro.infer import Trace_ELBO
 
 from ppl_vae import bounds, cosine, fit, freeze, log_weights
 from ppl_vae.guides import Amortized, Diagonal, Exact, Full
+from ppl_vae.iwelbo import average, default_curve, iwelbo
 from ppl_vae.models import VAE, LinearGaussian
-from ppl_vae.tightness import average, default_curve, iwelbo
 
 
 @pytest.fixture

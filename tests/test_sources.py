@@ -22,8 +22,8 @@ from ppl_vae.guides import (
     SemiAmortized,
     Unit,
 )
+from ppl_vae.iwelbo import average
 from ppl_vae.models import LinearGaussian
-from ppl_vae.tightness import average
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,153 @@
+"""The latents of any Pyro program as tensors: drawn, set, and their density read back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+from torch.distributions import biject_to, transforms
+
+from ppl_vae.errors import InputError
+from ppl_vae.log_weights import (
+    DATA_PLATE,
+    PARTICLE_PLATE,
+    LargestOutput,
+    Program,
+    batch_size,
+    local_parameters,
+    plates_below,
+    random_sites,
+    random_state_kept,
+    rows,
+    split_density,
+    sum_density,
+)
+
+
+def run(
+    program: Program, batch: tuple[Any, ...], particles: int, nesting: int, values: dict[str, Tensor] | None = None
+) -> Trace:
+    """One run with a plate of particles; the latents that have values take these, the others are drawn."""
+    plate = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)
+    fixed = Trace()
+    for name, value in (values or {}).items():
+        fixed.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
+    with local_parameters(program):
+        return prune_subsample_sites(poutine.trace(poutine.replay(plate(program), trace=fixed)).get_trace(*batch))
+
+
+def nesting_of(model: Program, batch: tuple[Any, ...]) -> int:
+    """How many plates of the model's own lie below the particles; random numbers are left as they were."""
+    with random_state_kept(), torch.no_grad(), local_parameters(model):
+        return plates_below([prune_subsample_sites(poutine.trace(model).get_trace(*batch))])
+
+
+def largest_bytes(model: Program, batch: tuple[Any, ...]) -> int:
+    """The largest tensor that any operation of the model makes, for one particle of one data point."""
+    size = min(4, batch_size(batch))
+    part = rows(batch, batch_size(batch), 0, size)
+    nesting = nesting_of(model, part)
+    with random_state_kept(), torch.no_grad(), LargestOutput() as largest:
+        run(model, part, 2, nesting)
+    return max(1, largest.bytes // (2 * size))
+
+
+def log_joint(
+    model: Program, batch: tuple[Any, ...], values: dict[str, Tensor], particles: int, nesting: int
+) -> tuple[Tensor, Tensor]:
+    """log p(z) and log p(x | z) at the values, each of shape (particles, batch), in nats."""
+    return split_density(run(model, batch, particles, nesting, values), nesting, zeros(batch, particles))
+
+
+def log_guide(
+    guide: Program, batch: tuple[Any, ...], values: dict[str, Tensor], particles: int, nesting: int
+) -> Tensor:
+    """log q(z | x) at the values, shape (particles, batch), in nats; InputError where the guide has other sites."""
+    sites = random_sites(run(guide, batch, particles, nesting, values))
+    names = sorted(site["name"] for site in sites)
+    if names != sorted(values):
+        raise InputError(
+            f"the guide samples {names}, the model's latents are {sorted(values)}: a density of given latents needs a "
+            "guide of just these sites (an autoguide draws them all from one of its own)"
+        )
+    return sum_density(sites, nesting, zeros(batch, particles))
+
+
+def zeros(batch: tuple[Any, ...], particles: int) -> Tensor:
+    """Zeros of shape (particles, batch) on the data's device."""
+    return batch[0].new_zeros((particles, batch_size(batch)), dtype=torch.get_default_dtype())
+
+
+@dataclass(frozen=True)
+class _Site:
+    name: str
+    axes: tuple[int, int]  # of the particles and the data points in the unconstrained value
+    rest: torch.Size  # its other dimensions
+    transform: transforms.Transform
+
+
+class Coordinates:
+    """The continuous latents of a model as one unconstrained vector u for each particle and data point.
+
+    Args:
+        model: any Pyro program whose latents live in the plate "data".
+        batch: its arguments.
+
+    Attributes:
+        dim: the length of u.
+        nesting: how many plates of the model's own lie below the particles.
+
+    Raises:
+        InputError: for a discrete latent.
+    """
+
+    def __init__(self, model: Program, batch: tuple[Any, ...]) -> None:
+        self.nesting = nesting_of(model, batch)
+        with random_state_kept(), torch.no_grad():
+            trace = run(model, batch, 2, self.nesting)
+        self._sites = []
+        self.dim = 0
+        for site in random_sites(trace):
+            if site["is_observed"]:
+                continue
+            if site["fn"].support.is_discrete:
+                raise InputError(
+                    f"the latent {site['name']!r} is discrete: annealing and quadrature move through real numbers; "
+                    "take evidence='exact' where its values can be counted, or 'importance'"
+                )
+            transform = biject_to(site["fn"].support)
+            free = transform.inv(site["value"])
+            data_dim = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA_PLATE)
+            left = len(site["fn"].batch_shape)
+            axes = (left - 1 - self.nesting, left + data_dim)
+            rest = free.movedim(axes, (0, 1)).shape[2:]
+            self._sites.append(_Site(site["name"], axes, rest, transform))
+            self.dim += rest.numel()
+
+    def vector(self, values: dict[str, Tensor]) -> Tensor:
+        """The latents of a trace to u, shape (particles, batch, dim)."""
+        parts = [site.transform.inv(values[site.name]).movedim(site.axes, (0, 1)).flatten(2) for site in self._sites]
+        return torch.cat(parts, -1)
+
+    def values(self, u: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The latents at u, and log |dz / du| of shape (particles, batch)."""
+        found, log_det = {}, u.new_zeros(u.shape[:2])
+        for site, part in zip(self._sites, u.split([site.rest.numel() for site in self._sites], -1), strict=True):
+            free = part.unflatten(-1, site.rest).movedim((0, 1), site.axes)
+            found[site.name] = value = site.transform(free)
+            change = site.transform.log_abs_det_jacobian(free, value).movedim(site.axes, (0, 1))
+            log_det = log_det + change.reshape(*log_det.shape, -1).sum(-1)
+        return found, log_det
+
+    def from_prior(self, model: Program, batch: tuple[Any, ...], particles: int) -> Tensor:
+        """u of latents drawn from p(z)."""
+        return self.vector(latent_values(run(model, batch, particles, self.nesting)))
+
+
+def latent_values(trace: Trace) -> dict[str, Tensor]:
+    """The values of the latents of a trace by name."""
+    return {site["name"]: site["value"] for site in random_sites(trace) if not site["is_observed"]}

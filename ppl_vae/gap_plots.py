@@ -1,0 +1,105 @@
+"""Figures of what :func:`ppl_vae.tightness` and :func:`ppl_vae.compare` found."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ppl_vae.comparison import Comparison
+from ppl_vae.psis import shares
+
+
+def stacked_gaps(comparison: Comparison) -> Figure:
+    """The gap of each guide, approximation below amortization where it was split, with two standard errors."""
+    figure = Figure(figsize=(7, 0.5 * len(comparison.rows) + 2), layout="constrained")
+    axes = figure.add_subplot()
+    rows = [row for row in comparison.rows if row.gap is not None][::-1]
+    names = [row.guide for row in rows]
+    whole = [row if row.approximation_gap is None else None for row in rows]
+    parts = (
+        ("approximation: the family's best member", "C0", [row.approximation_gap or 0.0 for row in rows], None),
+        ("amortization: the encoder's part", "C1", [row.amortization_gap or 0.0 for row in rows], "approximation"),
+        ("not split", "0.7", [row.gap if row is not None else 0.0 for row in whole], None),
+    )
+    for label, color, values, base in parts:
+        left = [row.approximation_gap or 0.0 for row in rows] if base else 0.0
+        if any(values):
+            axes.barh(names, values, left=left, color=color, label=label)
+    axes.errorbar(
+        [row.gap for row in rows], names, xerr=[2 * (row.gap_se or 0.0) for row in rows], fmt="none", color="black",
+        capsize=3, linewidth=1,
+    )  # fmt: skip
+    axes.set(xlabel="log p(x) - ELBO, nats per image")
+    axes.set_title(f"Inference gap (bars: two Monte Carlo errors)\nlog p(x): {comparison.evidence}", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = None) -> Figure:
+    """The annealed estimate of log p(x), or both sides of a sandwich, against the number of distributions."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    lengths = sorted(runs)
+    for name, label in (("lower", "lower bound"), ("log_evidence", "annealed"), ("upper", "upper bound")):
+        found = {length: runs[length][name] for length in lengths if name in runs[length]}
+        if not found or (name == "log_evidence" and "lower" in runs[lengths[0]]):
+            continue
+        error = [_monte_carlo(runs[length][f"{name}_se"]) for length in found]
+        means = [float(value.mean()) for value in found.values()]
+        axes.errorbar(list(found), means, yerr=2 * np.array(error), fmt="o-", capsize=3, label=label)
+    if reference is not None:
+        axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="exact")
+    axes.set(xscale="log", xlabel="distributions between start and posterior", ylabel="log p(x), nats per image")
+    axes.set_title("Annealed importance sampling (bars: two Monte Carlo errors)", fontsize=10)
+    axes.legend()
+    return figure
+
+
+def khat_by_image(found: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: int = 8) -> Figure:
+    """k-hat of every image in order, and the images where it is highest; ``found`` is one guide's dataset."""
+    khat, threshold = found.khat.values, found.attrs["khat_threshold"]
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
+    axes = left.add_subplot()
+    axes.plot(np.sort(khat), ".", markersize=3)
+    for level, style in ((threshold, "--"), (1.0, ":")):
+        axes.axhline(level, color="black", linestyle=style, linewidth=1)
+    share = shares(khat, threshold)
+    axes.set(xlabel="images, sorted", ylabel="k-hat")
+    axes.set_title(", ".join(f"{name} {value:.1%}" for name, value in share.items()), fontsize=10)
+    order = np.argsort(khat)[::-1][:worst]
+    cells = right.subplots(-(-worst // 4), 4, squeeze=False).flatten()
+    right.suptitle("the worst images, with k-hat", fontsize=10)
+    for cell in cells:
+        cell.set_axis_off()
+    for cell, index in zip(cells, order, strict=False):
+        cell.imshow(x[int(index)].reshape(shape).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
+        cell.set_title(f"{khat[index]:.2f}", fontsize=8)
+    return figure
+
+
+def rate_distortion(comparison: Comparison) -> Figure:
+    """Each guide in the plane of rate and distortion; the ELBO is constant along the grey lines (Alemi et al. 2018)."""
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    data = comparison.bounds
+    points = [(row, float(data.distortion.sel(guide=row.guide).mean())) for row in comparison.rows]
+    for number, (row, distortion) in enumerate(points):
+        if row.rate is not None:
+            axes.plot(row.rate, distortion, "o", color=f"C{number}", label=f"{row.guide}: ELBO {row.elbo:.2f}")
+    axes.margins(0.25)
+    low, high = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    for level in np.linspace(low + bottom, high + top, 9)[1:-1]:
+        axes.plot([low, high], [level - low, level - high], color="0.85", linewidth=0.8, zorder=0)
+    axes.set(xlim=(low, high), ylim=(bottom, top), xlabel="rate KL(q(z | x) || p(z)), nats per image")
+    axes.set_ylabel("distortion, minus E log p(x | z), nats per image")
+    axes.set_title("Rate and distortion (grey: equal ELBO)", fontsize=10)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _monte_carlo(error: xr.DataArray) -> float:
+    return float(np.sqrt((error**2).sum()) / error.size)

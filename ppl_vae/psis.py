@@ -1,0 +1,69 @@
+"""Whether log-weights can be trusted: Pareto-smoothed importance sampling's k-hat and the effective sample size."""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+
+CLASSES = ("good", "bad", "very bad")
+_EVEN = 1e-3  # weights that differ by less than a thousandth have no tail
+
+
+def pareto_k(log_weights: Tensor) -> np.ndarray:
+    """k-hat of each data point from log-weights of shape (particles, batch): the shape of the largest weights' tail.
+
+    The error of an importance-weighted estimate falls as it should where k-hat is under :func:`khat_threshold`
+    (Vehtari et al. 2024). ArviZ fits it; weights that are all but equal get 0, and it is infinite where there are too
+    few particles to tell.
+    """
+    return smoothed(log_weights)[1]
+
+
+def smoothed(log_weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Normalized log-weights with a smoothed tail, shape (particles, batch), and k-hat, shape (batch,), by ArviZ."""
+    raw = log_weights.detach().double().cpu().numpy().T
+    if not np.isfinite(raw.max(1)).all():
+        raise InputError("the log-weights of a data point are all -inf or NaN: its k-hat can't be told")
+    weights = raw - np.logaddexp.reduce(raw, axis=1, keepdims=True)
+    khat = np.zeros(len(raw))
+    uneven = np.ptp(raw, axis=1) > _EVEN
+    if uneven.any():
+        weights[uneven], khat[uneven] = _psislw(raw[uneven])
+    return weights.T, khat
+
+
+def khat_threshold(particles: int) -> float:
+    """Below it a k-hat is good: min(1 - 1 / log10(S), 0.7) for S particles (Vehtari et al. 2024, eq. 13)."""
+    return min(1 - 1 / math.log10(particles), 0.7) if particles > 10 else 0.0
+
+
+def shares(khat: Any, threshold: float) -> dict[str, float]:
+    """The share of data points whose k-hat is good (under the threshold), bad (up to 1) and very bad."""
+    values = np.asarray(khat)
+    if np.isnan(values).any():
+        return dict.fromkeys(CLASSES, math.nan)
+    good, very_bad = float((values < threshold).mean()), float((values > 1).mean())
+    return {"good": good, "bad": 1 - good - very_bad, "very bad": very_bad}
+
+
+def effective_sample_size(log_weights: Tensor) -> np.ndarray:
+    """(sum w)^2 / sum w^2 for log-weights of shape (particles, batch), shape (batch,) (Kong 1992)."""
+    weights = log_weights.double()
+    return (2 * weights.logsumexp(0) - (2 * weights).logsumexp(0)).exp().cpu().numpy()
+
+
+def _psislw(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ArviZ keeps it in two places: 0.23, and 1.x with its statistics in a package of their own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ArviZ 0.23 announces its successor when it is imported
+        try:
+            from arviz import psislw
+        except ImportError:
+            from arviz_stats.base import array_stats
+
+            return array_stats.psislw(log_weights, axis=-1)
+        return psislw(log_weights)
