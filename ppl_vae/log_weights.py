@@ -23,12 +23,14 @@ from pyro.util import check_model_guide_match
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ppl_vae.densities import log_density
 from ppl_vae.errors import InputError
 
+_MANY = 8
 Program = Callable[..., Any]
 DATA_PLATE = "data"
 PARTICLE_PLATE = "ppl_vae_particles"
-CHUNK_BYTES = 2**23  # for the largest tensor of a chunk: a few of them at once stay near the cache
+CHUNK_BYTES = 2**22  # for the largest tensor of a chunk: a few of them at once stay near the cache
 
 
 def log_weights(
@@ -79,12 +81,18 @@ def log_weight_chunks(
     pairs = chunk or max(1, CHUNK_BYTES // probed.largest_bytes)
     points = min(size, max(1, pairs // particles))
     at_once = min(particles, pairs) if vectorize else 1
+    checked = particles >= _MANY and is_validation_enabled()
+    if checked:  # every data point once, not for every particle: it takes a pass over each tensor
+        with random_state_kept(), torch.no_grad():
+            for start in range(0, size, pairs):
+                weigh(model, guide, rows(batch, size, start, start + pairs), 1, probed.nesting)
     for start in range(0, size, points):
         part = rows(batch, size, start, start + points)
-        draws = [
-            weigh(model, guide, part, min(at_once, particles - done), probed.nesting)
-            for done in range(0, particles, at_once)
-        ]
+        with pyro.validation_enabled(is_validation_enabled() and not checked):
+            draws = [
+                weigh(model, guide, part, min(at_once, particles - done), probed.nesting)
+                for done in range(0, particles, at_once)
+            ]
         yield draws[0] if len(draws) == 1 else torch.cat(draws)
 
 
@@ -207,7 +215,7 @@ def _per_point(site: dict[str, Any], nesting: int, shape: tuple[int, int]) -> Te
             f"site {site['name']!r} lies outside the plate {DATA_PLATE!r}, so it has no log-weight per data point: "
             f'sample it inside `with pyro.plate("{DATA_PLATE}", len(x)):`'
         )
-    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    log_prob = log_density(site["fn"], site["value"], *site["args"], **site["kwargs"])
     log_prob = scale_and_mask(log_prob, 1.0, site["mask"])
     others = [dim for dim in range(-log_prob.dim(), 0) if dim not in (data_dim, -1 - nesting)]
     if others:

@@ -12,6 +12,7 @@ from torch import nn
 from zoo import Case
 
 from ppl_vae import InputError, bounds, log_weights
+from ppl_vae.densities import log_density
 from ppl_vae.guides import Amortized, Delta, Diagonal, Exact
 from ppl_vae.log_weights import probe
 from ppl_vae.models import VAE, LinearGaussian
@@ -237,3 +238,26 @@ def test_mistakes_are_named_with_their_mending(mistake):
 
 def test_input_errors_are_value_errors():
     assert issubclass(InputError, ValueError)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 784])
+@pytest.mark.parametrize("spread", [0.0, 3.0, 60.0])
+def test_bits_have_pyros_density(size, spread):
+    torch.manual_seed(0)
+    bits = dist.Bernoulli(logits=spread * torch.randn(5, 3, size, dtype=torch.float64)).to_event(1)
+    value = torch.rand(3, size, dtype=torch.float64).bernoulli()
+    with torch.no_grad():
+        torch.testing.assert_close(log_density(bits, value), bits.log_prob(value))
+        assert log_density(bits, bits.sample()).shape == (5, 3)
+    narrow = dist.Bernoulli(logits=bits.base_dist.logits.float()).to_event(1)
+    with torch.no_grad():
+        found = log_density(narrow, value.float())
+    torch.testing.assert_close(found.double(), bits.log_prob(value), rtol=1e-5, atol=1e-4)
+
+
+def test_every_data_point_is_checked_once():
+    model, guide = VAE(4, 2, hidden=(8,)), Amortized(Diagonal(2), 4, hidden=(8,))
+    x = torch.zeros(50, 4)
+    x[37, 1] = 0.5
+    with pytest.raises(ValueError, match="support"):
+        bounds(model, guide, x, particles=100)

@@ -130,14 +130,17 @@ class Coordinates:
 
     def vector(self, values: dict[str, Tensor]) -> Tensor:
         """The latents of a trace to u, shape (particles, batch, dim)."""
-        parts = [site.transform.inv(values[site.name]).movedim(site.axes, (0, 1)).flatten(2) for site in self._sites]
+        parts = []
+        for site in self._sites:
+            free = site.transform.inv(values[site.name]).movedim(site.axes, (0, 1))
+            parts.append(free.reshape(*free.shape[:2], -1))
         return torch.cat(parts, -1)
 
     def values(self, u: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The latents at u, and log |dz / du| of shape (particles, batch)."""
         found, log_det = {}, u.new_zeros(u.shape[:2])
         for site, part in zip(self._sites, u.split([site.rest.numel() for site in self._sites], -1), strict=True):
-            free = part.unflatten(-1, site.rest).movedim((0, 1), site.axes)
+            free = part.reshape(*part.shape[:2], *site.rest).movedim((0, 1), site.axes)
             found[site.name] = value = site.transform(free)
             change = site.transform.log_abs_det_jacobian(free, value).movedim(site.axes, (0, 1))
             log_det = log_det + change.reshape(*log_det.shape, -1).sum(-1)
