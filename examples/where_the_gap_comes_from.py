@@ -9,6 +9,7 @@ and by annealing. The generalization part is the same on images that were not tr
 
 import argparse
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ppl_vae.models import VAE
 from ppl_vae.programs import JointMLP
 
 WIDTHS = (200, 200)
+Binarize = Callable[[Tensor], Tensor]
 
 
 def network(inputs: int, outputs: int) -> nn.Module:
@@ -39,14 +41,14 @@ def both_guides(pixels: int, latents: int) -> dict[str, Amortized]:
 
 
 def study(
-    trained_with: str, train: Tensor, x: Tensor, epochs: int, latents: int, anneal: int
+    trained_with: str, train: Tensor, x: Tensor, binarize: Binarize, epochs: int, latents: int, anneal: int
 ) -> tuple[Comparison, Any]:
     """Trains a model with one guide, fits the other guide to it, and measures both on x."""
     torch.manual_seed(0)
     pixels = train.shape[1]
     model = VAE(pixels, latents, decoder=network(latents, pixels))
     guides = both_guides(pixels, latents)
-    options: dict[str, Any] = {"transform": torch.bernoulli, "schedule": cooldown, "batch_size": 100, "progress": False}
+    options: dict[str, Any] = {"transform": binarize, "schedule": cooldown, "batch_size": 100, "progress": False}
     elbos = {"diagonal": TraceMeanField_ELBO(), "flow": Trace_ELBO()}
     optimizer = partial(torch.optim.Adam, lr=1e-3)
     for name in (trained_with, *(other for other in guides if other != trained_with)):
@@ -59,17 +61,30 @@ def study(
     return found, (model, guides)
 
 
-def main(data: str = "digits", epochs: int = 20, images: int = 100, latents: int = 50, anneal: int = 500,
-         run: str = "") -> None:  # fmt: skip
+def above_half(x: Tensor) -> Tensor:
+    """Pixels above 0.5, the same bits at each draw."""
+    return (x > 0.5).float()
+
+
+def main(
+    data: str = "digits",
+    threshold: bool = False,
+    epochs: int = 20,
+    images: int = 100,
+    latents: int = 50,
+    anneal: int = 500,
+    run: str = "",
+) -> None:
     """Prints one line for each model, writes it and the figures."""
     folder = report.new_run(Path(run) if run else None, f"gaps-{data}")
     source = load(data)
     images = min(images, len(source.test))
     torch.manual_seed(1)
-    x, others = source.train[:images].bernoulli(), source.test[:images].bernoulli()
+    binarize: Binarize = above_half if threshold else torch.bernoulli
+    x, others = binarize(source.train[:images]), binarize(source.test[:images])
     lines, figures = [], {}
     for trained_with in ("diagonal", "flow"):
-        found, (model, guides) = study(trained_with, source.train, x, epochs, latents, anneal)
+        found, (model, guides) = study(trained_with, source.train, x, binarize, epochs, latents, anneal)
         rows = {row.guide: row for row in found.rows}
         own = rows[trained_with]
         weighted = found.bounds.sel(guide=trained_with)
@@ -101,6 +116,7 @@ def main(data: str = "digits", epochs: int = 20, images: int = 100, latents: int
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits")
+    parser.add_argument("--threshold", action="store_true", help="binarize at 0.5 instead of anew at each draw")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--latents", type=int, default=50)

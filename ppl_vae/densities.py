@@ -29,8 +29,8 @@ def log_density(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 def bits_log_prob(logits: Tensor, value: Tensor) -> Tensor:
     """log p of bits, summed over the last dimension: value . logits - sum softplus(logits), without gradients.
 
-    With a = |logit|: x l - softplus(l) = (x - 1/2) l - a / 2 + log sigmoid(a). A product of sigmoids takes one logarithm
-    for many of them; torch's softplus takes its slow log1p for each.
+    With a = |logit|: x l - softplus(l) = (x - 1/2) l - a / 2 + log sigmoid(a). A product of sigmoids takes one
+    logarithm for many of them; torch's softplus takes its slow log1p for each.
     """
     positive = logits.abs()
     half = positive.sum(-1).mul_(-0.5)
