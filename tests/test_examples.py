@@ -9,12 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SHORT = {
+    "can_the_evidence_be_trusted": ("--longest", "30", "--repeats", "2"),
+    "where_the_gap_comes_from": ("--images", "6", "--latents", "2", "--anneal", "5"),
+}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(example), "--epochs", "1"])
+    monkeypatch.setattr(sys, "argv", [str(example), "--epochs", "1", *SHORT.get(example.stem, ())])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
 
