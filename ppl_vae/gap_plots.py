@@ -17,20 +17,19 @@ def stacked_gaps(comparison: Comparison) -> Figure:
     axes = figure.add_subplot()
     rows = [row for row in comparison.rows if row.gap is not None][::-1]
     names = [row.guide for row in rows]
-    whole = [row if row.approximation_gap is None else None for row in rows]
-    parts = (
-        ("approximation: the family's best member", "C0", [row.approximation_gap or 0.0 for row in rows], None),
-        ("amortization: the encoder's part", "C1", [row.amortization_gap or 0.0 for row in rows], "approximation"),
-        ("not split", "0.7", [row.gap if row is not None else 0.0 for row in whole], None),
-    )
-    for label, color, values, base in parts:
-        left = [row.approximation_gap or 0.0 for row in rows] if base else 0.0
-        if any(values):
+    gaps = np.array([row.gap or 0.0 for row in rows])
+    approximation = np.array([row.approximation_gap or 0.0 for row in rows])
+    amortization = np.array([row.amortization_gap or 0.0 for row in rows])
+    split = np.array([row.approximation_gap is not None for row in rows], dtype=bool)
+    for label, color, values, left in (
+        ("approximation: the family's best member", "C0", approximation, 0 * gaps),
+        ("amortization: the encoder's part", "C1", amortization, approximation),
+        ("not split", "0.7", np.where(split, 0.0, gaps), 0 * gaps),
+    ):
+        if values.any():
             axes.barh(names, values, left=left, color=color, label=label)
-    axes.errorbar(
-        [row.gap for row in rows], names, xerr=[2 * (row.gap_se or 0.0) for row in rows], fmt="none", color="black",
-        capsize=3, linewidth=1,
-    )  # fmt: skip
+    bars = np.array([2 * (row.gap_se or 0.0) for row in rows])
+    axes.errorbar(gaps, names, xerr=bars, fmt="none", color="black", capsize=3, linewidth=1)
     axes.set(xlabel="log p(x) - ELBO, nats per image")
     axes.set_title(f"Inference gap (bars: two Monte Carlo errors)\nlog p(x): {comparison.evidence}", fontsize=10)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
@@ -61,7 +60,7 @@ def khat_by_image(found: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: i
     """k-hat of every image in order, and the images where it is highest; ``found`` is one guide's dataset."""
     khat, threshold = found.khat.values, found.attrs["khat_threshold"]
     figure = Figure(figsize=(9, 4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(3, 2))[0]
     axes = left.add_subplot()
     axes.plot(np.sort(khat), ".", markersize=3)
     for level, style in ((threshold, "--"), (1.0, ":")):

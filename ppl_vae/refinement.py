@@ -9,7 +9,7 @@ from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import batch_size, evaluating, local_parameters, probe, rows, weigh
+from ppl_vae.log_weights import Program, batch_size, evaluating, local_parameters, probe, rows, weigh
 from ppl_vae.programs import FamilyGuide, last_index
 from ppl_vae.training import cosine
 
@@ -63,7 +63,7 @@ class Antithetic(TorchDispatchMode):
 
 
 def refine(
-    model: nn.Module,
+    model: Program,
     guide: FamilyGuide,
     *batch: Any,
     rate: float = 0.05,
@@ -121,7 +121,7 @@ def refine(
 
 
 def _round(
-    model: nn.Module, held: Held, batch: tuple[Any, ...], rate: float, particles: int, steps: int, nesting: int
+    model: Program, held: Held, batch: tuple[Any, ...], rate: float, particles: int, steps: int, nesting: int
 ) -> None:
     optimizer = Adam([held.held], lr=rate)
     for step in range(steps):
@@ -134,7 +134,7 @@ def _round(
 
 
 def _keep_the_better(
-    model: nn.Module, held: Held, batch: tuple[Any, ...], before: Tensor, particles: int, nesting: int
+    model: Program, held: Held, batch: tuple[Any, ...], before: Tensor, particles: int, nesting: int
 ) -> float:
     """Puts back the rows that a round made worse; returns the mean gain in nats."""
     state, after = pyro.util.get_rng_state(), held.held.detach().clone()

@@ -62,7 +62,8 @@ def tightness(
     """
     if evidence not in EVIDENCE:
         raise InputError(f"evidence is {evidence!r}; choose from {', '.join(EVIDENCE)}")
-    if split and not isinstance(guide, FamilyGuide):
+    start = guide if isinstance(guide, FamilyGuide) else None
+    if split and start is None:
         raise InputError(
             f"the gap of a {type(guide).__name__} can't be split: refine needs a guide with params(x) and a family, "
             "such as Amortized; leave split=False"
@@ -77,8 +78,8 @@ def tightness(
         value, error = last.iwelbo.values, last.iwelbo_se.values
         words = f"IWELBO at K = {int(last.K)}, a lower bound"
     found = found.assign(log_evidence=("data", value), log_evidence_se=("data", error)).assign_attrs(evidence=words)
-    if split:
-        refined = refine(model, guide, *batch, **(refinement or {}))
+    if split and start is not None:
+        refined = refine(model, start, *batch, **(refinement or {}))
         index = torch.arange(batch_size(batch), device=batch[0].device)
         best = bounds(model, refined, *batch, index, particles=particles, curve=(1,))
         found = found.assign(refined_elbo=best.elbo, refined_elbo_se=best.elbo_se)

@@ -24,8 +24,8 @@ def test_the_wheel_holds_one_import_name(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"ppl_vae"}
     for folder, inside in (("ppl_vae", "ppl_vae"), ("models", "ppl_vae/models"), ("guides", "ppl_vae/guides")):
-        for file in (ROOT / folder).glob("*.py"):
-            assert f"{inside}/{file.name}" in names
+        for file in (ROOT / folder).rglob("*.py"):
+            assert f"{inside}/{file.relative_to(ROOT / folder).as_posix()}" in names
     assert "ppl_vae/py.typed" in names
 
 

@@ -144,8 +144,8 @@ def simulate(model: Program, *batch: Any) -> tuple[tuple[Any, ...], dict[str, Te
     coordinates = Coordinates(model, batch)
     sites = random_sites(poutine.trace(model).get_trace(*batch))
     seen = {site["name"]: site["value"] for site in sites if site["is_observed"]}
-    places = {name: next((n for n, arg in enumerate(batch) if arg is value), None) for name, value in seen.items()}
-    missing = [name for name, place in places.items() if place is None]
+    places = {name: n for name, value in seen.items() for n, arg in enumerate(batch) if arg is value}
+    missing = [name for name in seen if name not in places]
     if missing:
         raise InputError(
             f"the model observes {missing[0]!r}, which is none of its arguments as it is: data drawn from the model "

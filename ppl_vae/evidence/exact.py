@@ -127,6 +127,7 @@ def _counted(model: Program, batch: tuple[Any, ...], states: dict[str, Tensor]) 
             values = {name: value[start : start + at_once] for name, value in states.items()}
             values = {name: value.expand(-1, length, *value.shape[2:]) for name, value in values.items()}
             here = len(next(iter(values.values())))
-            joint.append(sum(log_joint(model, part, values, here, 1)))
+            prior, likelihood = log_joint(model, part, values, here, 1)
+            joint.append(prior + likelihood)
         found.append(torch.cat(joint).double().logsumexp(0))
     return torch.cat(found)
