@@ -13,6 +13,7 @@ import argparse
 import math
 from pathlib import Path
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -54,11 +55,11 @@ def against_exact(lengths: list[int], folder: Path) -> None:
     report.save(folder / "annealing.png", annealing_curve(runs, float(exact.mean())))
 
 
-def many_modes(scale: float, epochs: int, folder: Path) -> None:
+def many_modes(scale: float, points: int, epochs: int, steps: int, folder: Path) -> None:
     """Importance weighting from one mode of four."""
     torch.manual_seed(0)
     model = Squares(2, scale).double()
-    x = 1 + 0.1 * torch.randn(100, 2, dtype=torch.float64)
+    x = 1 + 0.1 * torch.randn(points, 2, dtype=torch.float64)
     encoder = nn.Linear(2, 4)
     with torch.no_grad():
         encoder.weight.zero_()
@@ -68,9 +69,9 @@ def many_modes(scale: float, epochs: int, folder: Path) -> None:
         schedule=cooldown, seed=0, progress=False)  # fmt: skip
     exact = quadrature(model, x).numpy()
     weighted = tightness(model, guide, x, particles=2000)
-    run = annealed(model, x, steps=200, chains=64)
+    run = annealed(model, x, steps=steps, chains=64)
     bad = float((weighted.khat > weighted.attrs["khat_threshold"]).mean())
-    print(f"2. four modes, likelihood's scale {scale} (log 4 = {math.log(4):.3f}), mean of 100 data points")
+    print(f"2. four modes, likelihood's scale {scale} (log 4 = {math.log(4):.3f}), mean of {points} data points")
     off, found = float((weighted.log_evidence - exact).mean()), float((run.log_evidence - exact).mean())
     error, other = float(weighted.log_evidence_se.mean()), float(run.log_evidence_se.mean())
     print(f"   weighted - exact {off:+.3f} nats, standard error of a data point {error:.3f}; k-hat too high: {bad:.0%}")
@@ -96,14 +97,14 @@ def certificate(lengths: list[int], epochs: int, folder: Path) -> None:
     report.save(folder / "sandwich.png", annealing_curve(runs))
 
 
-def coverage(repeats: int) -> None:
+def coverage(repeats: int, epochs: int) -> None:
     """How often the intervals hold the exact value."""
     torch.manual_seed(0)
     model = freeze(LinearGaussian(20, 4, scale=1.0).double())
     x = model.generate(20)[1].sample()
     exact = model.log_evidence(x).numpy()
     guide: Guide = Amortized(Diagonal(4), 20, hidden=()).double()
-    fit(model, guide, x, epochs=500, optimizer=lambda leaves: torch.optim.Adam(leaves, lr=1e-2), progress=False)
+    fit(model, guide, x, epochs=epochs, optimizer=lambda leaves: torch.optim.Adam(leaves, lr=1e-2), progress=False)
     weighted, anneals = [], []
     for _ in range(repeats):
         found = bounds(model, guide, x, particles=1000, curve=(1000,)).isel(K=0)
@@ -112,19 +113,26 @@ def coverage(repeats: int) -> None:
         anneals.append(abs(run.log_evidence.values - exact) < 2 * run.log_evidence_se.values)
     print(f"4. of {repeats} repeated estimates, so many intervals of two standard errors hold the exact value")
     for name, held in (("importance weights, K = 1000", weighted), ("annealed, 16 chains", anneals)):
-        share = torch.tensor(held).double().mean(0) * repeats
+        share = np.mean(held, axis=0) * repeats
         print(f"   {name}: {share.mean():.1f} on average over 20 data points, {share.min():.0f} for the worst")
 
 
-def main(epochs: int = 200, scale: float = 0.35, repeats: int = 100, longest: int = 3000, run: str = "") -> None:
+def main(
+    epochs: int = 200,
+    scale: float = 0.35,
+    points: int = 100,
+    repeats: int = 100,
+    longest: int = 3000,
+    run: str = "",
+) -> None:
     """Runs the four checks and writes the figures."""
     folder = report.new_run(Path(run) if run else None, "evidence")
     lengths = [steps for steps in (30, 100, 300, 1000, 3000) if steps <= longest]
     with report.whole_folder(folder) as place:
         against_exact(lengths, place)
-        many_modes(scale, epochs, place)
+        many_modes(scale, points, epochs, min(200, longest), place)
         certificate(lengths, epochs, place)
-    coverage(repeats)
+    coverage(repeats, max(1, 5 * epochs // 2))
     print(folder)
 
 
@@ -132,6 +140,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--scale", type=float, default=0.35, help="of the likelihood in check 2")
+    parser.add_argument("--points", type=int, default=100, help="data points in check 2")
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--longest", type=int, default=3000, help="the longest annealing")
     parser.add_argument("--run", default="", help="the folder to write, a new one in runs/ by default")

@@ -23,7 +23,7 @@ from ppl_vae.programs import Guide
 LATENT, OBSERVED, SIZE = 8, 20, 50
 
 
-def main(epochs: int = 2000) -> None:
+def main(epochs: int = 2000, particles: int = 2000) -> None:
     """Fits each guide to one model with 8 latents and 20 observed dimensions, and prints measured beside exact."""
     torch.manual_seed(0)
     model = freeze(LinearGaussian(OBSERVED, LATENT, scale=0.3).double())
@@ -37,7 +37,7 @@ def main(epochs: int = 2000) -> None:
 
     def gap(guide: Guide, *batch: torch.Tensor) -> str:
         torch.manual_seed(1)
-        found = bounds(model, guide, *batch, particles=2000, curve=(1,))
+        found = bounds(model, guide, *batch, particles=particles, curve=(1,))
         value, error = average(model.log_evidence(x).numpy() - found.elbo, found.elbo_se)
         return f"{value:.4f} ± {error:.4f}"
 
@@ -54,7 +54,8 @@ def main(epochs: int = 2000) -> None:
     for name, family in families.items():
         amortized = Amortized(family, OBSERVED, hidden=()).double()
         train(amortized, x, rate=2e-2)
-        refined = refine(model, amortized, x, particles=128, steps=max(1, epochs // 4), rounds=8, tolerance=1e-4)
+        steps, draws = max(1, epochs // 4), max(2, particles // 16)
+        refined = refine(model, amortized, x, particles=draws, steps=steps, rounds=8, tolerance=1e-4)
         figures = [gap(amortized, x), gap(refined, x, index)]
         table = PerDatapoint(FAMILIES[name](LATENT) if name in FAMILIES else LowRank(LATENT, LATENT), SIZE).double()
         train(table, x, index, rate=5e-2)
@@ -66,4 +67,5 @@ def main(epochs: int = 2000) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=2000)
+    parser.add_argument("--particles", type=int, default=2000, help="draws of z to measure each gap with")
     main(**vars(parser.parse_args()))

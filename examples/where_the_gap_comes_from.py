@@ -56,7 +56,7 @@ def study(
         freeze(model), freeze(guides[name])
     found = compare(
         model, guides, train, x, particles=1000, evidence="annealed", split=True, columns=(100, 1000),
-        annealing={"steps": anneal}, refinement={"steps": 200, "rounds": 4, "particles": 16},
+        annealing={"steps": anneal}, refinement={"steps": min(200, 10 * epochs), "rounds": 4, "particles": 16},
     )  # fmt: skip
     return found, (model, guides)
 

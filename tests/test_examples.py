@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {
-    "can_the_evidence_be_trusted": ("--longest", "30", "--repeats", "2"),
+    "how_tight_is_the_bound": ("--particles", "32"),
+    "why_encode_a_variance": ("--images", "50"),
+    "can_the_evidence_be_trusted": ("--longest", "30", "--repeats", "2", "--points", "10"),
     "where_the_gap_comes_from": ("--images", "6", "--latents", "2", "--anneal", "5"),
 }
 
