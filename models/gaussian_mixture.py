@@ -1,11 +1,12 @@
 """A mixture of Gaussians: the latent is which of them a point comes from."""
 
 import math
+import warnings
 from typing import Any, Self
 
 import pyro.distributions as dist
 import torch
-from sklearn.cluster import kmeans_plusplus
+from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from ppl_vae.models.gaussians import Gaussian, one_of
@@ -13,6 +14,7 @@ from ppl_vae.programs import Distribution, LatentVariableModel
 
 COVARIANCES = ("spherical", "diagonal", "tied-diagonal", "tied", "full")
 _SEEDING_ROWS = 100_000  # what k-means++ looks at; more rows don't move its seeds
+_LLOYD_STEPS = 5  # k-means steps after the seeds: off the outliers, and still a start of its own for each seed
 _CHUNK_NUMBERS = 2**22  # numbers in the largest tensor of log_joint, for one chunk of the data
 
 
@@ -142,7 +144,7 @@ class GaussianMixture(LatentVariableModel):
     def initialize(self, x: Tensor, seed: int = 0) -> Self:
         """Sets the units to those of x and the components by k-means++ (Arthur & Vassilvitskii 2007); returns self.
 
-        Each seed takes the rows nearest to it: their share, mean and covariance are the component's.
+        After a few k-means steps each center takes the rows nearest to it: their share, mean and covariance are the component's.
 
         Args:
             x: the data, shape (data, observed_dim).
@@ -159,8 +161,11 @@ class GaussianMixture(LatentVariableModel):
         if self.covariance == "spherical":  # one unit for all columns, or the balls would not stay balls
             spread = spread.square().mean().sqrt().expand_as(spread)
         scaled = (x - center) / spread
-        seeds, _ = kmeans_plusplus(scaled.double().cpu().numpy(), self.components, random_state=seed)
-        nearest = torch.cdist(scaled, torch.as_tensor(seeds).to(scaled)).argmin(1)
+        means = KMeans(self.components, init="k-means++", n_init=1, max_iter=_LLOYD_STEPS, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # stopped early on purpose, and rows may be equal
+            means.fit(scaled.double().cpu().numpy())
+        nearest = torch.from_numpy(means.labels_).long().to(x.device)
         member = nn.functional.one_hot(nearest, self.components).to(scaled)
         counts = member.sum(0).clamp(min=1)
         locs = member.T @ scaled / counts[:, None]
