@@ -61,7 +61,9 @@ def main(folder: Path, sets: str, splits: int, components: int, out: Path | None
                 order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
                 fold, rest = order[: len(rows) // 5], order[len(rows) // 5 :]
                 found = {
-                    choice: nll(train(target[rest], features[rest], choice, 0, components), target[fold], features[fold])
+                    choice: nll(
+                        train(target[rest], features[rest], choice, 0, components), target[fold], features[fold]
+                    )
                     for choice in DECAYS
                 }
                 decay = min(found, key=lambda choice: found[choice])
@@ -74,7 +76,9 @@ def main(folder: Path, sets: str, splits: int, components: int, out: Path | None
                 out.write_text(json.dumps(results))
         values = np.array([entry["nll"] for entry in results[name]])
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-        print(f"{name:<18} {values.mean():7.3f} ± {error:.3f}   ensemble of five {ENSEMBLE.get(name, float('nan')):.2f}")
+        print(
+            f"{name:<18} {values.mean():7.3f} ± {error:.3f}   ensemble of five {ENSEMBLE.get(name, float('nan')):.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def inverse_sinusoid(rows: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x, 7 * (0.75 * x).sin() + 0.5 * x + torch.randn(rows, 1, generator=generator)
 
 
-def main(epochs: int = 1500, starts: int = 3) -> None:
+def main(epochs: int = 3000, starts: int = 5) -> None:
     """Trains both networks, prints their NLL in nats a point, and draws them."""
     x, given = inverse_sinusoid(ROWS, 0)
     held, held_given = inverse_sinusoid(10 * ROWS, 1)
@@ -62,7 +62,9 @@ def main(epochs: int = 1500, starts: int = 3) -> None:
             best, lowest = model, float(train)
     assert best is not None
     summed = TraceEnum_ELBO(max_plate_nesting=1).loss(best, no_guide, x, given) / ROWS
-    print(f"mixture density, the best start: train NLL {lowest:.4f} (Pyro's TraceEnum_ELBO: {summed:.4f}; Otoro 1.2196)")
+    print(
+        f"mixture density, the best start: train NLL {lowest:.4f} (Pyro's TraceEnum_ELBO: {summed:.4f}; Otoro 1.2196)"
+    )
 
     ask = torch.zeros(1, 1)
     with torch.no_grad():
@@ -70,8 +72,9 @@ def main(epochs: int = 1500, starts: int = 3) -> None:
         low, high = best.interval(ask, 0.9)
         inside = torch.cat([torch.stack(best.interval(part, 0.9)) for part in held_given.split(2000)], 1)
         share = ((held > inside[0]) & (held < inside[1])).float().mean()
+        average = float(plain((ask - shift) / unit))
         of_five = best.posterior(torch.tensor([[0.0]]), ask).probs[0]
-    print(f"at y = 0 least squares says {float(plain((ask - shift) / unit)):.2f}; the mixture:")
+    print(f"at y = 0 least squares says {average:.2f}; the mixture:")
     for weight, mean, scale in zip(weights[0], means[0, :, 0], scales[0, :, 0], strict=True):
         print(f"  {weight:.2f} at {mean:6.2f} ± {scale:.2f}")
     print(f"  90% interval {float(low):.2f} to {float(high):.2f} (on new points it holds {share:.1%})")
@@ -81,7 +84,9 @@ def main(epochs: int = 1500, starts: int = 3) -> None:
     panels = figure.subplots(1, 3, sharey=True)
     span = (-14.0, 14.0)
     line = torch.linspace(*span, 400)[:, None]
-    for axes, title in zip(panels, ("least squares", "p(x | y), shades of its root", "drawn from p(x | y)"), strict=True):
+    for axes, title in zip(
+        panels, ("least squares", "p(x | y), shades of its root", "drawn from p(x | y)"), strict=True
+    ):
         axes.set(title=title, xlabel="y, given", xlim=span, ylim=(-13, 13))
     panels[0].set_ylabel("x, asked for")
     with torch.no_grad():
@@ -98,6 +103,6 @@ def main(epochs: int = 1500, starts: int = 3) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=1500)
-    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=3000)
+    parser.add_argument("--starts", type=int, default=5)
     main(**vars(parser.parse_args()))

@@ -57,7 +57,9 @@ def clusters(
                 continue
             pair = [column, row + 1] if count > 1 else [0, 0]
             shapes = np.zeros(len(points), dtype=int) if labels is None else np.asarray(labels)
-            for shape, marker in zip(np.unique(shapes), "os^Dv<>p*h" * (1 + len(np.unique(shapes)) // 10), strict=False):
+            for shape, marker in zip(
+                np.unique(shapes), "os^Dv<>p*h" * (1 + len(np.unique(shapes)) // 10), strict=False
+            ):
                 chosen = shapes == shape
                 hues = [f"C{index % 10}" for index in color[chosen]]
                 axes.scatter(*points[chosen][:, pair].T, c=hues, s=9, marker=marker, alpha=0.6, linewidths=0)
@@ -100,5 +102,10 @@ def conditional_density(
     with torch.no_grad():
         density = log_density(grid[:, :1], grid[:, 1:]).exp().reshape(size, size)
     axes.imshow(
-        density.sqrt().cpu().numpy(), origin="lower", extent=(*given, *x), aspect="auto", cmap="Blues", interpolation="bilinear"
+        density.sqrt().cpu().numpy(),
+        origin="lower",
+        extent=(*given, *x),
+        aspect="auto",
+        cmap="Blues",
+        interpolation="bilinear",
     )

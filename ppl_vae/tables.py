@@ -68,7 +68,9 @@ def load_table(name: str, root: str | os.PathLike[str] | None = None, target: st
             text in a column of numbers, no rows, or a target that is no column.
     """
     if not is_table(name):
-        raise InputError(f"there is no table {name!r}: choose from {', '.join(TABLES)}, or give the path of a .csv file")
+        raise InputError(
+            f"there is no table {name!r}: choose from {', '.join(TABLES)}, or give the path of a .csv file"
+        )
     if name in TABLES:
         folder = Path(root if root is not None else os.environ.get(DATA_ROOT, "data"))
         return TABLES[name](folder, target)
