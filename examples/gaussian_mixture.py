@@ -13,7 +13,6 @@ holds faithful.csv.
 import argparse
 import time
 from functools import partial
-from pathlib import Path
 
 import pyro
 import torch

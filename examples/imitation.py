@@ -68,7 +68,7 @@ def drive(policy: MixtureDensityNetwork, episodes: int, by: str, seed: int) -> t
     torch.manual_seed(seed)
     corridors = [Corridor() for _ in range(episodes)]
     states = np.array([corridor.reset(seed=seed + number)[0] for number, corridor in enumerate(corridors)])
-    paths = [[state] for state in states]
+    paths = [[state.copy()] for state in states]
     running, successes = list(range(episodes)), 0
     while running:
         given = torch.from_numpy(states[running]).float()
@@ -112,7 +112,7 @@ def main(epochs: int = 40, demonstrations: int = 300, episodes: int = 1000) -> N
 
 def draw(results: dict[str, tuple[float, list[np.ndarray]]]) -> Figure:
     """The first forty paths of each policy; crashes in red."""
-    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (label, (rate, paths)) in zip(
         figure.subplots(2, 2, sharex=True, sharey=True).flat, results.items(), strict=True
     ):

@@ -144,7 +144,7 @@ class GaussianMixture(LatentVariableModel):
     def initialize(self, x: Tensor, seed: int = 0) -> Self:
         """Sets the units to those of x and the components by k-means++ (Arthur & Vassilvitskii 2007); returns self.
 
-        After a few k-means steps each center takes the rows nearest to it: their share, mean and covariance are the component's.
+        A few k-means steps follow the seeds; the share, mean and covariance of each cluster are its component's.
 
         Args:
             x: the data, shape (data, observed_dim).

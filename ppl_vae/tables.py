@@ -64,8 +64,8 @@ def load_table(name: str, root: str | os.PathLike[str] | None = None, target: st
             species).
 
     Raises:
-        InputError: for an unknown name, a missing or unreadable file, no header, rows of unequal length, missing values,
-            text in a column of numbers, no rows, or a target that is no column.
+        InputError: for an unknown name, a missing or unreadable file, no header, rows of unequal length, missing
+            values, text in a column of numbers, no rows, or a target that is no column.
     """
     if not is_table(name):
         raise InputError(
