@@ -39,7 +39,7 @@ def truth(x: torch.Tensor, given: torch.Tensor) -> float:
     return float(joint.logsumexp(1).mean() + math.log(21 / 2000) - own.mean())
 
 
-def main(epochs: int = 3000, starts: int = 5) -> None:
+def main(epochs: int = 8000, starts: int = 5) -> None:
     """Trains both networks, prints their NLL in nats a point, and draws them."""
     x, given = inverse_sinusoid(ROWS, 0)
     held, held_given = inverse_sinusoid(10 * ROWS, 1)
@@ -112,6 +112,6 @@ def main(epochs: int = 3000, starts: int = 5) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3000)
+    parser.add_argument("--epochs", type=int, default=8000)
     parser.add_argument("--starts", type=int, default=5)
     main(**vars(parser.parse_args()))

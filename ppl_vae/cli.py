@@ -114,7 +114,7 @@ def train(
     only_tables = ("as_json", "target", "components", "covariance", "starts")
     settings = {key: value for key, value in locals().items() if key not in (*only_tables, "only_tables")}
     folder = report.new_run(run, f"train-{Path(data).stem}")
-    target = resolve_device(device)
+    used = resolve_device(device)
     source = load(data, data_root)
     epochs = settings["epochs"] = epochs or _default_epochs(source)
     pyro.set_rng_seed(seed)
@@ -126,7 +126,7 @@ def train(
         program, fitted, training, builder.elbo(fitted), epochs=epochs, batch_size=batch_size, optimizer=_adam(lr),
         schedule=cooldown, transform=transform, device=device, seed=seed, description=guide,
     )  # fmt: skip
-    test = tuple(part.to(target) for part in test)
+    test = tuple(part.to(used) for part in test)
     start = time.perf_counter()
     pyro.set_rng_seed(seed)
     measured = bounds(program, fitted, *test, particles=particles)
@@ -134,7 +134,7 @@ def train(
     is_bound = bool(measured.attrs["is_bound"])
     curve = {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}
     result: dict[str, Any] = {
-        "settings": settings | {"device": str(target), "run": folder},
+        "settings": settings | {"device": str(used), "run": folder},
         "units": "nats per image; _se: Monte Carlo standard error",
         "is_bound": is_bound,
         "test_elbo": average(measured.elbo, measured.elbo_se)[0],
