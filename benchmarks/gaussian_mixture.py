@@ -32,8 +32,9 @@ def em_from(model: GaussianMixture, x: Tensor, **options: float) -> EM:
     covariances = model.covariances.detach().double()
     full = model.covariance == "full"
     precisions = torch.linalg.inv(covariances if full else covariances[0])
+    weights = model.logits.detach().double().softmax(0)  # float32 weights don't sum to 1 as EM wants it
     return EM(
-        model.components, covariance_type=model.covariance, weights_init=model.logits.detach().double().softmax(0).numpy(),
+        model.components, covariance_type=model.covariance, weights_init=weights.numpy(),
         means_init=model.means.detach().double().numpy(), precisions_init=precisions.numpy(), **options,
     )  # fmt: skip
 

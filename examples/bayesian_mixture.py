@@ -123,7 +123,7 @@ def weighted_mean(value: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, n
 def main(epochs: int = 2000, warmup: int = 300, draws: int = 500, chains: int = 2) -> None:
     """Runs NUTS and four guides on the petals, prints the tables and writes ArviZ's figures."""
     if epochs < 10:  # a smoke run
-        warmup, draws = 5, 40
+        warmup, draws = 2, 20
     petals = torch.from_numpy(load_iris().data[:, 2]).float()
     x = (petals - petals.mean()) / petals.std()
     raw, divergent = run_nuts(x, warmup, draws, chains)
