@@ -169,12 +169,16 @@ def main(epochs: int = 2000, warmup: int = 300, draws: int = 500, chains: int = 
         for name, part in (("before", raw), ("after", sorted_draws)):
             save(az.plot_trace(inference_data(part)), place / f"trace-{name}-relabelling.png")
         save(az.plot_pair(inference_data(sorted_draws)), place / "pair.png")
-        sets = {"NUTS": inference_data(sorted_draws)}
-        for name, part in guides.items():
-            if name != "delta":
-                sets[name] = inference_data({key: value[None] for key, value in part.items()})
+        one_chain = {name: value.reshape(-1, COMPONENTS) for name, value in sorted_draws.items()}
+        compared = {"NUTS": one_chain} | {name: part for name, part in guides.items() if name != "delta"}
+        length = min(len(part["means"]) for part in compared.values())  # ArviZ 1.x wants as many draws of each
+        sets = {
+            name: inference_data({key: value[None, :length] for key, value in part.items()})
+            for name, part in compared.items()
+        }
         if NEW_ARVIZ:
             forest = az.plot_forest(sets, combined=True)
+            forest.add_legend("model")
         else:
             forest = az.plot_forest(list(sets.values()), model_names=list(sets), combined=True, figsize=(8, 8))
         save(forest, place / "forest.png")
