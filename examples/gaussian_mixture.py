@@ -41,8 +41,8 @@ def fitted(x: Tensor, components: int, covariance: str, epochs: int) -> tuple[Ga
 
     began = time.perf_counter()
     model, starts = best_of(
-        make, x, starts=STARTS if epochs > 10 else 1, epochs=epochs, batch_size=len(x), optimizer=partial(torch.optim.Adam, lr=0.03),
-        schedule=cooldown, progress=False, device="cpu",
+        make, x, starts=STARTS if epochs > 10 else 1, epochs=epochs, batch_size=len(x),
+        optimizer=partial(torch.optim.Adam, lr=0.03), schedule=cooldown, progress=False, device="cpu",
     )  # fmt: skip
     seconds = time.perf_counter() - began
     kept = next(start for start in starts if start.kept)

@@ -103,6 +103,10 @@ def train(
     Example: ppl-vae train --model gaussian-mixture --data iris --components 3
     """
     if is_table(data):
+        if guide != "diagonal":
+            raise InputError(
+                f"--guide is {guide!r}, but on a table the mixture's z is summed out: leave the option away"
+            )
         train_on_table(
             model, data, target=target, components=components, covariance=covariance, starts=starts,
             hidden=_widths(hidden), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device,

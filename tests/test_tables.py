@@ -145,6 +145,7 @@ WRONG = {
     "few": ([*NETWORK, "--target", "b"], "a,b\n1,2\n2,3\n", "has 2 rows: at least 10 are needed"),
     "covariance": ([*MIXTURE, "--covariance", "odd"], "a,b\n1,2\n2,3\n3,1\n4,4\n", "'odd'; choose from spherical"),
     "rate": ([*MIXTURE, "--lr", -1], "a,b\n1,2\n2,3\n3,1\n4,4\n", "--lr is -1.0; a learning rate is above 0"),
+    "guide": ([*MIXTURE, "--guide", "full"], CONSTANT, "on a table the mixture's z is summed out"),
     "model": (["--model", "vae"], CONSTANT, "is a table, which 'vae' does not take: choose from gaussian-mixture"),
 }
 
