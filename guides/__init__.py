@@ -15,6 +15,7 @@ from ppl_vae.guides.families import (
     Full,
     LowRank,
     Mixture,
+    OneHot,
     Unit,
 )
 from ppl_vae.guides.flows import IAF, MAF, NSF
@@ -36,6 +37,7 @@ FAMILIES: dict[str, type[Family]] = {
     "nsf": NSF,
     "bernoulli": Bernoulli,
     "categorical": Categorical,
+    "one-hot": OneHot,
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "Full",
     "LowRank",
     "Mixture",
+    "OneHot",
     "PerDatapoint",
     "Prior",
     "SemiAmortized",

@@ -244,3 +244,19 @@ class Categorical(Family):
         """Params are logits."""
         logits = params.unflatten(-1, (self.latent_dim, self.categories))
         return dist.OneHotCategorical(logits=logits).to_event(1)
+
+
+class OneHot(Family):
+    """One one-hot vector, event shape (latent_dim,): which component of a mixture. Not reparameterized.
+
+    With ``guide.enumerates = True`` the ELBO is an exact sum over z under ``TraceEnum_ELBO``; every other one draws.
+    """
+
+    discrete = True
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim, latent_dim)
+
+    def forward(self, params: Tensor) -> Distribution:
+        """Params are logits."""
+        return dist.OneHotCategorical(logits=params)

@@ -6,6 +6,7 @@ from ppl_vae.datasets import Images, load
 from ppl_vae.errors import InputError
 from ppl_vae.iwelbo import bounds
 from ppl_vae.log_weights import log_weights
+from ppl_vae.maximum_likelihood import ExactEvidence, Start, best_of, no_guide
 from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.refinement import refine
 from ppl_vae.tightness import generalization, tightness
@@ -13,11 +14,14 @@ from ppl_vae.training import History, cooldown, cosine, fit, freeze
 
 __all__ = [
     "Comparison",
+    "ExactEvidence",
     "Guide",
     "History",
     "Images",
     "InputError",
     "LatentVariableModel",
+    "Start",
+    "best_of",
     "bounds",
     "check",
     "compare",
@@ -28,6 +32,7 @@ __all__ = [
     "generalization",
     "load",
     "log_weights",
+    "no_guide",
     "refine",
     "tightness",
 ]

@@ -26,14 +26,18 @@ from ppl_vae.errors import InputError
 from ppl_vae.guides import FAMILIES
 from ppl_vae.iwelbo import average, bounds
 from ppl_vae.log_weights import evaluating
-from ppl_vae.models import MODELS
+from ppl_vae.models import COVARIANCES, MODELS
 from ppl_vae.plots import NOT_A_BOUND, training_curves
 from ppl_vae.scaffold import new_pair
+from ppl_vae.table_runs import MIXTURES, train_on_table
+from ppl_vae.tables import TABLES, is_table
 from ppl_vae.training import cooldown, fit, resolve_device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-DataOption = Annotated[str, typer.Option("--data", help="A data set's name (see `ppl-vae list`) or a .npy file.")]
+DataOption = Annotated[
+    str, typer.Option("--data", help="A data set's name (see `ppl-vae list`), a .npy file of images or a .csv table.")
+]
 RootOption = Annotated[Path | None, typer.Option(help="The folder of the data; $PPL_VAE_DATA or ./data by default.")]
 ModelOption = Annotated[str, typer.Option(help="A model's name (see `ppl-vae list`).")]
 LatentsOption = Annotated[int, typer.Option(min=1, help="Latents of one image.")]
@@ -43,8 +47,13 @@ EpochsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Passes over the data; by default some 1.2 million images, 200 epochs at most."),
 ]
-BatchOption = Annotated[int, typer.Option(min=1, help="Images in a step.")]
-RateOption = Annotated[float, typer.Option(help="Adam's learning rate; it falls to 0 over the last 30% of the steps.")]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Data points in a step; by default 128 images, or a whole table.")
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option(help="Adam's learning rate, 1e-3 for images; it falls to 0 over the last 30% of the steps."),
+]
 ParticlesOption = Annotated[int, typer.Option(min=1, help="Draws of z for each test image.")]
 ImagesOption = Annotated[
     int | None, typer.Option("--images", min=1, help="Measure on the first so many test images only.")
@@ -71,23 +80,45 @@ def train(
     hidden: HiddenOption = "400,400",
     likelihood: LikelihoodOption = "bernoulli",
     epochs: EpochsOption = None,
-    batch_size: BatchOption = 128,
-    lr: RateOption = 1e-3,
+    batch_size: BatchOption = None,
+    lr: RateOption = None,
     particles: ParticlesOption = 1000,
     images: ImagesOption = None,
+    target: Annotated[str | None, typer.Option(help="Of a table: the column that is predicted, or left out.")] = None,
+    components: Annotated[int, typer.Option(min=1, help="Of a mixture: how many Gaussians.")] = 3,
+    covariance: Annotated[
+        str, typer.Option(help=f"Of a mixture: {', '.join(COVARIANCES)} (full by default; a network: diagonal).")
+    ] = "",
+    starts: Annotated[int, typer.Option(min=1, help="Of a mixture: the best of so many is kept.")] = 5,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data_root: RootOption = None,
     run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model with one guide and measure its bounds on the test images.
+    """Train a model with one guide and measure its bounds on the test images; or a mixture on a table.
 
     Example: ppl-vae train --data mnist --guide diagonal --epochs 30 --run runs/mnist
+
+    Example: ppl-vae train --model gaussian-mixture --data iris --components 3
     """
-    settings = {key: value for key, value in locals().items() if key != "as_json"}
+    if is_table(data):
+        if guide != "diagonal":
+            raise InputError(
+                f"--guide is {guide!r}, but on a table the mixture's z is summed out: leave the option away"
+            )
+        train_on_table(
+            model, data, target=target, components=components, covariance=covariance, starts=starts,
+            hidden=_widths(hidden), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device,
+            data_root=data_root, run=run, as_json=as_json,
+        )  # fmt: skip
+        return
+    _refuse_mixture(model, data)
+    batch_size, lr = batch_size or 128, 1e-3 if lr is None else lr
+    only_tables = ("as_json", "target", "components", "covariance", "starts")
+    settings = {key: value for key, value in locals().items() if key not in (*only_tables, "only_tables")}
     folder = report.new_run(run, f"train-{Path(data).stem}")
-    target = resolve_device(device)
+    used = resolve_device(device)
     source = load(data, data_root)
     epochs = settings["epochs"] = epochs or _default_epochs(source)
     pyro.set_rng_seed(seed)
@@ -99,7 +130,7 @@ def train(
         program, fitted, training, builder.elbo(fitted), epochs=epochs, batch_size=batch_size, optimizer=_adam(lr),
         schedule=cooldown, transform=transform, device=device, seed=seed, description=guide,
     )  # fmt: skip
-    test = tuple(part.to(target) for part in test)
+    test = tuple(part.to(used) for part in test)
     start = time.perf_counter()
     pyro.set_rng_seed(seed)
     measured = bounds(program, fitted, *test, particles=particles)
@@ -107,7 +138,7 @@ def train(
     is_bound = bool(measured.attrs["is_bound"])
     curve = {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}
     result: dict[str, Any] = {
-        "settings": settings | {"device": str(target), "run": folder},
+        "settings": settings | {"device": str(used), "run": folder},
         "units": "nats per image; _se: Monte Carlo standard error",
         "is_bound": is_bound,
         "test_elbo": average(measured.elbo, measured.elbo_se)[0],
@@ -161,8 +192,8 @@ def compare(
     guide_epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes for each guide; as many as for the model by default.")
     ] = None,
-    batch_size: BatchOption = 128,
-    lr: RateOption = 1e-3,
+    batch_size: BatchOption = None,
+    lr: RateOption = None,
     particles: ParticlesOption = 1000,
     evidence: Annotated[str, typer.Option(help="Source of log p(x): auto, exact, importance, annealed.")] = "auto",
     annealing_steps: Annotated[int, typer.Option(min=1, help="Distributions on the way, for annealed.")] = 500,
@@ -181,6 +212,10 @@ def compare(
     Example: ppl-vae compare --data mnist --guides diagonal,full,flow --latents 32
     Example: ppl-vae compare --data mnist --guides diagonal,flow --images 100 --split --evidence annealed
     """
+    if is_table(data):
+        raise InputError(f"compare takes images, {data} is a table: use `ppl-vae train`, or ppl_vae.compare in Python")
+    _refuse_mixture(model, data)
+    batch_size, lr = batch_size or 128, 1e-3 if lr is None else lr
     settings = {key: value for key, value in locals().items() if key != "as_json"}
     folder = report.new_run(run, f"compare-{Path(data).stem}")
     source = load(data, data_root)
@@ -239,7 +274,7 @@ def list_members(as_json: JsonOption = False) -> None:
             **{name: _first_line(member) for name, member in [*FAMILIES.items(), *OF_A_MODEL.items()]},
             **{alias: f"The same as {name}." for alias, name in ALIASES.items()},
         },
-        "data": {name: _first_line(member) for name, member in DATASETS.items()},
+        "data": {name: _first_line(member) for name, member in (DATASETS | TABLES).items()},
     }
     if as_json:
         print(json.dumps(members))
@@ -258,6 +293,11 @@ def main() -> None:
     except InputError as error:
         print(f"ppl-vae: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _refuse_mixture(model: str, data: str) -> None:
+    if model in MIXTURES:
+        raise InputError(f"{model} takes a table, not the images of {data}: --data {', '.join(TABLES)} or a .csv file")
 
 
 def _widths(hidden: str) -> tuple[int, ...]:

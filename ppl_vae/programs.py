@@ -19,6 +19,8 @@ __all__ = ["Distribution", "FamilyGuide", "Guide", "JointMLP", "LatentVariableMo
 class LatentVariableModel(PyroModule):
     """p(x, z) = p(z) p(x | z), independently for each data point.
 
+    A z of finitely many values, in one dimension, is marked for ``TraceEnum_ELBO``.
+
     Subclasses define :meth:`likelihood`, and :meth:`prior` where it is not the standard normal. ``given`` are the
     inputs of a conditional model p(x | given), one row per data point. A model whose evidence is tractable also has
     ``log_evidence(x, *given)`` of shape (batch,) in nats, and one whose posterior is has ``posterior(x, *given)``.
@@ -52,7 +54,8 @@ class LatentVariableModel(PyroModule):
         """Samples z, observes x: one row per data point, in the plate "data"."""
         given = given[: self.given_count]
         with pyro.plate("data", len(x)):
-            z = pyro.sample("z", self.prior(*given))
+            prior = self.prior(*given)
+            z = pyro.sample("z", prior, infer={"enumerate": "parallel"} if prior.has_enumerate_support else {})
             likelihood = self.likelihood(z, *given)
             _check_shapes(self, "likelihood", likelihood, len(x), x.shape[1:])
             return pyro.sample("x", likelihood, obs=x)
@@ -65,7 +68,13 @@ class LatentVariableModel(PyroModule):
 
 
 class Guide(PyroModule):
-    """q(z | x), independently for each data point. Subclasses define :meth:`posterior`."""
+    """q(z | x), independently for each data point. Subclasses define :meth:`posterior`.
+
+    Attributes:
+        enumerates: True marks z for ``TraceEnum_ELBO``, which then sums over q instead of drawing from it.
+    """
+
+    enumerates = False
 
     def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
         """q(z | x, given): batch shape (batch,), event shape that of one data point's z."""
@@ -76,7 +85,7 @@ class Guide(PyroModule):
         with pyro.plate("data", len(x)):
             posterior = self.posterior(x, *given)
             _check_shapes(self, "posterior", posterior, len(x), None)
-            return pyro.sample("z", posterior)
+            return pyro.sample("z", posterior, infer={"enumerate": "parallel"} if self.enumerates else {})
 
 
 class FamilyGuide(Guide):

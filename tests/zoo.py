@@ -22,13 +22,23 @@ from ppl_vae.guides import (
     Full,
     LowRank,
     Mixture,
+    OneHot,
     PerDatapoint,
     Prior,
     SemiAmortized,
     TwoLayer,
     Unit,
 )
-from ppl_vae.models import VAE, BernoulliVAE, CategoricalVAE, ConditionalVAE, LinearGaussian, TwoLayerVAE
+from ppl_vae.models import (
+    VAE,
+    BernoulliVAE,
+    CategoricalVAE,
+    ConditionalVAE,
+    GaussianMixture,
+    LinearGaussian,
+    MixtureDensityNetwork,
+    TwoLayerVAE,
+)
 from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
 
 OBSERVED, LATENT, GIVEN, BATCH = 12, 3, 2, 5
@@ -41,6 +51,8 @@ MODELS: dict[str, Callable[[], LatentVariableModel]] = {
     "two-layer-vae": lambda: TwoLayerVAE(OBSERVED, LATENT, middle_dim=4, widths=(8, 8)),
     "bernoulli-vae": lambda: BernoulliVAE(OBSERVED, LATENT, hidden=(16,)),
     "categorical-vae": lambda: CategoricalVAE(OBSERVED, LATENT, categories=4, hidden=(16,)),
+    "gaussian-mixture": lambda: GaussianMixture(OBSERVED, LATENT),
+    "mixture-density-network": lambda: MixtureDensityNetwork(OBSERVED, LATENT, GIVEN, covariance="full"),
 }
 FAMILIES: dict[str, Callable[[], Family]] = {
     "delta": lambda: Delta(LATENT),
@@ -55,8 +67,12 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "nsf": lambda: NSF(LATENT, hidden=(8,), context=4),
     "bernoulli": lambda: Bernoulli(LATENT),
     "categorical": lambda: Categorical(LATENT, categories=4),
+    "one-hot": lambda: OneHot(LATENT),
 }
-DISCRETE = {"bernoulli-vae": "bernoulli", "categorical-vae": "categorical"}
+DISCRETE = {"bernoulli-vae": "bernoulli", "categorical-vae": "categorical"} | dict.fromkeys(
+    ("gaussian-mixture", "mixture-density-network"), "one-hot"
+)
+EXACT = ("linear-gaussian", "gaussian-mixture", "mixture-density-network")
 CONTINUOUS = ("linear-gaussian", "vae", "vae-gaussian", "conditional-vae")
 
 
@@ -97,13 +113,14 @@ class Case:
         family = FAMILIES[self.guide]()
         if self.source == "per-datapoint":
             return PerDatapoint(family, BATCH)
-        given_dim = GIVEN if self.model == "conditional-vae" else 0
+        given_dim = GIVEN if model.given_count else 0
         amortized = Amortized(family, OBSERVED, hidden=(16,), given_dim=given_dim)
         return amortized if self.source == "amortized" else SemiAmortized(amortized, model, steps=2)
 
 
 def _zoo() -> list[Case]:
-    cases = [Case("linear-gaussian", "exact", "of-a-model"), Case("two-layer-vae", "two-layer", "of-a-model")]
+    cases = [Case(model, "exact", "of-a-model") for model in EXACT]
+    cases += [Case("two-layer-vae", "two-layer", "of-a-model")]
     cases += [Case(model, "prior", "of-a-model") for model in (*CONTINUOUS, *DISCRETE)]
     for source in ("amortized", "per-datapoint", "semi-amortized"):
         for model in CONTINUOUS:

@@ -1,0 +1,112 @@
+"""A Gaussian by the root of its precision: what the mixtures are made of."""
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+_FAR = 1e9  # in standard deviations; the square of its square, which Adam keeps of a gradient, still fits into float32
+
+
+class Gaussian(TorchDistribution):
+    """x = center + spread * y, y ~ N(loc, (P'P)^-1) with P lower triangular or diagonal (Williams 1996).
+
+    The density needs no solve. The residual is scaled before it is squared, and held within 1e9 standard deviations,
+    so that neither a tiny scale nor a far outlier makes log p or its gradient infinite in float32; farther out log p
+    stays at its value there.
+
+    Args:
+        loc: the mean of y, shape (..., dim).
+        precision: P, shape (..., dim) where diagonal, else (..., dim, dim), lower triangular, diagonals above 0.
+        full: whether P is a matrix.
+        center: the zero of y, shape (dim,).
+        spread: the unit of y, likewise, above 0.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(
+        self,
+        loc: Tensor,
+        precision: Tensor,
+        full: bool,
+        center: Tensor,
+        spread: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.loc, self.precision, self.full, self.center, self.spread = loc, precision, full, center, spread
+        batch_shape = torch.broadcast_shapes(loc.shape[:-1], precision.shape[: -2 if full else -1])
+        super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """In nats, shape (..., batch)."""
+        residual = (value - self.center) / self.spread - self.loc
+        if self.full:
+            scaled = torch.einsum("...ij,...j->...i", self.precision, residual)
+            log_det = self.precision.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        else:
+            scaled, log_det = residual * self.precision, self.precision.log().sum(-1)
+        constant = self.spread.log().sum() + self.event_shape[0] * math.log(2 * math.pi) / 2
+        return log_det - scaled.clamp(-_FAR, _FAR).square().sum(-1) / 2 - constant
+
+    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        """center + spread * (loc + P^-1 noise)."""
+        noise = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
+        if self.full:
+            step = torch.linalg.solve_triangular(self.precision, noise[..., None], upper=False)[..., 0]
+        else:
+            step = noise / self.precision
+        return self.center + self.spread * (self.loc + step)
+
+    @property
+    def mean(self) -> Tensor:
+        """Shape (batch, dim)."""
+        return (self.center + self.spread * self.loc).expand(self.batch_shape + self.event_shape)
+
+    @property
+    def stddev(self) -> Tensor:
+        """The square root of :attr:`variance`, without the squares, which underflow in float32."""
+        return (self.spread * self._root.norm(dim=-1)).expand(self.batch_shape + self.event_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """The covariance's diagonal, shape (batch, dim)."""
+        return self.stddev.square()
+
+    @property
+    def covariance(self) -> Tensor:
+        """Shape (batch, dim, dim)."""
+        root = self.spread[:, None] * self._root
+        return (root @ root.mT).expand(*self.batch_shape, -1, -1)
+
+    @property
+    def _root(self) -> Tensor:
+        """P^-1."""
+        if not self.full:
+            return self.precision.reciprocal().diag_embed()
+        eye = torch.eye(self.event_shape[0], dtype=self.loc.dtype, device=self.loc.device)
+        return torch.linalg.solve_triangular(self.precision, eye.expand(self.precision.shape), upper=False)
+
+    def expand(self, batch_shape: Size | tuple[int, ...], _instance: Any = None) -> "Gaussian":
+        """The same Gaussian for a larger batch."""
+        shape = Size(batch_shape)
+        dim = self.event_shape[0]
+        precision = self.precision.expand(*shape, dim, dim) if self.full else self.precision.expand(*shape, dim)
+        loc = self.loc.expand(*shape, dim)
+        return Gaussian(loc, precision, self.full, self.center, self.spread, validate_args=False)
+
+
+def one_of(z: Tensor, parameter: Tensor, trailing: int) -> Tensor:
+    """The entry that one-hot z, shape (..., components), picks of a parameter of shape (..., components, *event).
+
+    The parameter's leading dimensions go with z's last ones, as the data do; ``trailing`` is the event's dimensions.
+    """
+    if parameter.dim() == trailing + 1:
+        return torch.tensordot(z, parameter, 1)
+    letters = "ij"[:trailing]
+    return torch.einsum(f"...k,...k{letters}->...{letters}", z, parameter)
