@@ -120,7 +120,7 @@ def test_full_covariance_against_the_multivariate_normal():
     z = found.rsample()
     loc, scale = params[:, :4], torch.nn.functional.softplus(params[:, 4:8] + math.log(math.e - 1)) + 1e-6
     lower = torch.eye(4, dtype=torch.float64).repeat(5, 1, 1)
-    lower[:, *torch.tril_indices(4, 4, -1)] = params[:, 8:]
+    lower[:, *torch.tril_indices(4, 4, -1)] = params[:, 8:] / 4
     reference = dist.MultivariateNormal(loc, scale_tril=scale[..., None] * lower)
     for point in (z, z + 1, torch.zeros(5, 4, dtype=torch.float64), torch.zeros(2, 3, 5, 4, dtype=torch.float64)):
         expected = reference.log_prob(point)
@@ -145,7 +145,7 @@ def test_full_covariance_survives_an_ill_conditioned_factor():
     torch.manual_seed(0)
     family = Full(32)
     params = torch.zeros(1, family.num_params)
-    params[:, 64:] = -1.5  # the inverse of the factor has entries near 1.5 * 2.5^30
+    params[:, 64:] = -1.5 * 32  # the inverse of the factor has entries near 1.5 * 2.5^30
     found = family(params)
     z = found.rsample((100,))
     log_q = found.log_prob(z)
