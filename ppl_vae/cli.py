@@ -73,6 +73,7 @@ def root() -> None:
 
 @app.command()
 def train(
+    context: typer.Context,
     data: DataOption = "digits",
     model: ModelOption = "vae",
     guide: Annotated[str, typer.Option(help="A guide's name (see `ppl-vae list`).")] = "diagonal",
@@ -103,10 +104,9 @@ def train(
     Example: ppl-vae train --model gaussian-mixture --data iris --components 3
     """
     if is_table(data):
-        if guide != "diagonal":
-            raise InputError(
-                f"--guide is {guide!r}, but on a table the mixture's z is summed out: leave the option away"
-            )
+        _refuse_given(
+            context, ("guide", "latents", "likelihood", "particles", "images"), f"on {data}, which is a table"
+        )
         train_on_table(
             model, data, target=target, components=components, covariance=covariance, starts=starts,
             hidden=_widths(hidden), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device,
@@ -114,9 +114,11 @@ def train(
         )  # fmt: skip
         return
     _refuse_mixture(model, data)
+    of_tables = ("target", "components", "covariance", "starts")
+    _refuse_given(context, of_tables, f"on {data}, which has images and no table")
     batch_size, lr = batch_size or 128, 1e-3 if lr is None else lr
-    only_tables = ("as_json", "target", "components", "covariance", "starts")
-    settings = {key: value for key, value in locals().items() if key not in (*only_tables, "only_tables")}
+    unsaid = ("as_json", "context", "of_tables", *of_tables)
+    settings = {key: value for key, value in locals().items() if key not in (*unsaid, "unsaid")}
     folder = report.new_run(run, f"train-{Path(data).stem}")
     used = resolve_device(device)
     source = load(data, data_root)
@@ -293,6 +295,14 @@ def main() -> None:
     except InputError as error:
         print(f"ppl-vae: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _refuse_given(context: typer.Context, names: tuple[str, ...], where: str) -> None:
+    """InputError where one of these options was typed, rather than ignoring it."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    typed = [f"--{name}" for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if typed:
+        raise InputError(f"{', '.join(typed)} means nothing {where}: leave it away")
 
 
 def _refuse_mixture(model: str, data: str) -> None:

@@ -65,5 +65,16 @@ def _psislw(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         except ImportError:
             from arviz_stats.base import array_stats
 
-            return array_stats.psislw(log_weights, axis=-1)
+            return _one_by_one(array_stats.psislw, log_weights)
         return psislw(log_weights)
+
+
+def _one_by_one(psislw: Any, log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ArviZ 1.x takes minus the log-weights, and raises where 0.23 gives infinity: a tail of under 5, or of equals."""
+    smooth, khat = log_weights - np.logaddexp.reduce(log_weights, axis=1, keepdims=True), np.empty(len(log_weights))
+    for row, values in enumerate(log_weights):
+        try:
+            smooth[row], khat[row] = psislw(-values, axis=-1)
+        except ValueError:
+            khat[row] = np.inf
+    return smooth, khat

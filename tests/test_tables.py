@@ -145,7 +145,7 @@ WRONG = {
     "few": ([*NETWORK, "--target", "b"], "a,b\n1,2\n2,3\n", "has 2 rows: at least 10 are needed"),
     "covariance": ([*MIXTURE, "--covariance", "odd"], "a,b\n1,2\n2,3\n3,1\n4,4\n", "'odd'; choose from spherical"),
     "rate": ([*MIXTURE, "--lr", -1], "a,b\n1,2\n2,3\n3,1\n4,4\n", "--lr is -1.0; a learning rate is above 0"),
-    "guide": ([*MIXTURE, "--guide", "full"], CONSTANT, "on a table the mixture's z is summed out"),
+    "guide": ([*MIXTURE, "--guide", "full"], CONSTANT, "--guide means nothing on own.csv, which is a table"),
     "model": (["--model", "vae"], CONSTANT, "is a table, which 'vae' does not take: choose from gaussian-mixture"),
 }
 
@@ -160,6 +160,10 @@ def test_a_bad_table_ends_in_one_line_and_leaves_nothing(run, write, tmp_path, w
     assert err.count("\n") == 1
     assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["own.csv"]
+
+
+def test_a_mixtures_options_mean_nothing_on_images(run):
+    assert "--components, --starts means nothing on digits" in run("--components", 2, "--starts", 1)[2]
 
 
 def test_a_mixture_of_images_is_refused(run, write):
