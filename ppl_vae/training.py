@@ -138,7 +138,7 @@ def fit(
         )
     with _training(modules), _parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
-        parameters, anchored, is_bound = _first_run(objective, model, guide, modules, next(batches()))
+        parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(batches()))
         history = History(size, is_bound)
         steppers = _make_optimizers(optimizer, parameters, modules)
         factor = (lambda step: schedule(step / (epochs * steps))) if schedule else (lambda step: 1.0)
@@ -213,7 +213,7 @@ def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tensors
 
 
-def _first_run(
+def first_run(
     elbo: ELBO, model: Program, guide: Program, modules: list[nn.Module], batch: tuple[Tensor, ...]
 ) -> tuple[list[Tensor], Program, bool]:
     """All that can be trained, the guide to train, and whether it gives a bound.

@@ -195,7 +195,8 @@ def redrawn(guide_trace: Trace, draw: Callable[[dict[str, Any]], Tensor]) -> Tra
 
 def latent_sites(guide_trace: Trace) -> list[dict[str, Any]]:
     """The guide's sites that are drawn."""
-    return [site for site in random_sites(guide_trace) if not site["is_observed"]]
+    sites = random_sites(guide_trace)
+    return [site for site in sites if not site["is_observed"] and not pyro.poutine.util.site_is_subsample(site)]
 
 
 def _zeros(batch: tuple[Any, ...], particles: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
 from ppl_vae.log_weights import Program, random_sites, sum_density, trace_model
+from ppl_vae.programs import NotReparameterized
 
 
 def one_site(guide_trace: Trace, estimator: str) -> dict[str, Any]:
@@ -27,6 +28,8 @@ def one_site(guide_trace: Trace, estimator: str) -> dict[str, Any]:
 def factor(site: dict[str, Any]) -> Distribution:
     """The distribution of one bit or one-hot vector of a site whose event they fill independently."""
     base = site["fn"]
+    if isinstance(base, NotReparameterized):
+        base = base.base
     while isinstance(base, torch.distributions.Independent):
         base = base.base_dist
     return base
