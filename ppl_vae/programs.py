@@ -133,7 +133,8 @@ class NotReparameterized(TorchDistribution):
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """A draw without a gradient."""
         with torch.no_grad():
-            return self.base.sample(torch.Size(sample_shape)).clone()
+            draw = self.base(torch.Size(sample_shape))  # not .sample, which not every flow has
+            return draw.detach().clone()
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density, with its gradient, in nats."""
