@@ -15,6 +15,7 @@ class Amortized(FamilyGuide):
         hidden: the widths of the default encoder's hidden layers.
         encoder: any network that maps (batch, ...) to (batch, family.num_params); an MLP by default.
         given_dim: the width of what a conditional model is given, 0 for another; the encoder gets it behind x.
+        reparameterized: False takes the gradient off the draws, so that Pyro's ELBOs take the score function.
 
     Raises:
         ValueError: without an encoder and without observed_dim; in use, if the encoder's output has a wrong shape.
@@ -27,8 +28,10 @@ class Amortized(FamilyGuide):
         hidden: tuple[int, ...] = (400, 400),
         encoder: nn.Module | None = None,
         given_dim: int = 0,
+        reparameterized: bool = True,
     ) -> None:
         super().__init__()
+        self.reparameterized = reparameterized
         if encoder is None:
             if observed_dim is None:
                 raise ValueError("Amortized got neither an encoder nor observed_dim: give one of the two")

@@ -16,13 +16,15 @@ class PerDatapoint(FamilyGuide):
     Args:
         family: the family that each row of the table parametrizes.
         count: the number of data points.
+        reparameterized: False takes the gradient off the draws, so that Pyro's ELBOs take the score function.
 
     Raises:
         ValueError: in use, for a missing index or one outside the table.
     """
 
-    def __init__(self, family: Family, count: int) -> None:
+    def __init__(self, family: Family, count: int, reparameterized: bool = True) -> None:
         super().__init__()
+        self.reparameterized = reparameterized
         self.family = family
         self.table = nn.Embedding(count, family.num_params, sparse=True)
         nn.init.normal_(self.table.weight, std=0.01)

@@ -183,18 +183,30 @@ def traces(model: Program, guide: Program, batch: tuple[Any, ...], particles: in
 
     Raises InputError where their latents differ.
     """
-    inner_model, inner_guide = model, guide
-    if nesting and particles > 1:
-        plate = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)
-        inner_model, inner_guide = plate(model), plate(guide)
     with local_parameters(model, guide):
-        guide_trace = poutine.trace(inner_guide).get_trace(*batch)
-        model_trace = poutine.trace(poutine.replay(inner_model, trace=guide_trace)).get_trace(*batch)
+        guide_trace = trace_guide(guide, batch, particles, nesting)
+        return guide_trace, trace_model(model, guide_trace, batch, particles, nesting)
+
+
+def trace_guide(guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Trace:
+    """One run of the guide, its parameters wherever Pyro now keeps them; particles in a plate."""
+    inner = guide
+    if nesting and particles > 1:
+        inner = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)(guide)
+    return prune_subsample_sites(poutine.trace(inner).get_trace(*batch))
+
+
+def trace_model(model: Program, guide_trace: Trace, batch: tuple[Any, ...], particles: int, nesting: int) -> Trace:
+    """One run of the model on the guide's draws; InputError where their latents differ."""
+    inner = model
+    if nesting and particles > 1:
+        inner = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)(model)
+    model_trace = poutine.trace(poutine.replay(inner, trace=guide_trace)).get_trace(*batch)
     if is_validation_enabled():
         check_model_guide_match(model_trace, guide_trace)
-    guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+    model_trace = prune_subsample_sites(model_trace)
     _check_latents(guide_trace, model_trace)
-    return guide_trace, model_trace
+    return model_trace
 
 
 def random_sites(trace: Trace) -> list[dict[str, Any]]:

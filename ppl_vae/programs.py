@@ -5,15 +5,18 @@ here, once. Both are ordinary Pyro programs, callable as ``model(x)`` and ``guid
 ``pyro.infer.SVI``. A program that does not fit overrides ``forward``: the engine only sees its trace.
 """
 
+from typing import Any, ClassVar
+
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution, constraints
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
-__all__ = ["Distribution", "FamilyGuide", "Guide", "JointMLP", "LatentVariableModel", "last_index"]
+__all__ = ["Distribution", "FamilyGuide", "Guide", "JointMLP", "LatentVariableModel", "NotReparameterized", "last_index"]
 
 
 class LatentVariableModel(PyroModule):
@@ -92,9 +95,13 @@ class FamilyGuide(Guide):
     """q(z | x) = family(params(x)): a family of distributions times a source of its parameters.
 
     Subclasses define :meth:`params` and set ``family``, which maps (batch, num_params) to a distribution.
+
+    Attributes:
+        reparameterized: False takes the gradient off the draws, so that Pyro's ELBOs take the score function.
     """
 
     family: nn.Module
+    reparameterized: bool = True
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:
         """The family's free numbers for each data point, shape (batch, num_params)."""
@@ -109,7 +116,42 @@ class FamilyGuide(Guide):
                 f"for {len(x)} data points {type(self).__name__} gives parameters of shape {tuple(params.shape)}, but "
                 f"{type(self.family).__name__} needs {(len(x), needed)}: end its network in {needed} outputs"
             )
-        return self.family(params)
+        found = self.family(params)
+        return found if self.reparameterized or not found.has_rsample else NotReparameterized(found)
+
+
+class NotReparameterized(TorchDistribution):
+    """A distribution whose draws are constants, so that its gradient is the score function's.
+
+    A draw is a new tensor: a transformed distribution remembers the noise of its own draws, and log q of such a one
+    would not see that the noise behind a given z moves with the parameters.
+    """
+
+    has_rsample = False
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, base: Distribution) -> None:
+        self.base = base
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """That of the distribution inside."""
+        return self.base.support
+
+    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """A draw without a gradient."""
+        with torch.no_grad():
+            draw = self.base(torch.Size(sample_shape))  # not .sample, which not every flow has
+            return draw.detach().clone()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-density, with its gradient, in nats."""
+        return self.base.log_prob(value)
+
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> "NotReparameterized":
+        """Spread over more dimensions of the batch."""
+        return NotReparameterized(self.base.expand(torch.Size(batch_shape)))
 
 
 def last_index(guide: Guide, x: Tensor, given: tuple[Tensor, ...]) -> Tensor:

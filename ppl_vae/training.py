@@ -28,7 +28,9 @@ from torch.optim import Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import Program, bounds_evidence, local_parameters
+from ppl_vae.estimators import LogWeightELBO
+from ppl_vae.estimators.requirements import require_known
+from ppl_vae.log_weights import Program, bounds_evidence, local_parameters, random_state_kept
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 _ADAM = partial(Adam, lr=1e-3)
@@ -84,7 +86,8 @@ def fit(
         guide: its guide, called with the same arguments.
         data: the arguments of both: one tensor or several of equal length, one row a data point. They are moved to
             the device once.
-        elbo: the objective and gradient estimator; ``Trace_ELBO()`` where None.
+        elbo: the objective and gradient estimator; ``Trace_ELBO()`` where None. What an estimator of
+            :mod:`ppl_vae.estimators` learns itself (a neural baseline, RELAX's control) is trained with the pair.
         optimizer: makes an optimizer from the parameters, ``partial(Adam, lr=1e-3)`` say; an optimizer of
             ``pyro.optim`` with one set of options for all parameters works too.
         epochs: passes over the data.
@@ -98,8 +101,9 @@ def fit(
         description: the bar's label.
 
     Raises:
-        InputError: for empty or unequal data, NaN, nothing to train, or an ELBO that is no longer finite (the
-            parameters are then those before the failed step).
+        InputError: for empty or unequal data, NaN, nothing to train, an ELBO that is no longer finite (the
+            parameters are then those before the failed step), or one whose gradient would be silently wrong
+            (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered).
     """
     tensors = _checked(data)
     size = len(tensors[0])
@@ -111,6 +115,13 @@ def fit(
         pyro.set_rng_seed(seed)
     tensors = tuple(tensor.to(target) for tensor in tensors)
     modules = [program for program in (model, guide) if isinstance(program, nn.Module)]
+    objective = elbo if elbo is not None else Trace_ELBO()
+    if isinstance(objective, LogWeightELBO):
+        with local_parameters(model, guide), random_state_kept():
+            for module in modules:
+                module.to(target)
+            learned = objective.learned(model, guide, *(tensor[:2] for tensor in tensors))
+        modules += [learned] if learned is not None else []
     for module in modules:
         module.to(target)
 
@@ -119,7 +130,6 @@ def fit(
             first, *rest = (tensor[rows] for tensor in tensors)
             yield (transform(first) if transform is not None else first, *rest)
 
-    objective = elbo if elbo is not None else Trace_ELBO()
     steps = math.ceil(size / batch_size)
     if isinstance(objective, _COMPILED) and size % min(batch_size, size):
         raise InputError(
@@ -128,7 +138,7 @@ def fit(
         )
     with _training(modules), _parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
-        parameters, anchored, is_bound = _first_run(model, guide, modules, next(batches()))
+        parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(batches()))
         history = History(size, is_bound)
         steppers = _make_optimizers(optimizer, parameters, modules)
         factor = (lambda step: schedule(step / (epochs * steps))) if schedule else (lambda step: 1.0)
@@ -203,8 +213,8 @@ def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tensors
 
 
-def _first_run(
-    model: Program, guide: Program, modules: list[nn.Module], batch: tuple[Tensor, ...]
+def first_run(
+    elbo: ELBO, model: Program, guide: Program, modules: list[nn.Module], batch: tuple[Tensor, ...]
 ) -> tuple[list[Tensor], Program, bool]:
     """All that can be trained, the guide to train, and whether it gives a bound.
 
@@ -221,6 +231,8 @@ def _first_run(
     trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
     if not trainable:
         raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
+
+    require_known(elbo, trace, trainable)
 
     def anchored(*args: Any, **kwargs: Any) -> Any:
         pyro.param("ppl_vae.anchor", torch.zeros(()))

@@ -91,25 +91,32 @@ def _states(model: Program, batch: tuple[Any, ...]) -> dict[str, Tensor] | None:
     sites = [site for site in random_sites(run(model, batch, 2, nesting)) if not site["is_observed"]]
     each = []
     for site in sites:
-        base = site["fn"]
-        while hasattr(base, "base_dist") and not base.has_enumerate_support:
-            base = base.base_dist
-        while type(base).__name__ == "Independent":
-            base = base.base_dist
-        if not base.has_enumerate_support:
+        values = states_of(site["fn"])
+        if values is None:
             return None
-        choices = base.enumerate_support(expand=False)
-        choices = choices.reshape(len(choices), *base.event_shape)
-        own = site["fn"].event_shape
-        cells = math.prod(own) // math.prod(base.event_shape)
-        if len(choices) ** cells > MOST_STATES:
-            return None
-        combined = torch.stack([choices[list(pick)] for pick in itertools.product(range(len(choices)), repeat=cells)])
-        each.append(combined.reshape(-1, *own))
+        each.append(values)
     if not each or math.prod(len(values) for values in each) > MOST_STATES:
         return None
     picks = torch.cartesian_prod(*(torch.arange(len(values)) for values in each)).reshape(-1, len(each))
     return {site["name"]: values[pick].unsqueeze(1) for site, values, pick in zip(sites, each, picks.T, strict=True)}
+
+
+def states_of(fn: Any) -> Tensor | None:
+    """Every value that one event of a discrete distribution can take, shape (states, event); None for too many."""
+    base = fn
+    while hasattr(base, "base_dist") and not base.has_enumerate_support:
+        base = base.base_dist
+    while type(base).__name__ == "Independent":
+        base = base.base_dist
+    if not base.has_enumerate_support:
+        return None
+    choices = base.enumerate_support(expand=False)
+    choices = choices.reshape(len(choices), *base.event_shape)
+    cells = math.prod(fn.event_shape) // math.prod(base.event_shape)
+    if len(choices) ** cells > MOST_STATES:
+        return None
+    combined = torch.stack([choices[list(pick)] for pick in itertools.product(range(len(choices)), repeat=cells)])
+    return combined.reshape(-1, *fn.event_shape)
 
 
 def _counted(model: Program, batch: tuple[Any, ...], states: dict[str, Tensor]) -> Tensor:

@@ -1,0 +1,59 @@
+"""What the estimators for discrete latents share: the one site, its logits, and the model on values that are not bits."""
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.poutine import Trace
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
+from ppl_vae.log_weights import Program, random_sites, sum_density, trace_model
+from ppl_vae.programs import NotReparameterized
+
+
+def one_site(guide_trace: Trace, estimator: str) -> dict[str, Any]:
+    """The guide's only latent site; InputError where there are more."""
+    sites = latent_sites(guide_trace)
+    if len(sites) != 1:
+        raise InputError(
+            f"{estimator} is for one latent site, the guide has {[site['name'] for site in sites]}: take rloo"
+        )
+    return sites[0]
+
+
+def factor(site: dict[str, Any]) -> Distribution:
+    """The distribution of one bit or one-hot vector of a site whose event they fill independently."""
+    base = site["fn"]
+    if isinstance(base, NotReparameterized):
+        base = base.base
+    while isinstance(base, torch.distributions.Independent):
+        base = base.base_dist
+    return base
+
+
+def bit_logits(guide_trace: Trace, estimator: str) -> Tensor:
+    """The logits of the guide's only site, independent bits; InputError for another site."""
+    site = one_site(guide_trace, estimator)
+    base = factor(site)
+    if not isinstance(base, dist.Bernoulli) or len(site["fn"].event_shape) != 1:
+        raise InputError(
+            f"{estimator} is for a vector of independent Bernoulli latents, site {site['name']!r} is a {type(base).__name__} "
+            f"of event shape {tuple(site['fn'].event_shape)}: take rloo, or reparameterize a continuous latent (pathwise)"
+        )
+    return base.logits
+
+
+def model_at(
+    elbo: LogWeightELBO, model: Program, guide_trace: Trace, value: Tensor, batch: tuple[Any, ...], particles: int
+) -> tuple[Trace, Tensor]:
+    """The model on values between the states of the guide's only site, and log p(x, z) by the formula of its mass."""
+    moved = redrawn(guide_trace, lambda site: value)
+    nesting = max(1, int(elbo.max_plate_nesting))
+    with pyro.validation_enabled(False):
+        trace = trace_model(model, moved, batch, particles, nesting)
+        zeros = value.new_zeros((particles, len(batch[0])))
+        return trace, sum_density(random_sites(trace), nesting, zeros)

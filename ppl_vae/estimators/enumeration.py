@@ -1,0 +1,84 @@
+"""The exact gradient: every state of the latent, or every node of a grid, weighed by its probability."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimators.base import LogWeightELBO, latent_sites
+from ppl_vae.estimators.discrete import factor, one_site
+from ppl_vae.evidence.exact import MOST_STATES, states_of
+from ppl_vae.log_weights import Program
+
+
+class Enumeration(LogWeightELBO):
+    """sum_z q(z | x) log w(z) over all states: no variance. For one discrete site of at most 65536 states.
+
+    Pyro's ``TraceEnum_ELBO`` does the same for sites of scalar events, one enumerated dimension each; here the bits of
+    one event are counted together.
+    """
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """The ELBO itself, whose gradient is exact."""
+        trace, _, _ = self.propose(guide, batch, 1, None, model)
+        site = one_site(trace, "enumeration")
+        states = states_of(site["fn"])
+        if states is None:
+            raise InputError(
+                f"enumeration needs a discrete latent of at most {MOST_STATES} states; site {site['name']!r} "
+                f"({type(site['fn']).__name__}, event shape {tuple(site['fn'].event_shape)}) has more: take rloo, "
+                "disarm or relax, or pathwise for a continuous one"
+            )
+        values = states.unsqueeze(1).to(site["value"])
+        run = self.run(
+            model, guide, batch, len(states), draw=lambda found: values.expand(-1, *found["value"].shape[1:])
+        )
+        value = (run.proposed.exp() * run.log_weights).sum(0)
+        return value, value
+
+
+class GaussHermite(LogWeightELBO):
+    """sum_i a_i log w(mu + sigma t_i), the Gauss-Hermite rule for a diagonal normal q of one or two latents.
+
+    Args:
+        nodes: of the rule, for each latent; exact for polynomials of degree 2 nodes - 1.
+    """
+
+    def __init__(self, nodes: int = 64) -> None:
+        super().__init__(1)
+        self.nodes = nodes
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """The ELBO itself; InputError for another q."""
+        trace, _, _ = self.propose(guide, batch, 1, None, model)
+        site = one_site(trace, "GaussHermite")
+        dim = site["fn"].event_shape.numel()
+        if not fits_gauss_hermite(trace):
+            raise InputError(
+                f"GaussHermite is for a diagonal normal of one or two latents, site {site['name']!r} is a "
+                f"{type(factor(site)).__name__} of {dim}: take many pathwise draws"
+            )
+        ticks, weights = (site["value"].new_tensor(part) for part in np.polynomial.hermite_e.hermegauss(self.nodes))
+        grid = torch.cartesian_prod(*[ticks] * dim).reshape(-1, 1, dim)
+        mass = torch.cartesian_prod(*[weights / weights.sum()] * dim).reshape(-1, dim).prod(-1)
+
+        def place(found: dict[str, Any]) -> Tensor:
+            base = factor(found)
+            return base.loc + base.scale * grid
+
+        run = self.run(model, guide, batch, len(grid), draw=place)
+        value = (mass[:, None] * run.log_weights).sum(0)
+        return value, value
+
+
+def fits_gauss_hermite(guide_trace: Any) -> bool:
+    """Whether :class:`GaussHermite` is for this guide."""
+    sites = latent_sites(guide_trace)
+    return (
+        len(sites) == 1
+        and isinstance(factor(sites[0]), torch.distributions.Normal)
+        and len(sites[0]["fn"].event_shape) == 1
+        and sites[0]["fn"].event_shape.numel() <= 2
+    )

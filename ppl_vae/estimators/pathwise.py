@@ -1,0 +1,102 @@
+"""Gradients through the draws: z = g(eps; phi), so that d/dphi E[f(z)] = E[f'(z) dg/dphi]."""
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimators.base import LogWeightELBO, Run, detached, fresh, latent_sites, redrawn
+from ppl_vae.estimators.requirements import require_reparameterized
+from ppl_vae.log_weights import Program
+
+
+class _Checked:
+    """Pyro's class as it is, but for a guide that it would not take the pathwise gradient of."""
+
+    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
+        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore[misc]
+        require_reparameterized(guide_trace, type(self).__name__)
+        return model_trace, guide_trace
+
+
+class Pathwise(_Checked, Trace_ELBO):
+    """Pyro's ``Trace_ELBO`` on a reparameterized guide (Kingma & Welling 2014); another one is refused."""
+
+
+class PathwiseKL(_Checked, TraceMeanField_ELBO):
+    """Pyro's ``TraceMeanField_ELBO``: the divergence from the prior in closed form (Kingma & Welling 2014, app. B)."""
+
+
+class StickingTheLanding(LogWeightELBO):
+    """Pathwise without the score of q, whose mean is zero (Roeder, Wu & Duvenaud 2017).
+
+    No variance is left at the exact posterior.
+    """
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """E[log w], pathwise; the score is taken out by adding log q at the draws held constant."""
+        check = partial(require_reparameterized, estimator="StickingTheLanding")
+        run = self.run(model, guide, batch, draw=fresh, check=check)
+        value = run.log_weights.mean(0)
+        return value, value + _score(self, run, batch).mean(0)
+
+
+class IWAE(LogWeightELBO):
+    """The importance-weighted bound E[log mean_k w_k], pathwise (Burda, Grosse & Salakhutdinov 2016, eq. 14)."""
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """Of the particles of each data point."""
+        run = self.run(model, guide, batch, check=partial(require_reparameterized, estimator="IWAE"))
+        value = log_mean(run.log_weights)
+        return value, value
+
+
+class DReG(LogWeightELBO):
+    """IWAE with the score of q reparameterized once more (Tucker, Lawson, Gu & Maddison 2019, eq. 8).
+
+    The guide's gradient is sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi) with the normalized weights v; the model's
+    is that of :class:`IWAE`. Its signal-to-noise ratio grows with the particles, where IWAE's falls.
+    """
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """Of the particles of each data point; InputError for a guide with more than one latent site."""
+        share: list[Tensor] = []
+
+        def through(site: dict[str, Any]) -> Tensor:
+            value = fresh(site)
+            if value.requires_grad:
+                value.register_hook(lambda grad: grad * share[0].reshape(*share[0].shape, *(1,) * _event(site)))
+            return value
+
+        def check(trace: Any) -> None:
+            require_reparameterized(trace, "DReG")
+            if len(latent_sites(trace)) > 1:
+                names = [site["name"] for site in latent_sites(trace)]
+                raise InputError(f"DReG is for one latent site, the guide has {names}: take IWAE")
+
+        run = self.run(model, guide, batch, draw=through, check=check)
+        weights = run.log_weights
+        share.append(weights.detach().softmax(0))
+        if latent_sites(run.guide)[0]["value"].dim() == share[0].dim() + _event(latent_sites(run.guide)[0]) - 1:
+            share[0] = share[0][0]  # a single particle has no dimension of its own
+        path = weights + _score(self, run, batch)
+        return log_mean(weights), (weights.detach().softmax(0) * path).sum(0)
+
+
+def log_mean(log_weights: Tensor) -> Tensor:
+    """log mean_k w_k, shape (batch,)."""
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
+def _event(site: dict[str, Any]) -> int:
+    return len(site["fn"].event_shape)
+
+
+def _score(elbo: LogWeightELBO, run: Run, batch: tuple[Any, ...]) -> Tensor:
+    """log q at the draws held constant, minus its own value: zero, with the score as its gradient."""
+    found = elbo.densities(redrawn(run.guide, detached), batch, len(run.joint))
+    return found - found.detach() if found.requires_grad else torch.zeros_like(found)

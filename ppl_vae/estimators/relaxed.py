@@ -1,0 +1,104 @@
+"""Biased gradients through discrete draws: a relaxed value, or the gradient of one."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, OneHotCategorical
+from torch.nn.functional import logsigmoid
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimators.base import LogWeightELBO
+from ppl_vae.estimators.discrete import factor, model_at, one_site
+from ppl_vae.log_weights import Program, random_sites
+
+
+class GumbelSoftmax(LogWeightELBO):
+    """Relaxed bits or one-hot vectors (Jang, Gu & Poole 2017; Maddison, Mnih & Teh 2017). Biased.
+
+    The model sees the relaxed value, the divergence from the prior is that of the discrete q in closed form; so what is
+    reported while training is no bound (measure it by :func:`ppl_vae.bounds`), unless ``hard``.
+
+    Args:
+        num_particles: draws of z for each data point.
+        temperature: towards 0 the bias goes, and the variance comes.
+        hard: the model sees the discrete value, and the gradient is the relaxed one's.
+        max_plate_nesting: see :class:`LogWeightELBO`.
+    """
+
+    def __init__(
+        self,
+        num_particles: int | None = None,
+        temperature: float = 0.5,
+        hard: bool = False,
+        max_plate_nesting: float = math.inf,
+    ) -> None:
+        super().__init__(num_particles, max_plate_nesting)
+        if not temperature > 0:
+            raise InputError(f"temperature is {temperature}; it must be above 0")
+        self.temperature, self.hard = temperature, hard
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """E[log p(x | relaxed z)] - KL(q || p)."""
+        trace, count, _ = self.propose(guide, batch, None, None, model)
+        site = one_site(trace, type(self).__name__)
+        base = factor(site)
+        if not isinstance(base, Bernoulli | OneHotCategorical):
+            raise InputError(
+                f"{type(self).__name__} is for Bernoulli or one-hot categorical latents, site {site['name']!r} is a "
+                f"{type(base).__name__}: take pathwise for a continuous latent, rloo for another discrete one"
+            )
+        model_trace, joint = model_at(self, model, trace, self.relaxed(base), batch, count)
+        (prior,) = (found for found in random_sites(model_trace) if found["name"] == site["name"])
+        prior_density = self.densities_of(prior, batch, count)
+        divergence = _divergence(site["fn"], prior["fn"]).expand(joint.shape)
+        value = (joint - prior_density - divergence).mean(0)
+        return value, value
+
+    def densities_of(self, site: dict[str, Any], batch: tuple[Any, ...], particles: int) -> Tensor:
+        """The log-density of one site, shape (particles, batch)."""
+        return site["fn"].log_prob(site["value"]).expand(particles, len(batch[0]))
+
+    def relaxed(self, base: Bernoulli | OneHotCategorical) -> Tensor:
+        """A draw, as the model shall see it."""
+        noise = torch.rand_like(base.logits).clamp(1e-6, 1 - 1e-6)
+        if isinstance(base, Bernoulli):
+            perturbed = base.logits + noise.logit()
+            soft, hard = torch.sigmoid(perturbed / self.temperature), (perturbed > 0).to(perturbed)
+        else:
+            perturbed = base.logits - torch.log(-torch.log(noise))
+            soft = torch.softmax(perturbed / self.temperature, -1)
+            hard = torch.zeros_like(soft).scatter(-1, perturbed.argmax(-1, keepdim=True), 1.0)
+        return hard + soft - soft.detach() if self.hard else soft
+
+
+class StraightThrough(GumbelSoftmax):
+    """A discrete draw whose gradient is taken to be that of its mean (Bengio, Léonard & Courville 2013). Biased."""
+
+    def relaxed(self, base: Bernoulli | OneHotCategorical) -> Tensor:
+        """A draw of 0 and 1, with the gradient of the probabilities."""
+        drawn = base.sample()
+        return drawn + base.probs - base.probs.detach()
+
+
+def _divergence(q: Any, p: Any) -> Tensor:
+    """KL(q || p) of independent bits or one-hot vectors, shape (..., batch)."""
+    cells_q, cells_p = factor({"fn": q}), factor({"fn": p})
+    if isinstance(cells_q, Bernoulli) and isinstance(cells_p, Bernoulli):
+        found = _bits(cells_q.logits, cells_p.logits)
+    elif type(cells_q) is type(cells_p):
+        logs = torch.log_softmax(cells_q.logits, -1), torch.log_softmax(cells_p.logits, -1)
+        found = (logs[0].exp() * (logs[0] - logs[1])).sum(-1)
+    else:
+        raise InputError(
+            f"the divergence of a {type(cells_q).__name__} from a {type(cells_p).__name__} has no closed form here: "
+            "take rloo"
+        )
+    cells = len(q.event_shape) - len(cells_q.event_shape)
+    return found.flatten(-cells).sum(-1) if cells else found
+
+
+def _bits(q: Tensor, p: Tensor) -> Tensor:
+    one, zero = logsigmoid(q) - logsigmoid(p), logsigmoid(-q) - logsigmoid(-p)
+    return torch.sigmoid(q) * one + torch.sigmoid(-q) * zero

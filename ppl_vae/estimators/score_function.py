@@ -1,0 +1,130 @@
+"""Gradients by the score: d/dphi E[f(z)] = E[f(z) d log q(z) / d phi], for any q, at the price of variance."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import MLP
+
+from ppl_vae.estimators.base import LogWeightELBO, detached
+from ppl_vae.estimators.pathwise import log_mean
+from ppl_vae.log_weights import Program
+
+
+class Reinforce(LogWeightELBO):
+    """log w times the score (Williams 1992; Ranganath, Gerrish & Blei 2014), for any guide: draws are held constant.
+
+    Subclasses subtract a baseline that does not depend on the draw, which leaves the mean alone.
+    """
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """E[log w]; the direct gradient of -log q has mean zero and is left out, as Pyro does."""
+        run = self.run(model, guide, batch, draw=detached)
+        signal = run.log_weights.detach()
+        surrogate = ((signal - self.baseline(signal, batch).detach()) * run.proposed + run.joint).mean(0)
+        return signal.mean(0), surrogate + self.lesson(signal, batch)
+
+    def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
+        """What to subtract from log w of shape (particles, batch), of a shape that broadcasts to it."""
+        return torch.zeros_like(signal[:1, :1])
+
+    def lesson(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
+        """What the estimator learns from this batch, after the baseline is used; added to the surrogate."""
+        return torch.zeros_like(signal[0])
+
+
+class RunningMean(Reinforce):
+    """The score function with the decaying mean of log w as a baseline: one number, so any batch size works.
+
+    Args:
+        num_particles: draws of z for each data point.
+        decay: how much of the mean stays at each step.
+        max_plate_nesting: see :class:`LogWeightELBO`.
+    """
+
+    def __init__(
+        self, num_particles: int | None = None, decay: float = 0.9, max_plate_nesting: float = math.inf
+    ) -> None:
+        super().__init__(num_particles, max_plate_nesting)
+        self.decay, self._total, self._steps = decay, 0.0, 0
+
+    def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
+        """The mean so far, its start at zero corrected for (as Adam does)."""
+        value = self._total / (1 - self.decay**self._steps) if self._steps else 0.0
+        return torch.full_like(signal[:1, :1], value)
+
+    def lesson(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
+        """Moves the mean."""
+        if self.adapting:
+            self._total = self.decay * self._total + (1 - self.decay) * signal.mean().item()
+            self._steps += 1
+        return super().lesson(signal, batch)
+
+
+class NeuralBaseline(Reinforce):
+    """The score function with a network of x as a baseline (Mnih & Gregor 2014, without their other two parts).
+
+    :func:`ppl_vae.fit` and plain ``SVI`` train it with the pair, by least squares. ``elbo(model, guide)`` as a module
+    holds the parameters of the pair alone: give its optimizer ``elbo.network.parameters()`` too.
+
+    Args:
+        num_particles: draws of z for each data point.
+        network: maps the first argument, (batch, ...), to (batch, 1); a perceptron of 100 tanh units where None.
+        max_plate_nesting: see :class:`LogWeightELBO`.
+    """
+
+    def __init__(
+        self,
+        num_particles: int | None = None,
+        network: nn.Module | None = None,
+        max_plate_nesting: float = math.inf,
+    ) -> None:
+        super().__init__(num_particles, max_plate_nesting)
+        self.network = network
+
+    def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> nn.Module:
+        """The network."""
+        if self.network is None:
+            width = math.prod(batch[0].shape[1:])
+            self.network = nn.Sequential(nn.Flatten(), MLP(width, [100, 1], activation_layer=nn.Tanh)).to(batch[0])
+        return self.network
+
+    def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
+        """The network's output, one for all particles of a data point."""
+        return self.learned(None, None, *batch)(batch[0]).reshape(1, -1)
+
+    def lesson(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
+        """Minus half the squared error, whose value is taken off again: the bound is not changed by it."""
+        if not self.adapting:
+            return super().lesson(signal, batch)
+        return -0.5 * (signal - self.baseline(signal, batch)).square().mean(0)
+
+
+class LeaveOneOut(Reinforce):
+    """RLOO: the baseline of each particle is the mean of the others' (Kool, van Hoof & Welling 2019)."""
+
+    fewest = 2
+
+    def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
+        """Shape (particles, batch)."""
+        return (signal.sum(0) - signal) / (len(signal) - 1)
+
+
+class VIMCO(LogWeightELBO):
+    """The importance-weighted bound by the score function, leave-one-out (Mnih & Rezende 2016, eq. 7 to 10)."""
+
+    fewest = 2
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """What each particle adds to the bound: against the bound with its weight at the others' geometric mean."""
+        run = self.run(model, guide, batch, draw=detached)
+        bound = log_mean(run.log_weights)
+        weights = run.log_weights.detach()
+        count = len(weights)
+        others = (weights.sum(0) - weights) / (count - 1)
+        swapped = weights.expand(count, *weights.shape).clone()  # [left out, particle, data point]
+        index = torch.arange(count)
+        swapped[index, index] = others
+        signal = bound.detach() - (swapped.logsumexp(1) - math.log(count))
+        return bound.detach(), bound + (signal * run.proposed).sum(0)
