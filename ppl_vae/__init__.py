@@ -4,6 +4,7 @@ from ppl_vae.checks import check
 from ppl_vae.comparison import Comparison, compare
 from ppl_vae.datasets import Images, load
 from ppl_vae.errors import InputError
+from ppl_vae.gradients import gradient_statistics, reference_gradient
 from ppl_vae.iwelbo import bounds
 from ppl_vae.log_weights import log_weights
 from ppl_vae.maximum_likelihood import ExactEvidence, Start, best_of, no_guide
@@ -30,9 +31,11 @@ __all__ = [
     "fit",
     "freeze",
     "generalization",
+    "gradient_statistics",
     "load",
     "log_weights",
     "no_guide",
+    "reference_gradient",
     "refine",
     "tightness",
 ]

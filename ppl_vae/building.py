@@ -13,6 +13,8 @@ from torch.nn.functional import one_hot
 
 from ppl_vae.datasets import Images
 from ppl_vae.errors import InputError
+from ppl_vae.estimators import ESTIMATORS
+from ppl_vae.estimators import estimator as named_estimator
 from ppl_vae.guides import FAMILIES, Amortized, Exact, Family, Prior, SemiAmortized, TwoLayer
 from ppl_vae.models import MODELS
 from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
@@ -107,6 +109,29 @@ class Builder:
         """
         continuous = isinstance(guide, FamilyGuide) and not guide.family.discrete
         return TraceMeanField_ELBO() if continuous else Trace_ELBO()
+
+    def estimator(self, name: str, model: LatentVariableModel, guide: Guide, particles: int | None) -> ELBO:
+        """The gradient estimator of that name; the guide's draws are switched to what it needs.
+
+        Args:
+            name: a key of ``ESTIMATORS``.
+            model: the model.
+            guide: its guide.
+            particles: of each data point, the estimator's fewest where None.
+
+        Raises:
+            InputError: for an unknown one, or one that does not fit the pair.
+        """
+        prior = model.prior()
+        discrete, bits = not prior.has_rsample, not prior.has_rsample and len(prior.event_shape) == 1
+        if name in ESTIMATORS and not ESTIMATORS[name].fits(not discrete, discrete, bits):
+            fitting = ", ".join(key for key, entry in ESTIMATORS.items() if entry.fits(not discrete, discrete, bits))
+            latents = "bits" if bits else "one-hot vectors" if discrete else "continuous"
+            raise InputError(f"the estimator {name!r} does not fit latents that are {latents}: choose from {fitting}")
+        made = named_estimator(name, particles)
+        if isinstance(guide, FamilyGuide):
+            guide.reparameterized = ESTIMATORS[name].latents != "not reparameterized"
+        return made
 
     def data(
         self, model: LatentVariableModel, seed: int, images: int | None

@@ -23,8 +23,10 @@ from ppl_vae.building import ALIASES, OF_A_MODEL, Builder
 from ppl_vae.comparison import compare as compare_guides
 from ppl_vae.datasets import DATASETS, Images, load
 from ppl_vae.errors import InputError
+from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.guides import FAMILIES
 from ppl_vae.iwelbo import average, bounds
+from ppl_vae.laboratory import Laboratory, counts
 from ppl_vae.log_weights import evaluating
 from ppl_vae.models import COVARIANCES, MODELS
 from ppl_vae.plots import NOT_A_BOUND, training_curves
@@ -80,6 +82,12 @@ def train(
     latents: LatentsOption = 32,
     hidden: HiddenOption = "400,400",
     likelihood: LikelihoodOption = "bernoulli",
+    estimator: Annotated[
+        str, typer.Option(help="The gradient's (see `ppl-vae list`); by default the usual one for the guide.")
+    ] = "",
+    step_particles: Annotated[
+        int | None, typer.Option(min=1, help="Draws of z for each image of a step; the estimator's fewest by default.")
+    ] = None,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     lr: RateOption = None,
@@ -105,7 +113,9 @@ def train(
     """
     if is_table(data):
         _refuse_given(
-            context, ("guide", "latents", "likelihood", "particles", "images"), f"on {data}, which is a table"
+            context,
+            ("guide", "latents", "likelihood", "estimator", "step_particles", "particles", "images"),
+            f"on {data}, which is a table",
         )
         train_on_table(
             model, data, target=target, components=components, covariance=covariance, starts=starts,
@@ -127,9 +137,12 @@ def train(
     builder = Builder(source, latents, _widths(hidden), likelihood)
     program = builder.model(model)
     fitted = builder.guide(guide, program)
+    if step_particles and not estimator:
+        raise InputError(f"--step-particles is {step_particles}, which needs an --estimator: see `ppl-vae list`")
+    elbo = builder.estimator(estimator, program, fitted, step_particles) if estimator else builder.elbo(fitted)
     training, test, transform = builder.data(program, seed, images)
     history = fit(
-        program, fitted, training, builder.elbo(fitted), epochs=epochs, batch_size=batch_size, optimizer=_adam(lr),
+        program, fitted, training, elbo, epochs=epochs, batch_size=batch_size, optimizer=_adam(lr),
         schedule=cooldown, transform=transform, device=device, seed=seed, description=guide,
     )  # fmt: skip
     test = tuple(part.to(used) for part in test)
@@ -252,6 +265,62 @@ def compare(
 
 
 @app.command()
+def gradients(
+    data: DataOption = "digits",
+    model: ModelOption = "vae",
+    guide: Annotated[str, typer.Option(help="A guide's name; the diagonal or the discrete one by default.")] = "",
+    estimators: Annotated[str, typer.Option(help="Names, comma-separated (see `ppl-vae list`); the usual ones.")] = "",
+    latents: Annotated[str, typer.Option(help="Latents of one image, such as 2,10,50; one pair for each.")] = "8",
+    particles: Annotated[str, typer.Option(help="Draws of z for each image, such as 1,2,4,8.")] = "1",
+    hidden: HiddenOption = "200",
+    likelihood: LikelihoodOption = "bernoulli",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data before the last measurement.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step, and in the gradient.")] = 100,
+    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
+    draws: Annotated[int, typer.Option(min=10, help="Gradients of each estimator at each stop.")] = 200,
+    exact_draws: Annotated[
+        int, typer.Option(min=0, help="Of the gradient to tell the bias against, where none is exact; 0 tells none.")
+    ] = 10_000,
+    learning_steps: Annotated[
+        int, typer.Option(min=0, help="For what an estimator itself learns, before its draws.")
+    ] = 200,
+    race: Annotated[bool, typer.Option(help="Also train by each estimator, from the same start.")] = True,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data_root: RootOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure gradient estimators side by side on one pair: variance, bias and cost, along its training.
+
+    Example: ppl-vae gradients --data mnist --latents 2,10,50 --estimators pathwise,score-function
+    """
+    if is_table(data):
+        raise InputError(f"gradients takes images, {data} is a table: use ppl_vae.gradient_statistics in Python")
+    _refuse_mixture(model, data)
+    names = [name.strip() for name in estimators.split(",") if name.strip()]
+    for name in names:
+        if name not in ESTIMATORS:
+            raise InputError(f"there is no estimator {name!r}: choose from {', '.join(ESTIMATORS)}")
+    settings = {key: value for key, value in locals().items() if key not in ("as_json", "names", "name")}
+    folder = report.new_run(run, f"gradients-{Path(data).stem}")
+    source, widths = load(data, data_root), _widths(hidden)
+    laboratory = Laboratory(
+        lambda count: Builder(source, count, widths, likelihood), model, guide, names, batch_size, draws, exact_draws,
+        learning_steps, _adam(lr), device, seed,
+    )  # fmt: skip
+    laboratory.run(counts(latents, "--latents"), counts(particles, "--particles"), epochs, race)
+    settings |= {"estimators": list(laboratory.estimators), "device": str(resolve_device(device)), "run": folder}
+    with report.whole_folder(folder) as place:
+        content = laboratory.write(place, settings)
+    if as_json:
+        print(json.dumps(report.plain(content)))
+        return
+    report.show(laboratory.table())
+    print(folder)
+
+
+@app.command()
 def new(
     name: Annotated[str, typer.Argument(help="The module's name, such as my_model.")],
     folder: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
@@ -266,7 +335,7 @@ def new(
 
 @app.command("list")
 def list_members(as_json: JsonOption = False) -> None:
-    """List the models, guides and data sets by the names that the other commands take.
+    """List the models, guides, gradient estimators and data sets by the names that the other commands take.
 
     Example: ppl-vae list --json
     """
@@ -276,6 +345,7 @@ def list_members(as_json: JsonOption = False) -> None:
             **{name: _first_line(member) for name, member in [*FAMILIES.items(), *OF_A_MODEL.items()]},
             **{alias: f"The same as {name}." for alias, name in ALIASES.items()},
         },
+        "estimators": {name: entry.about for name, entry in ESTIMATORS.items()},
         "data": {name: _first_line(member) for name, member in (DATASETS | TABLES).items()},
     }
     if as_json:
@@ -300,7 +370,11 @@ def main() -> None:
 def _refuse_given(context: typer.Context, names: tuple[str, ...], where: str) -> None:
     """InputError where one of these options was typed, rather than ignoring it."""
     sources = {name: context.get_parameter_source(name) for name in names}
-    typed = [f"--{name}" for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    typed = [
+        f"--{name.replace('_', '-')}"
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    ]
     if typed:
         raise InputError(f"{', '.join(typed)} means nothing {where}: leave it away")
 

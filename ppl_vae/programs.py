@@ -16,7 +16,15 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
-__all__ = ["Distribution", "FamilyGuide", "Guide", "JointMLP", "LatentVariableModel", "NotReparameterized", "last_index"]
+__all__ = [
+    "Distribution",
+    "FamilyGuide",
+    "Guide",
+    "JointMLP",
+    "LatentVariableModel",
+    "NotReparameterized",
+    "last_index",
+]
 
 
 class LatentVariableModel(PyroModule):

@@ -139,11 +139,11 @@ def fit(
     with _training(modules), _parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(batches()))
-        history = History(size, is_bound)
+        history = History(size, is_bound and getattr(objective, "is_bound", True))
         steppers = _make_optimizers(optimizer, parameters, modules)
         factor = (lambda step: schedule(step / (epochs * steps))) if schedule else (lambda step: 1.0)
         schedulers = [LambdaLR(stepper, factor) for stepper in steppers]
-        label = description if is_bound else f"{description} (not a bound)"
+        label = description if history.is_bound else f"{description} (not a bound)"
         with _bar(label, epochs * steps, progress) as advance:
             for epoch in range(epochs):
                 start, total = time.perf_counter(), 0.0
@@ -302,8 +302,8 @@ def _bar(description: str, steps: int, show: bool) -> Iterator[Callable[[int, fl
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("epoch {task.fields[epoch]}  ELBO {task.fields[elbo]:.2f} nats/image"),
-        TextColumn("{task.fields[rate]:.0f} images/s"),
+        TextColumn("epoch {task.fields[epoch]}  ELBO {task.fields[elbo]:.2f} nats"),
+        TextColumn("{task.fields[rate]:.0f} points/s"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from ppl_vae import cli, plots, report
 from ppl_vae.building import ALIASES, FIRST_CHOICES, OF_A_MODEL
+from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.guides import FAMILIES
 from ppl_vae.models import MODELS
 
@@ -39,12 +40,13 @@ def test_list_names_every_member(run):
     named = json.loads(out)
     assert status == 0
     assert set(named["models"]) == set(MODELS)
+    assert set(named["estimators"]) == set(ESTIMATORS)
     assert set(named["guides"]) == {*FAMILIES, *OF_A_MODEL, *ALIASES}
     assert all(line for kind in named.values() for line in kind.values())
     assert all(name in run("list")[1] for kind in named.values() for name in kind)
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["compare"], ["list"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["compare"], ["gradients"], ["list"]])
 def test_help_shows_an_example(run, command):
     status, out, _ = run(*command, "--help")
     assert status == 0
@@ -208,3 +210,75 @@ def test_a_failure_while_writing_leaves_nothing(run, tmp_path, monkeypatch):
 
 def test_json_has_no_nan():
     assert json.dumps(report.plain({"a": [float("nan"), np.inf, 1.5]})) == '{"a": [null, null, 1.5]}'
+
+
+@pytest.mark.parametrize("estimator", ["pathwise", "score-function", "dreg", "rloo"])
+def test_train_by_an_estimator(run, estimator):
+    status, out, err = run("train", *QUICK, "--estimator", estimator, "--latents", 2, "--json")
+    assert status == 0, err
+    assert json.loads(out)["settings"]["estimator"] == estimator
+
+
+def test_a_relaxed_training_is_marked(run):
+    model = ["--model", "bernoulli-vae", "--guide", "bernoulli"]
+    status, out, err = run("train", *QUICK, *model, "--estimator", "gumbel-softmax", "--latents", 4, "--json")
+    assert status == 0, err
+    assert "(not a bound)" in err or not err  # the bar is for terminals
+    assert json.loads(out)["is_bound"]  # measured afterwards with discrete draws
+
+
+def test_gradients_writes_a_whole_folder(run, tmp_path):
+    sizes = ["--epochs", 2, "--hidden", 8, "--latents", "2,3", "--particles", "2,4", "--draws", 20]
+    status, out, err = run("gradients", *sizes, "--exact-draws", 100, "--run", "a", "--estimators", "pathwise,rloo")
+    assert status == 0, err
+    for word in ("pathwise", "rloo", "variance x s", "100 pathwise draws", "3 latents, after 2 epochs"):
+        assert word in out
+    found = json.loads((tmp_path / "a" / "gradients.json").read_text())
+    total = [record for record in found["records"] if record["group"] == "total"]
+    assert {(one["estimator"], one["latents"], one["particles"], one["epoch"]) for one in total} == {
+        (name, *point)
+        for name in ("pathwise", "rloo")
+        for point in ((2, 2, 2), (3, 2, 0), (3, 2, 1), (3, 2, 2), (3, 4, 2))
+    }
+    assert all(one["variance_low"] <= one["variance"] <= one["variance_high"] for one in total)
+    assert sorted(found["training"]) == ["pathwise", "rloo"]
+    with (tmp_path / "a" / "gradients.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(found["records"])
+    figures = {path.name for path in (tmp_path / "a").glob("*.png")}
+    assert figures == {"training.png", "variance-epoch.png", "variance-latents.png", "variance-particles.png"}
+
+
+def test_gradients_of_bits_are_exact(run):
+    sizes = ["--epochs", 1, "--hidden", 8, "--latents", 3, "--draws", 20, "--no-race"]
+    status, out, err = run(
+        "gradients", *sizes, "--model", "bernoulli-vae", "--estimators", "disarm,enumeration", "--json"
+    )
+    assert status == 0, err
+    found = json.loads(out)
+    ends = {one["estimator"]: one for one in found["records"] if one["group"] == "total" and one["final"]}
+    assert ends["enumeration"]["variance"] < 1e-6 * ends["disarm"]["variance"]
+    assert ends["disarm"]["reference"] == "enumeration"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--estimator", "disarm"], "the estimator 'disarm' does not fit latents that are continuous: choose"),
+        (["train", "--estimator", "magic"], "there is no estimator 'magic': choose from pathwise"),
+        (["train", "--step-particles", 3], "--step-particles is 3, which needs an --estimator"),
+        (["train", "--estimator", "rloo", "--step-particles", 1], "rloo needs at least 2 particles, not 1"),
+        (["gradients", "--estimators", "magic"], "there is no estimator 'magic': choose from pathwise"),
+        (["gradients", "--latents", "two"], "--latents is 'two'; expected numbers above 0, comma-separated"),
+        (["gradients", "--data", "iris"], "gradients takes images, iris is a table"),
+        (
+            ["train", "--data", "iris", "--model", "gaussian-mixture", "--step-particles", 2],
+            "--step-particles means noth",
+        ),
+    ],
+)
+def test_gradients_that_cannot_be_had_are_told_in_one_line(run, tmp_path, arguments, message):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {
+    "discrete_latents": ("--steps", "5", "--latents", "10"),
+    "reparameterized_or_score_function": ("--latents", "2,3", "--draws", "50"),
     "how_tight_is_the_bound": ("--particles", "32"),
     "why_encode_a_variance": ("--images", "50"),
     "can_the_evidence_be_trusted": ("--longest", "30", "--repeats", "2", "--points", "10"),

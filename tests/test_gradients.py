@@ -1,4 +1,4 @@
-"""Gradient estimators: the unbiased ones hit the exact gradient, the biased ones say so; variances against closed forms."""
+"""Gradient estimators: the unbiased ones hit the exact gradient, biased ones say so; variances against closed forms."""
 
 import math
 
@@ -26,7 +26,11 @@ def _pair(latents):
     torch.manual_seed(0)
     x = torch.bernoulli(torch.full((ROWS, PIXELS), 0.5))
     if latents == "bits":
-        return BernoulliVAE(PIXELS, 3, decoder=_mlp(3, 4, PIXELS)), Amortized(Bernoulli(3), encoder=_mlp(PIXELS, 4, 3)), x
+        return (
+            BernoulliVAE(PIXELS, 3, decoder=_mlp(3, 4, PIXELS)),
+            Amortized(Bernoulli(3), encoder=_mlp(PIXELS, 4, 3)),
+            x,
+        )
     if latents == "one-hot":
         model = CategoricalVAE(PIXELS, 2, categories=3, hidden=(4,))
         return model, Amortized(Categorical(2, 3), encoder=_mlp(PIXELS, 4, 6)), x
@@ -59,7 +63,9 @@ def _fits(name, latents):
     return ESTIMATORS[name].fits(has_rsample=continuous, discrete=not continuous, bits=latents == "bits")
 
 
-CASES = [(name, latents) for latents in ("bits", "one-hot", "continuous") for name in ESTIMATORS if _fits(name, latents)]
+CASES = [
+    (name, latents) for latents in ("bits", "one-hot", "continuous") for name in ESTIMATORS if _fits(name, latents)
+]
 
 
 @pytest.mark.parametrize(("name", "latents"), CASES)
@@ -93,7 +99,11 @@ def test_variances_of_the_quadratic_are_the_closed_forms(distance):
     known = known_variances(distance)
     torch.manual_seed(0)
     ways = [("score-function", "score function", True), ("reinforce", "score function", True)]
-    ways += [("pathwise", "pathwise", False), ("pathwise-kl", "pathwise", True), ("sticking-the-landing", "pathwise", True)]
+    ways += [
+        ("pathwise", "pathwise", False),
+        ("pathwise-kl", "pathwise", True),
+        ("sticking-the-landing", "pathwise", True),
+    ]
     for name, form, held in ways:
         model, guide, x = quadratic(distance, held=held)
         guide.reparameterized = name != "score-function"

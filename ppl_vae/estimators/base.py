@@ -64,10 +64,12 @@ class LogWeightELBO(ELBO):
     Attributes:
         fewest: the fewest particles that the estimator takes; ``num_particles`` is a multiple of it where ``paired``.
         adapting: False while what the estimator learns about the pair (a baseline) must stay as it is.
+        is_bound: False where the value is that of a relaxed z, which bounds nothing.
     """
 
     fewest = 1
     paired = False
+    is_bound = True
 
     def __init__(self, num_particles: int | None = None, max_plate_nesting: float = math.inf) -> None:
         count = self.fewest if num_particles is None else num_particles

@@ -1,4 +1,4 @@
-"""What the estimators for discrete latents share: the one site, its logits, and the model on values that are not bits."""
+"""What the estimators for discrete latents share: the one site, its logits, and the model on values between states."""
 
 from typing import Any
 
@@ -41,8 +41,9 @@ def bit_logits(guide_trace: Trace, estimator: str) -> Tensor:
     base = factor(site)
     if not isinstance(base, dist.Bernoulli) or len(site["fn"].event_shape) != 1:
         raise InputError(
-            f"{estimator} is for a vector of independent Bernoulli latents, site {site['name']!r} is a {type(base).__name__} "
-            f"of event shape {tuple(site['fn'].event_shape)}: take rloo, or reparameterize a continuous latent (pathwise)"
+            f"{estimator} is for a vector of independent Bernoulli latents, site {site['name']!r} is a "
+            f"{type(base).__name__} of event shape {tuple(site['fn'].event_shape)}: take rloo, or pathwise where z is "
+            "continuous"
         )
     return base.logits
 

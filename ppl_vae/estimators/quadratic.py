@@ -1,7 +1,7 @@
 """The pair whose gradient variances are known: the cost (z - k)^2 under z ~ N(mu, sigma^2), with k = 0 and mu = d.
 
-The gradient of E[(z - k)^2] for mu is 2 d. Its variance (in the setting of Mohamed, Rosca, Figurnov & Mnih 2020, section 3)
-is d^4 / sigma^2 + 14 d^2 + 15 sigma^2 by the score function, and 4 sigma^2 by the path.
+The gradient of E[(z - k)^2] for mu is 2 d. Its variance (in the setting of Mohamed, Rosca, Figurnov & Mnih 2020,
+section 3) is d^4 / sigma^2 + 14 d^2 + 15 sigma^2 by the score function, and 4 sigma^2 by the path.
 """
 
 import pyro
@@ -57,9 +57,7 @@ class QuadraticCost(PyroModule):
             pyro.factor("cost", -z.square().sum(-1))
 
 
-def quadratic(
-    distance: float, sigma: float = 1.0, held: bool = True
-) -> tuple[QuadraticCost, QuadraticGuide, Tensor]:
+def quadratic(distance: float, sigma: float = 1.0, held: bool = True) -> tuple[QuadraticCost, QuadraticGuide, Tensor]:
     """Model, guide and batch."""
     guide = QuadraticGuide(distance, sigma)
     return QuadraticCost(guide, held), guide, torch.ones(1, 1)

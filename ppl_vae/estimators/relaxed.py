@@ -37,7 +37,7 @@ class GumbelSoftmax(LogWeightELBO):
         super().__init__(num_particles, max_plate_nesting)
         if not temperature > 0:
             raise InputError(f"temperature is {temperature}; it must be above 0")
-        self.temperature, self.hard = temperature, hard
+        self.temperature, self.hard, self.is_bound = temperature, hard, hard
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """E[log p(x | relaxed z)] - KL(q || p)."""
@@ -75,6 +75,9 @@ class GumbelSoftmax(LogWeightELBO):
 
 class StraightThrough(GumbelSoftmax):
     """A discrete draw whose gradient is taken to be that of its mean (Bengio, Léonard & Courville 2013). Biased."""
+
+    def __init__(self, num_particles: int | None = None, max_plate_nesting: float = math.inf) -> None:
+        super().__init__(num_particles, hard=True, max_plate_nesting=max_plate_nesting)
 
     def relaxed(self, base: Bernoulli | OneHotCategorical) -> Tensor:
         """A draw of 0 and 1, with the gradient of the probabilities."""
