@@ -156,10 +156,11 @@ def reference_gradient(
     Raises:
         InputError: for a discrete latent of too many states.
     """
+    own_guide: Any = guide
     switched = isinstance(guide, nn.Module) and getattr(guide, "reparameterized", None) is False
     try:
         if switched:
-            guide.reparameterized = True  # type: ignore[union-attr, assignment]
+            own_guide.reparameterized = True
         with random_state_kept(), torch.no_grad(), local_parameters(model, guide):
             trace = trace_guide(guide, batch, 1, 0)
         sites = latent_sites(trace)
@@ -184,7 +185,7 @@ def reference_gradient(
                 total, squares, done = total + part.sum(0), squares + part.square().sum(0), done + count
     finally:
         if switched:
-            guide.reparameterized = False  # type: ignore[union-attr, assignment]
+            own_guide.reparameterized = False
     mean = total / done
     variance = (squares / done - mean.square()).clamp(min=0) / max(1, done - 1)
     return Reference(mean, torch.zeros_like(mean) if once else variance.sqrt(), source)

@@ -69,7 +69,7 @@ def _recorded(layers: list[nn.Linear], count: int, size: int) -> Iterator[dict[i
         if leaf is not None and leaf.requires_grad:
             kept[id(leaf)] = kept[id(leaf)] + value if id(leaf) in kept else value
 
-    def forward(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def forward(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if output.requires_grad and output.dim() >= 2 and output.shape[-2] == count * size:
             (entered,) = inputs
             rows = _by_draw(entered.detach().expand(*output.shape[:-1], -1), count, size)

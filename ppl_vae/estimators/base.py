@@ -70,6 +70,7 @@ class LogWeightELBO(ELBO):
     fewest = 1
     paired = False
     is_bound = True
+    max_plate_nesting: float
 
     def __init__(self, num_particles: int | None = None, max_plate_nesting: float = math.inf) -> None:
         count = self.fewest if num_particles is None else num_particles
@@ -124,7 +125,8 @@ class LogWeightELBO(ELBO):
             check(guide_trace)
         model_trace = trace_model(model, guide_trace, batch, particles, nesting)
         zeros = _zeros(batch, particles)
-        joint = sum(split_density(model_trace, nesting, zeros))
+        prior, likelihood = split_density(model_trace, nesting, zeros)
+        joint = prior + likelihood
         _refuse_scales(guide_trace, model_trace)
         return Run(guide_trace, model_trace, joint, sum_density(random_sites(guide_trace), nesting, zeros))
 
@@ -134,7 +136,7 @@ class LogWeightELBO(ELBO):
         batch: tuple[Any, ...],
         particles: int | None,
         draw: Callable[[dict[str, Any]], Tensor] | None,
-        model: Program,
+        model: Program | None,
     ) -> tuple[Trace, int, int]:
         """The guide's half of :meth:`run`: its trace, the particles and the plates below them."""
         batch_size(batch)

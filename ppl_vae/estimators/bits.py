@@ -74,15 +74,16 @@ class RELAX(LogWeightELBO):
         self.temperature, self.network = temperature, network
         self._control: _Control | None = None
 
-    def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> nn.Module:
+    def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> "_Control":
         """The scale, the temperature and the network."""
         if self._control is None:
             if guide is None:
                 raise InputError("RELAX has met no guide yet: call learned(model, guide, x)")
             with torch.no_grad():
                 logits = bit_logits(self.propose(guide, batch, 1, None, model)[0], "RELAX")
-            network = self.network or MLP(logits.shape[-1], [100, 1], activation_layer=nn.Tanh)
-            if self.network is None:
+            network = self.network
+            if network is None:
+                network = MLP(logits.shape[-1], [100, 1], activation_layer=nn.Tanh)
                 nn.init.zeros_(network[-2].weight)
                 nn.init.zeros_(network[-2].bias)
             self._control = _Control(self.temperature, network).to(logits)
@@ -118,7 +119,7 @@ class RELAX(LogWeightELBO):
 
     def _values(
         self,
-        control: nn.Module,
+        control: "_Control",
         model: Program,
         guide_trace: Any,
         logits: Tensor,
@@ -136,7 +137,7 @@ class RELAX(LogWeightELBO):
             found.append(control.scale * (joint - proposed) + free)
         return torch.stack(found)
 
-    def _lesson(self, control: nn.Module, estimate: Tensor, like: Tensor) -> Tensor:
+    def _lesson(self, control: "_Control", estimate: Tensor, like: Tensor) -> Tensor:
         """A term of value zero whose gradient descends the estimate's squared length, for the control alone."""
         parameters = list(control.parameters())
         slopes = torch.autograd.grad(estimate.square().sum(), parameters, retain_graph=True, allow_unused=True)

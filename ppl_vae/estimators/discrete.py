@@ -7,7 +7,6 @@ import pyro.distributions as dist
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import Distribution
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
@@ -25,7 +24,7 @@ def one_site(guide_trace: Trace, estimator: str) -> dict[str, Any]:
     return sites[0]
 
 
-def factor(site: dict[str, Any]) -> Distribution:
+def factor(site: dict[str, Any]) -> Any:
     """The distribution of one bit or one-hot vector of a site whose event they fill independently."""
     base = site["fn"]
     if isinstance(base, NotReparameterized):

@@ -124,7 +124,7 @@ class VIMCO(LogWeightELBO):
         count = len(weights)
         others = (weights.sum(0) - weights) / (count - 1)
         swapped = weights.expand(count, *weights.shape).clone()  # [left out, particle, data point]
-        index = torch.arange(count)
+        index = torch.arange(count, device=weights.device)
         swapped[index, index] = others
         signal = bound.detach() - (swapped.logsumexp(1) - math.log(count))
         return bound.detach(), bound + (signal * run.proposed).sum(0)
