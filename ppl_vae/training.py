@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
+from ppl_vae.capture import Capture, Step
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
@@ -55,6 +56,11 @@ class History:
     seconds: list[float] = field(default_factory=list)
 
     @property
+    def latest(self) -> float:
+        """The last epoch's ELBO, NaN before."""
+        return self.elbo[-1] if self.elbo else math.nan
+
+    @property
     def points_per_second(self) -> float:
         """Data points that the median epoch went through in a second."""
         return self.size / sorted(self.seconds)[len(self.seconds) // 2]
@@ -73,6 +79,7 @@ def fit(
     schedule: Callable[[float], float] | None = None,
     device: str | torch.device = "auto",
     seed: int | None = None,
+    capture: Capture = "auto",
     progress: bool = True,
     description: str = "fit",
 ) -> History:
@@ -97,12 +104,16 @@ def fit(
         schedule: the factor on the learning rate as a function of the share of the training that is done (0 to 1).
         device: "auto" (a GPU where there is one), "cpu", "cuda", ...
         seed: passed to ``pyro.set_rng_seed`` first; None leaves the random numbers as they are.
+        capture: "auto" traces the pair to a graph and replays it, without Pyro's handlers, where there are enough
+            steps, and compiles it where that is earned back; True traces any shape of batch at its first step, and
+            "compile" compiles too; False runs the programs. A pair that can't be captured is found out, warned of once
+            (``CaptureWarning``) and runs as with False, with the same results.
         progress: a progress bar on standard error.
         description: the bar's label.
 
     Raises:
-        InputError: for empty or unequal data, NaN, nothing to train, an ELBO that is no longer finite (the
-            parameters are then those before the failed step), or one whose gradient would be silently wrong
+        InputError: for empty or unequal data, NaN, nothing to train, an ELBO that is no longer finite (on a CPU
+            the parameters are then those before the failed step), or one whose gradient would be silently wrong
             (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered).
     """
     tensors = _checked(data)
@@ -143,27 +154,33 @@ def fit(
         steppers = _make_optimizers(optimizer, parameters, modules)
         factor = (lambda step: schedule(step / (epochs * steps))) if schedule else (lambda step: 1.0)
         schedulers = [LambdaLR(stepper, factor) for stepper in steppers]
+        step = Step(objective, model, anchored, parameters, modules, capture, epochs * steps)
+        waits = target.type == "cpu"  # on a GPU the loss stays there to the end of the epoch
+
+        def check(loss: float, epoch: int, index: int) -> None:
+            if not math.isfinite(loss) and not (math.isinf(loss) and _finite_gradients(parameters)):
+                raise InputError(
+                    f"the ELBO became {-loss} in epoch {epoch + 1}, step {index + 1}: lower the learning rate, or look "
+                    "for a scale near 0 in the model or the guide"
+                )
+
         label = description if history.is_bound else f"{description} (not a bound)"
         with _bar(label, epochs * steps, progress) as advance:
             for epoch in range(epochs):
-                start, total = time.perf_counter(), 0.0
+                start = time.perf_counter()
+                total: Any = 0.0
                 for index, batch in enumerate(batches()):
-                    for stepper in steppers:
-                        stepper.zero_grad(set_to_none=True)
-                    with pyro.validation_enabled(epoch + index == 0):
-                        found = objective.loss_and_grads(model, anchored, *batch)
-                    loss = float(found[0] if isinstance(found, tuple) else found)
-                    if not math.isfinite(loss) and not (math.isinf(loss) and _finite_gradients(parameters)):
-                        raise InputError(
-                            f"the ELBO became {-loss} in epoch {epoch + 1}, step {index + 1}: lower the learning "
-                            "rate, or look for a scale near 0 in the model or the guide"
-                        )
+                    loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))
+                    if waits:
+                        loss = float(loss)
+                        check(loss, epoch, index)
                     for stepper, scheduler in zip(steppers, schedulers, strict=True):
                         stepper.step()
                         scheduler.step()
-                    total += loss
-                    advance(epoch + 1, -loss / len(batch[0]), len(batch[0]))
-                history.elbo.append(-total / size)
+                    total = total + loss
+                    advance(epoch + 1, -loss / len(batch[0]) if waits else history.latest, len(batch[0]))
+                check(float(total), epoch, index)
+                history.elbo.append(-float(total) / size)
                 history.seconds.append(time.perf_counter() - start)
     return history
 

@@ -64,6 +64,7 @@ class LogWeightELBO(ELBO):
     Attributes:
         fewest: the fewest particles that the estimator takes; ``num_particles`` is a multiple of it where ``paired``.
         adapting: False while what the estimator learns about the pair (a baseline) must stay as it is.
+        state: what it remembers from step to step beside its network, tensors that it changes in place.
         is_bound: False where the value is that of a relaxed z, which bounds nothing.
     """
 
@@ -79,6 +80,7 @@ class LogWeightELBO(ELBO):
             raise InputError(f"num_particles is {count}; {type(self).__name__} needs {needed}")
         super().__init__(count, max_plate_nesting=max_plate_nesting, vectorize_particles=True)
         self.adapting = True
+        self.state: list[Tensor] = []
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """The bound, and a tensor whose gradient estimates the bound's: nats, shape (batch,) each."""

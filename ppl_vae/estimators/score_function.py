@@ -47,19 +47,25 @@ class RunningMean(Reinforce):
         self, num_particles: int | None = None, decay: float = 0.9, max_plate_nesting: float = math.inf
     ) -> None:
         super().__init__(num_particles, max_plate_nesting)
-        self.decay, self._total, self._steps = decay, 0.0, 0
+        self.decay = decay
+        self.state = [torch.zeros(2)]  # the decaying sums of log w and of 1
 
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
         """The mean so far, its start at zero corrected for (as Adam does)."""
-        value = self._total / (1 - self.decay**self._steps) if self._steps else 0.0
-        return torch.full_like(signal[:1, :1], value)
+        total, weight = self._on(signal)
+        return (total / weight.clamp(min=1e-12)).expand_as(signal[:1, :1])
 
     def lesson(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
         """Moves the mean."""
         if self.adapting:
-            self._total = self.decay * self._total + (1 - self.decay) * signal.mean().item()
-            self._steps += 1
+            mean = signal.mean()
+            self._on(signal).mul_(self.decay).add_((1 - self.decay) * torch.stack([mean, torch.ones_like(mean)]))
         return super().lesson(signal, batch)
+
+    def _on(self, like: Tensor) -> Tensor:
+        if self.state[0].device != like.device or self.state[0].dtype != like.dtype:
+            self.state[0] = self.state[0].to(like)
+        return self.state[0]
 
 
 class NeuralBaseline(Reinforce):

@@ -1,0 +1,258 @@
+"""Training steps without Pyro's handlers: the pair is traced once to a graph of ATen operations, which is replayed.
+
+The graph holds the forward and the backward pass; it reads parameters and buffers where they are and draws fresh random
+numbers in the order of the program, so the same seed gives the same numbers. What a program reads from Python is a
+constant in it: that is checked against the program itself at the second replay and once in every epoch, and a program
+that changed in between runs uncaptured from then on.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ppl_vae.estimators import LogWeightELBO
+from ppl_vae.estimators.tensor_only import tensor_only
+from ppl_vae.graph_passes import simplify
+from ppl_vae.log_weights import Program, random_state_kept
+
+Capture = Literal["auto", "compile"] | bool
+Key = tuple[tuple[torch.Size, torch.dtype], ...]
+MANY_STEPS = 500  # earn the tracing back, which costs some 150
+LONG_RUN = 600.0  # seconds still to go that earn a compiler's half minute back
+_RARELY = 20  # replays at least between two checks, where an epoch is short
+_CLOSE = 1e-3  # relative: far above what the order of sums does, far below any other change
+
+
+class CaptureWarning(UserWarning):
+    """A pair runs uncaptured, with the same results."""
+
+
+class Step:
+    """The loss of a batch, with the gradients put where ``backward`` would put them.
+
+    Args:
+        elbo: any ELBO.
+        model: the model.
+        guide: its guide, as the ELBO gets it.
+        parameters: the leaves that are trained.
+        modules: the pair's modules and what else is trained, for their buffers.
+        capture: see :func:`ppl_vae.fit`.
+        expected: how many steps are to come in all.
+
+    Attributes:
+        reason: why it runs uncaptured, empty where it does not.
+        compile_seconds: what the compiler took.
+    """
+
+    def __init__(
+        self,
+        elbo: ELBO,
+        model: Program,
+        guide: Program,
+        parameters: Sequence[Tensor],
+        modules: Sequence[nn.Module],
+        capture: Capture,
+        expected: int,
+    ) -> None:
+        self._elbo, self._model, self._guide = elbo, model, guide
+        self._leaves, self._modules = list(parameters), list(modules)
+        self._capture, self._expected = capture, expected
+        self._tensors: LogWeightELBO | None = None
+        self._replays: dict[Key, Callable[..., Any]] = {}
+        self._uses: dict[Key, int] = {}
+        self._graphs: dict[Key, GraphModule] = {}
+        self._began, self._steps, self._unchecked = 0.0, 0, 0
+        self.reason, self.compile_seconds = "" if capture else "capture=False", 0.0
+
+    def __call__(self, batch: tuple[Tensor, ...], first: bool, rare: bool) -> Tensor | float:
+        """One step.
+
+        Args:
+            batch: the arguments of model and guide.
+            first: the first step of an epoch, in which a capture is checked.
+            rare: a batch whose shape comes once in an epoch.
+
+        Returns:
+            The negative bound summed over the batch, on the device where it was captured.
+        """
+        self._steps += 1
+        key = tuple((part.shape, part.dtype) for part in batch)
+        self._uses[key] = uses = self._uses.get(key, 0) + 1
+        wanted = self._capture is not False and not self.reason and not (rare and self._capture == "auto")
+        if not wanted or self._steps == 1 or (self._capture == "auto" and self._expected < MANY_STEPS):
+            return self._uncaptured(batch)
+        if key not in self._replays:
+            return self._trace(key, batch)
+        self._unchecked += 1
+        if uses == 3 or (first and self._unchecked >= _RARELY):
+            self._unchecked = 0
+            return self._checked(key, batch)
+        self._maybe_compile(key, batch)
+        return self._put(self._replays[key](*batch))
+
+    def _uncaptured(self, batch: tuple[Tensor, ...]) -> Tensor | float:
+        for leaf in self._leaves:
+            leaf.grad = None
+        with pyro.validation_enabled(self._steps == 1):
+            found = self._elbo.loss_and_grads(self._model, self._guide, *batch)
+        return found[0] if isinstance(found, tuple) else found
+
+    def _run(self, elbo: LogWeightELBO, *batch: Tensor) -> tuple[Tensor | None, ...]:
+        """The loss and the gradients, as the graph is to have them."""
+        with pyro.validation_enabled(False):
+            value, surrogate = elbo.objective(self._model, self._guide, batch)
+            gradients = torch.autograd.grad(-surrogate.sum(), self._leaves, allow_unused=True)
+            return -value.detach().sum(), *gradients
+
+    def _trace(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor | float:
+        """Takes the step by Pyro, traces it, and keeps the graph if it gives the same."""
+        tensors = tensor_only(self._elbo)
+        if tensors is None:
+            return self._give_up(f"{type(self._elbo).__name__} is not made of tensors alone", batch)
+        if any(leaf.layout != torch.strided for leaf in self._leaves) or self._has_sparse_tables():
+            return self._give_up("a table has sparse gradients", batch)
+        with random_state_kept():  # the program's own step, to compare with
+            before = self._copies()
+            loss = self._uncaptured(batch)
+            theirs = [leaf.grad for leaf in self._leaves]
+            self._restore(before)
+        try:
+            with random_state_kept(), _quiet():
+                self._run(tensors, *batch)  # what the estimator finds out at its first run is no part of the graph
+                self._restore(before)
+                graph = make_fx(partial(self._run, tensors))(*batch)
+            self._restore(before)
+            self._mark_constants(graph)
+            self._graphs[key] = simplify(graph)
+            replay = self._replays[key] = _without_gradients(graph.forward)
+            with random_state_kept():
+                found = replay(*batch)
+            self._restore(before)
+        except Exception as error:  # whatever a program does that a graph can't
+            self._restore(before)
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            return self._give_up(f"it can't be traced ({reason})", batch)
+        sequential = self._elbo.num_particles > 1 and not self._elbo.vectorize_particles
+        if not sequential and not _close([loss, *theirs], found):
+            return self._give_up("a replay gives other gradients than the program", batch)
+        self._tensors = tensors
+        return self._checked(key, batch) if sequential else self._put(replay(*batch))
+
+    def _checked(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor | float:
+        """A replay beside a run of the program with the same random numbers."""
+        before = self._copies()
+        with random_state_kept():
+            expected = self._run(self._tensors, *batch)  # type: ignore[arg-type]
+            self._restore(before)
+        with random_state_kept():
+            found = self._replays[key](*batch)
+        self._restore(before)
+        if not _close(expected, found):
+            return self._give_up("it changes by itself: the program no longer gives what its trace gives", batch)
+        return self._put(self._replays[key](*batch))
+
+    def _put(self, found: tuple[Tensor | None, ...]) -> Tensor:
+        loss, *gradients = found
+        for leaf, gradient in zip(self._leaves, gradients, strict=True):
+            leaf.grad = gradient
+        return loss  # type: ignore[return-value]
+
+    def _give_up(self, reason: str, batch: tuple[Tensor, ...]) -> Tensor | float:
+        self.reason = reason
+        self._replays.clear()
+        warnings.warn(f"the pair runs uncaptured, with the same results: {reason}", CaptureWarning, stacklevel=4)
+        return self._uncaptured(batch)
+
+    def _maybe_compile(self, key: Key, batch: tuple[Tensor, ...]) -> None:
+        """Compiles the graph where that was asked for, or where what is left of the run earns it back."""
+        if key not in self._graphs:
+            return
+        uses = self._uses[key]
+        if uses == 10:
+            self._began = time.perf_counter()
+        left = (time.perf_counter() - self._began) / 50 * (self._expected - self._steps)
+        if not (self._capture == "compile" or (uses == 60 and left > LONG_RUN)):
+            if uses > 60:
+                del self._graphs[key]
+            return
+        start, graph = time.perf_counter(), self._graphs.pop(key)
+        try:
+            with torch.no_grad(), random_state_kept():
+                before = self._copies()
+                compiled = torch.compile(graph, fullgraph=True, dynamic=False, options={"fallback_random": True})
+                found = compiled(*batch)
+                self._restore(before)
+            with random_state_kept():
+                if not _close(self._replays[key](*batch), found):
+                    raise RuntimeError("the compiled graph gives other gradients")
+                self._restore(before)
+            self._replays[key] = _without_gradients(compiled)
+        except Exception as error:  # no C++ compiler, most often
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            warnings.warn(f"the graph is replayed, not compiled: {reason}", CaptureWarning, stacklevel=4)
+        self.compile_seconds += time.perf_counter() - start
+
+    def _has_sparse_tables(self) -> bool:
+        return any(
+            isinstance(part, nn.Embedding) and part.sparse for module in self._modules for part in module.modules()
+        )
+
+    def _buffers(self) -> list[Tensor]:
+        own = self._elbo.state if isinstance(self._elbo, LogWeightELBO) else []
+        return [*own, *(buffer for module in self._modules for buffer in module.buffers())]
+
+    def _copies(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self._buffers()]
+
+    def _restore(self, before: list[Tensor]) -> None:
+        for buffer, value in zip(self._buffers(), before, strict=True):
+            buffer.copy_(value)
+
+    def _mark_constants(self, graph: GraphModule) -> None:
+        """Tensors that the program makes anew at each run, and that are the same each time."""
+        moving = {tensor.data_ptr() for tensor in (*self._leaves, *self._buffers())}
+        moving |= {leaf.data_ptr() for module in self._modules for leaf in module.parameters()}
+        for node in graph.graph.nodes:
+            if node.op == "get_attr" and isinstance(tensor := getattr(graph, node.target), Tensor):
+                node.meta.setdefault("val", tensor)
+                if tensor.data_ptr() not in moving and not tensor.requires_grad:
+                    node.meta["constant"] = True
+
+
+def _without_gradients(run: Callable[..., Any]) -> Callable[..., Any]:
+    def replay(*batch: Tensor) -> Any:
+        with torch.no_grad():
+            return run(*batch)
+
+    return replay
+
+
+def _close(expected: Sequence[Any], found: Sequence[Any]) -> bool:
+    """Whether two losses and their gradients agree, each in its own size."""
+    for one, two in zip(expected, found, strict=True):
+        if one is None or two is None:
+            if one is not two:
+                return False
+            continue
+        one, two = torch.as_tensor(one).detach().double().cpu(), torch.as_tensor(two).detach().double().cpu()
+        distance, size = float((one - two).norm()), float(one.norm())
+        if not distance <= _CLOSE * size + 1e-6:
+            return False
+    return True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

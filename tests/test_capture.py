@@ -1,0 +1,340 @@
+"""Captured training: the same numbers as uncaptured, fresh noise, and a pair that can't be captured is found out."""
+
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from torch import nn
+from zoo import SOUND, ZOO, Case
+
+from ppl_vae import fit, freeze
+from ppl_vae.capture import CaptureWarning, Step
+from ppl_vae.estimators import IWAE, RELAX, DReG, NeuralBaseline, RunningMean, StickingTheLanding
+from ppl_vae.graph_passes import simplify
+from ppl_vae.guides import Amortized, Bernoulli, Diagonal, PerDatapoint
+from ppl_vae.log_weights import local_parameters
+from ppl_vae.models import VAE, BernoulliVAE
+
+OBSERVED = 12
+FLOWS = ("iaf", "maf", "nsf")  # of thousands of nodes: tracing takes seconds
+CASES = [case for case in ZOO if case.guide not in FLOWS or (case.model, case.source) == ("vae", "amortized")]
+
+
+def state(*modules):
+    return torch.cat([leaf.detach().flatten().double() for module in modules for leaf in module.parameters()])
+
+
+def both(make, elbo, transform=None, epochs=4, batch_size=3, dtype=torch.float64):
+    """The parameters and the history after a training, uncaptured and captured, and what was warned of."""
+    found = []
+    for capture in (False, True):
+        model, guide, batch = make()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            history = fit(
+                model, guide, batch, elbo(), epochs=epochs, batch_size=batch_size, transform=transform, seed=1,
+                progress=False, capture=capture,
+            )  # fmt: skip
+        found.append((state(model, guide), history.elbo, [w for w in caught if w.category is CaptureWarning]))
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_captured_is_uncaptured(case: Case):
+    """Batches of 3 of 5 rows: the short last one has a graph of its own."""
+    if not any(True for part in case.make()[:2] for _ in part.parameters()):
+        pytest.skip("nothing to train")
+    plain, captured = both(case.make, Trace_ELBO)
+    torch.testing.assert_close(captured[0], plain[0], rtol=1e-9, atol=1e-11)
+    assert captured[1] == pytest.approx(plain[1], rel=1e-9)
+    assert len(captured[2]) == (case.source == "per-datapoint" or is_discrete(case))
+
+
+def is_discrete(case):
+    model, _, batch = case.make()
+    return not model.prior(*batch[1 : 1 + model.given_count]).has_rsample
+
+
+CONTINUOUS = [case for case in SOUND if case.source == "amortized" and case.model == "vae" and case.guide not in FLOWS]
+
+
+@pytest.mark.parametrize("case", CONTINUOUS, ids=str)
+@pytest.mark.parametrize("elbo", [TraceMeanField_ELBO, StickingTheLanding, lambda: IWAE(4), lambda: DReG(3)])
+def test_other_estimators_are_captured_too(case: Case, elbo):
+    plain, captured = both(case.make, elbo)
+    torch.testing.assert_close(captured[0], plain[0], rtol=1e-9, atol=1e-11)
+    assert not captured[2]
+
+
+def bits():
+    torch.manual_seed(0)
+    x = torch.ones(7, OBSERVED).mul(0.5).bernoulli()
+    return BernoulliVAE(OBSERVED, 4, hidden=(8,)), Amortized(Bernoulli(4), OBSERVED, hidden=(8,)), x
+
+
+@pytest.mark.parametrize("elbo", [lambda: RunningMean(2), lambda: NeuralBaseline(2), RELAX])
+def test_estimators_that_learn_are_captured_too(elbo):
+    plain, captured = both(bits, elbo, epochs=10)
+    torch.testing.assert_close(captured[0], plain[0], rtol=1e-4, atol=1e-5)
+    assert not captured[2]
+
+
+def pair():
+    torch.manual_seed(0)
+    x = torch.ones(7, OBSERVED).mul(0.5).bernoulli()
+    return VAE(OBSERVED, 2, hidden=(8,)), Amortized(Diagonal(2), OBSERVED, hidden=(8,)), x
+
+
+def test_many_particles_and_binarized_data():
+    elbo = lambda: Trace_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=1)  # noqa: E731
+    plain, captured = both(pair, elbo, torch.bernoulli, epochs=10)
+    torch.testing.assert_close(captured[0], plain[0], rtol=1e-4, atol=1e-6)
+    assert not captured[2]
+
+
+def test_particles_one_by_one_have_the_same_distribution():
+    """The graph draws them at once, so the noise comes in another order."""
+
+    def gradients(capture):
+        torch.manual_seed(0)
+        model, guide, x = pair()
+        elbo = Trace_ELBO(num_particles=2)
+        leaves = [*model.parameters(), *guide.parameters()]
+        found = []
+
+        def anchored(*args):
+            pyro.param("anchor", torch.zeros(()))  # Pyro takes gradients where a trace has a parameter
+            return guide(*args)
+
+        step = Step(elbo, model, anchored, leaves, [model, guide], capture, 1000)
+        with local_parameters(model, guide):
+            for number in range(800):
+                step((x,), first=False, rare=False)
+                if number > 2:
+                    found.append(torch.cat([leaf.grad.flatten() for leaf in leaves]))
+        assert not step.reason or not capture
+        return torch.stack(found).double()
+
+    one, two = gradients(False), gradients(True)
+    error = (one.var(0) / len(one) + two.var(0) / len(two)).sqrt() + 1e-9
+    assert ((one.mean(0) - two.mean(0)).abs() / error).max() < 4.5
+    assert float(two.var(0).sum()) == pytest.approx(float(one.var(0).sum()), rel=0.2)
+
+
+def test_the_noise_is_fresh_at_every_replay():
+    model, guide, x = pair()
+    leaves = list(guide.parameters())
+    step = Step(StickingTheLanding(), model, guide, leaves, [model, guide], True, 10)
+    with local_parameters(model, guide):
+        losses = [float(step((x,), first=False, rare=False)) for _ in range(6)]
+    assert not step.reason
+    assert len(set(losses)) == 6
+
+
+def test_a_frozen_model_stays_frozen():
+    model, guide, x = pair()
+    freeze(model)
+    before = state(model)
+    fit(model, guide, x, epochs=5, batch_size=3, progress=False, capture=True)
+    assert torch.equal(state(model), before)
+    assert all(leaf.grad is None for leaf in model.parameters())
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(OBSERVED, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 4)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_dropout_and_batch_norm_train_as_uncaptured():
+    def make():
+        model, _, x = pair()
+        torch.manual_seed(1)
+        return model, Amortized(Diagonal(2), encoder=Normed()), x
+
+    plain, captured = both(make, Trace_ELBO, batch_size=7, epochs=10)
+    torch.testing.assert_close(captured[0], plain[0], rtol=1e-4, atol=1e-6)
+    assert not captured[2]
+    model, guide, x = make()
+    fit(model, guide, x, epochs=6, batch_size=7, progress=False, capture=True)
+    assert int(guide.encoder.layers[1].num_batches_tracked) == 6 + 1  # and once to set up
+
+
+class Branching(Amortized):
+    """Control flow on values: no graph holds it."""
+
+    def params(self, x, *given):
+        found = super().params(x, *given)
+        return found if float(found.sum()) > 0 else found * 1.0
+
+
+class Annealed(VAE):
+    """A number that changes at each call: a graph would hold it as it was."""
+
+    calls = 0
+
+    def likelihood(self, z, *given):
+        self.calls += 1
+        found = super().likelihood(z, *given)
+        return found.mask(torch.tensor(True)) if self.calls < 3 else dist.Bernoulli(
+            logits=found.base_dist.logits * (1 + 0.01 * self.calls)
+        ).to_event(1)  # fmt: skip
+
+
+def test_control_flow_on_values_is_found_out_and_said_once():
+    def make():
+        model, _, x = pair()
+        torch.manual_seed(1)
+        return model, Branching(Diagonal(2), OBSERVED, hidden=(8,)), x
+
+    plain, captured = both(make, Trace_ELBO)
+    assert torch.equal(captured[0], plain[0])
+    (warned,) = captured[2]
+    assert "the pair runs uncaptured, with the same results: it can't be traced" in str(warned.message)
+
+
+def test_a_program_that_changes_is_found_out():
+    torch.manual_seed(0)
+    model, (_, guide, x) = Annealed(OBSERVED, 2, hidden=(8,)), pair()
+    with pytest.warns(CaptureWarning, match="it changes by itself|gives other gradients"):
+        fit(model, guide, x, epochs=10, batch_size=7, progress=False, capture=True)
+
+
+class Late(VAE):
+    """A number that changes from outside, between epochs."""
+
+    factor = 1.0
+
+    def likelihood(self, z, *given):
+        return dist.Bernoulli(logits=super().likelihood(z, *given).base_dist.logits * self.factor).to_event(1)
+
+
+def test_a_change_between_epochs_is_found_out():
+    torch.manual_seed(0)
+    model, (_, guide, x) = Late(OBSERVED, 2, hidden=(8,)), pair()
+
+    def transform(batch):
+        transform.calls += 1
+        model.factor = 1.0 if transform.calls < 20 else 2.0
+        return batch
+
+    transform.calls = 0
+    with pytest.warns(CaptureWarning, match="it changes by itself"):
+        fit(model, guide, x, epochs=60, batch_size=7, progress=False, capture=True, transform=transform)
+
+
+@pytest.mark.parametrize(
+    ("elbo", "reason"),
+    [
+        (TraceGraph_ELBO, "TraceGraph_ELBO is not made of tensors alone"),
+        (lambda: RenyiELBO(num_particles=2), "RenyiELBO is not made of tensors alone"),
+    ],
+)
+def test_an_elbo_of_numbers_runs_uncaptured(elbo, reason):
+    plain, captured = both(pair, elbo)
+    assert torch.equal(captured[0], plain[0])
+    (warned,) = captured[2]
+    assert reason in str(warned.message)
+
+
+def test_a_table_with_sparse_gradients_runs_uncaptured():
+    model, _, x = pair()
+    with pytest.warns(CaptureWarning, match="a table has sparse gradients"):
+        fit(model, PerDatapoint(Diagonal(2), 7), (x, torch.arange(7)), epochs=2, progress=False, capture=True)
+
+
+def test_functions_with_parameters_in_the_store_are_captured():
+    def model(x):
+        scale = pyro.param("scale", torch.tensor(1.5), constraint=dist.constraints.positive)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0, 1))
+            pyro.sample("x", dist.Normal(z, scale), obs=x)
+
+    def guide(x):
+        slope, width = pyro.param("slope", torch.tensor(0.1)), pyro.param("width", torch.tensor(0.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(slope * x, width.exp()))
+
+    found = []
+    for capture in (False, True):
+        pyro.clear_param_store()
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CaptureWarning)
+            fit(model, guide, 2 * torch.randn(20), epochs=30, batch_size=8, seed=0, progress=False, capture=capture)
+        found.append([float(pyro.param(name)) for name in ("scale", "slope", "width")])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][0] != 1.5
+
+
+def test_a_short_run_is_not_worth_a_graph(monkeypatch):
+    def no(*_):
+        raise AssertionError("traced")
+
+    monkeypatch.setattr(Step, "_trace", no)
+    model, guide, x = pair()
+    fit(model, guide, x, epochs=3, progress=False)
+    with pytest.raises(AssertionError, match="traced"):
+        fit(model, guide, x, epochs=600, progress=False)
+
+
+def test_a_graph_that_cannot_be_compiled_is_replayed(monkeypatch):
+    def no(*_, **__):
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", no)
+    model, guide, x = pair()
+    with pytest.warns(CaptureWarning, match="is replayed, not compiled: No working C"):
+        history = fit(model, guide, x, epochs=20, progress=False, capture="compile")
+    assert history.elbo[-1] > history.elbo[0]
+
+
+def test_the_graph_loses_nodes_and_no_number():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    weight = torch.randn(3, 3)
+
+    def program(x):
+        noise = torch.empty(3).normal_() + torch.empty(3).normal_()
+        unused = torch.rand(2)  # its place in the order of random numbers counts
+        y = (x @ weight.t().t()).expand(2, 3).reshape(2, 3) * torch.ones(2, 3) + torch.zeros(3)
+        return (y / 1 + noise.neg().neg()) * (x @ weight), torch.rand(2), (x**2 + x**2).sum(), unused.shape[0]
+
+    x = torch.randn(2, 3)
+    graph = make_fx(lambda x: program(x)[:3])(x)
+    before = len(graph.graph.nodes)
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            node.meta |= {"constant": True, "val": getattr(graph, node.target)}
+    torch.manual_seed(3)
+    expected = graph(x)
+    simplify(graph)
+    torch.manual_seed(3)
+    for one, two in zip(graph(x), expected, strict=True):
+        assert torch.equal(one, two)
+    assert len(graph.graph.nodes) < before - 7
+
+
+def test_what_is_written_to_is_left_alone():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def program(x):
+        counter = torch.zeros(3)
+        view = counter[:2]
+        view += x[:2]
+        kept = torch.zeros(3)
+        return counter * 1, kept + x, counter + torch.zeros(3)
+
+    graph = make_fx(program)(torch.arange(3.0))
+    simplify(graph)
+    for x in (torch.arange(3.0), torch.ones(3)):
+        for one, two in zip(graph(x), program(x), strict=True):
+            assert torch.equal(one, two)
