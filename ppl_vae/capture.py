@@ -8,8 +8,7 @@ that changed in between runs uncaptured from then on.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -18,11 +17,10 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import tensor_only
-from ppl_vae.graph_passes import simplify
+from ppl_vae.graphs import agree, replay, traced
 from ppl_vae.log_weights import Program, random_state_kept
 
 Capture = Literal["auto", "compile"] | bool
@@ -30,7 +28,6 @@ Key = tuple[tuple[torch.Size, torch.dtype], ...]
 MANY_STEPS = 500  # earn the tracing back, which costs some 150
 LONG_RUN = 600.0  # seconds still to go that earn a compiler's half minute back
 _RARELY = 20  # replays at least between two checks, where an epoch is short
-_CLOSE = 1e-3  # relative: far above what the order of sums does, far below any other change
 
 
 class CaptureWarning(UserWarning):
@@ -127,26 +124,24 @@ class Step:
             theirs = [leaf.grad for leaf in self._leaves]
             self._restore(before)
         try:
-            with random_state_kept(), _quiet():
+            with random_state_kept():
                 self._run(tensors, *batch)  # what the estimator finds out at its first run is no part of the graph
                 self._restore(before)
-                graph = make_fx(partial(self._run, tensors))(*batch)
+                self._graphs[key] = graph = traced(partial(self._run, tensors), batch, self._moving())
             self._restore(before)
-            self._mark_constants(graph)
-            self._graphs[key] = simplify(graph)
-            replay = self._replays[key] = _without_gradients(graph.forward)
+            run = self._replays[key] = replay(graph)
             with random_state_kept():
-                found = replay(*batch)
+                found = run(*batch)
             self._restore(before)
         except Exception as error:  # whatever a program does that a graph can't
             self._restore(before)
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             return self._give_up(f"it can't be traced ({reason})", batch)
         sequential = self._elbo.num_particles > 1 and not self._elbo.vectorize_particles
-        if not sequential and not _close([loss, *theirs], found):
+        if not sequential and not agree([loss, *theirs], found):
             return self._give_up("a replay gives other gradients than the program", batch)
         self._tensors = tensors
-        return self._checked(key, batch) if sequential else self._put(replay(*batch))
+        return self._checked(key, batch) if sequential else self._put(run(*batch))
 
     def _checked(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor | float:
         """A replay beside a run of the program with the same random numbers."""
@@ -157,7 +152,7 @@ class Step:
         with random_state_kept():
             found = self._replays[key](*batch)
         self._restore(before)
-        if not _close(expected, found):
+        if not agree(expected, found):
             return self._give_up("it changes by itself: the program no longer gives what its trace gives", batch)
         return self._put(self._replays[key](*batch))
 
@@ -193,10 +188,10 @@ class Step:
                 found = compiled(*batch)
                 self._restore(before)
             with random_state_kept():
-                if not _close(self._replays[key](*batch), found):
+                if not agree(self._replays[key](*batch), found):
                     raise RuntimeError("the compiled graph gives other gradients")
                 self._restore(before)
-            self._replays[key] = _without_gradients(compiled)
+            self._replays[key] = replay(compiled)
         except Exception as error:  # no C++ compiler, most often
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             warnings.warn(f"the graph is replayed, not compiled: {reason}", CaptureWarning, stacklevel=4)
@@ -211,48 +206,12 @@ class Step:
         own = self._elbo.state if isinstance(self._elbo, LogWeightELBO) else []
         return [*own, *(buffer for module in self._modules for buffer in module.buffers())]
 
+    def _moving(self) -> list[Tensor]:
+        return [*self._leaves, *self._buffers(), *(leaf for module in self._modules for leaf in module.parameters())]
+
     def _copies(self) -> list[Tensor]:
         return [buffer.clone() for buffer in self._buffers()]
 
     def _restore(self, before: list[Tensor]) -> None:
         for buffer, value in zip(self._buffers(), before, strict=True):
             buffer.copy_(value)
-
-    def _mark_constants(self, graph: GraphModule) -> None:
-        """Tensors that the program makes anew at each run, and that are the same each time."""
-        moving = {tensor.data_ptr() for tensor in (*self._leaves, *self._buffers())}
-        moving |= {leaf.data_ptr() for module in self._modules for leaf in module.parameters()}
-        for node in graph.graph.nodes:
-            if node.op == "get_attr" and isinstance(tensor := getattr(graph, node.target), Tensor):
-                node.meta.setdefault("val", tensor)
-                if tensor.data_ptr() not in moving and not tensor.requires_grad:
-                    node.meta["constant"] = True
-
-
-def _without_gradients(run: Callable[..., Any]) -> Callable[..., Any]:
-    def replay(*batch: Tensor) -> Any:
-        with torch.no_grad():
-            return run(*batch)
-
-    return replay
-
-
-def _close(expected: Sequence[Any], found: Sequence[Any]) -> bool:
-    """Whether two losses and their gradients agree, each in its own size."""
-    for one, two in zip(expected, found, strict=True):
-        if one is None or two is None:
-            if one is not two:
-                return False
-            continue
-        one, two = torch.as_tensor(one).detach().double().cpu(), torch.as_tensor(two).detach().double().cpu()
-        distance, size = float((one - two).norm()), float(one.norm())
-        if not distance <= _CLOSE * size + 1e-6:
-            return False
-    return True
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -25,11 +25,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.densities import log_density
 from ppl_vae.errors import InputError
+from ppl_vae.graphs import agree, replay, traced
 
 _MANY = 8
 Program = Callable[..., Any]
 DATA_PLATE = "data"
 PARTICLE_PLATE = "ppl_vae_particles"
+_MANY_CHUNKS = 300  # of one shape earn the tracing back
 CHUNK_BYTES = 2**22  # for the largest tensor of a chunk: a few of them at once stay near the cache
 
 
@@ -86,14 +88,49 @@ def log_weight_chunks(
         with random_state_kept(), torch.no_grad():
             for start in range(0, size, pairs):
                 weigh(model, guide, rows(batch, size, start, start + pairs), 1, probed.nesting)
+    run = _Weigher(model, guide, probed.nesting, -(-size // points) * -(-particles // at_once))
     for start in range(0, size, points):
         part = rows(batch, size, start, start + points)
         with pyro.validation_enabled(is_validation_enabled() and not checked):
-            draws = [
-                weigh(model, guide, part, min(at_once, particles - done), probed.nesting)
-                for done in range(0, particles, at_once)
-            ]
+            draws = [run(part, min(at_once, particles - done)) for done in range(0, particles, at_once)]
         yield draws[0] if len(draws) == 1 else torch.cat(draws)
+
+
+class _Weigher:
+    """:func:`weigh`, from a graph where there are many chunks of one shape; by the programs where that fails."""
+
+    def __init__(self, model: Program, guide: Program, nesting: int, expected: int) -> None:
+        self._pair, self._nesting = (model, guide), nesting
+        self._wanted = expected >= _MANY_CHUNKS and not torch.is_grad_enabled()
+        self._graphs: dict[Any, Callable[..., Any] | None] = {}
+
+    def __call__(self, batch: tuple[Any, ...], particles: int) -> Tensor:
+        """Log-weights of shape (particles, batch)."""
+        if not self._wanted or not all(isinstance(part, Tensor) for part in batch):
+            return weigh(*self._pair, batch, particles, self._nesting)
+        key = (particles, *((part.shape, part.dtype) for part in batch))
+        if key not in self._graphs:
+            self._graphs[key] = self._graph(batch, particles)
+        run = self._graphs[key]
+        return run(*batch) if run is not None else weigh(*self._pair, batch, particles, self._nesting)
+
+    def _graph(self, batch: tuple[Any, ...], particles: int) -> Callable[..., Any] | None:
+        """None where the pair can't be traced, or its trace gives other weights with the same random numbers."""
+
+        def run(*batch: Tensor) -> Tensor:
+            return weigh(*self._pair, batch, particles, self._nesting)
+
+        modules = [program for program in self._pair if isinstance(program, nn.Module)]
+        moving = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        try:
+            with random_state_kept(), pyro.validation_enabled(False):
+                found = replay(traced(run, batch, moving))
+            with random_state_kept():
+                expected = run(*batch)
+            with random_state_kept():
+                return found if agree([expected], [found(*batch)]) else None
+        except Exception:  # whatever a program does that a graph can't
+            return None
 
 
 @dataclass(frozen=True)

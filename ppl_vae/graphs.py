@@ -1,23 +1,80 @@
-"""Fewer nodes in an ATen graph, the same numbers: a replay pays for each node, whatever it does.
+"""A function of tensors as a graph of ATen operations, with fewer nodes and the same numbers.
 
+A replay pays for each node, whatever it does.
 Every rewrite is exact in floating point: what is computed twice is computed once, what is constant is computed now, and
 what changes nothing (a view of a view back, a product with 1, a sum with 0) is left out. Random nodes stay, in their
 order, so that a seed gives the numbers that it gave before.
 """
 
+import math
 import operator
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
 _LARGEST_CONSTANT = 2**22  # numbers: a constant lives as long as the graph
 _SAME = (aten.alias.default, aten.detach.default, aten.lift_fresh.default)
 _FILLED = {aten.ones_like.default: 1.0, aten.zeros_like.default: 0.0, aten.new_zeros.default: 0.0,
            aten.new_ones.default: 1.0}  # fmt: skip
+
+
+def traced(run: Callable[..., Any], batch: tuple[Tensor, ...], moving: Iterable[Tensor]) -> GraphModule:
+    """Runs a function on a batch once and gives back its simplified graph; random numbers are drawn on the way.
+
+    The graph reads the tensors that the function finds outside its arguments where they are.
+
+    Args:
+        run: takes the tensors of a batch.
+        batch: sizes, types and devices stay as they are here.
+        moving: those outside tensors that change from run to run, such as parameters and buffers; all others are
+            taken for constants.
+
+    Raises:
+        Exception: whatever the function does that a graph can't.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = make_fx(run)(*batch)
+    places = {tensor.data_ptr() for tensor in moving}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and isinstance(tensor := getattr(graph, node.target), Tensor):
+            node.meta.setdefault("val", tensor)
+            if tensor.data_ptr() not in places and not tensor.requires_grad:
+                node.meta["constant"] = True
+    return simplify(graph)
+
+
+def replay(graph: Callable[..., Any]) -> Callable[..., Any]:
+    """A graph as a function that records no gradients."""
+    run = graph.forward if isinstance(graph, GraphModule) else graph
+
+    def replayed(*batch: Tensor) -> Any:
+        with torch.no_grad():
+            return run(*batch)
+
+    return replayed
+
+
+def agree(expected: Sequence[Any], found: Sequence[Any], relative: float = 1e-3) -> bool:
+    """Whether tensors agree, each in its own size: far above what the order of sums does, far below other changes."""
+    for one, two in zip(expected, found, strict=True):
+        if one is None or two is None:
+            if one is not two:
+                return False
+            continue
+        one, two = torch.as_tensor(one).detach().double().cpu(), torch.as_tensor(two).detach().double().cpu()
+        same = torch.isclose(one, two, rtol=0.0, atol=math.inf, equal_nan=True)  # infinities and NaN in their places
+        distance, size = float((one - two)[one.isfinite()].norm()), float(one[one.isfinite()].norm())
+        if not same.all() or not distance <= relative * size + 1e-6:
+            return False
+    return True
 
 
 def simplify(module: GraphModule) -> GraphModule:
@@ -205,8 +262,3 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, bool | float | int):
         return (type(value), value)
     return value
-
-
-def holds_parameters(module: GraphModule) -> list[nn.Parameter]:
-    """The parameters that a graph reads."""
-    return [p for p in module.parameters()]
