@@ -32,7 +32,7 @@ Program = Callable[..., Any]
 DATA_PLATE = "data"
 PARTICLE_PLATE = "ppl_vae_particles"
 _MANY_CHUNKS = 300  # of one shape earn the tracing back
-CHUNK_BYTES = 2**22  # for the largest tensor of a chunk: a few of them at once stay near the cache
+CHUNK_BYTES = 2**23  # for the largest tensor of a chunk: a few of them at once stay near the cache
 
 
 def log_weights(
