@@ -9,6 +9,7 @@ that changed in between runs uncaptured from then on.
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -18,13 +19,14 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from ppl_vae.distributed import Share, SharedNoise, count, summed
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import tensor_only
 from ppl_vae.graphs import agree, replay, traced
 from ppl_vae.log_weights import Program, random_state_kept
 
 Capture = Literal["auto", "compile"] | bool
-Key = tuple[tuple[torch.Size, torch.dtype], ...]
+Key = tuple[Any, ...]
 MANY_STEPS = 500  # earn the tracing back, which costs some 150
 LONG_RUN = 600.0  # seconds still to go that earn a compiler's half minute back
 _RARELY = 20  # replays at least between two checks, where an epoch is short
@@ -65,6 +67,7 @@ class Step:
         self._leaves, self._modules = list(parameters), list(modules)
         self._capture, self._expected = capture, expected
         self._tensors: LogWeightELBO | None = None
+        self._noise: AbstractContextManager[Any] = nullcontext()
         self._replays: dict[Key, Callable[..., Any]] = {}
         self._uses: dict[Key, int] = {}
         self._graphs: dict[Key, GraphModule] = {}
@@ -82,8 +85,15 @@ class Step:
         Returns:
             The negative bound summed over the batch, on the device where it was captured.
         """
+        if count() > 1:
+            share = Share(len(batch[0]))
+            self._noise = SharedNoise(share)
+            return summed(self._local(share.of(batch), first, rare, (share.start, share.total)), self._leaves, share)
+        return self._local(batch, first, rare, ())
+
+    def _local(self, batch: tuple[Tensor, ...], first: bool, rare: bool, where: tuple[int, ...]) -> Tensor | float:
         self._steps += 1
-        key = tuple((part.shape, part.dtype) for part in batch)
+        key = (where, *((part.shape, part.dtype) for part in batch))
         self._uses[key] = uses = self._uses.get(key, 0) + 1
         wanted = self._capture is not False and not self.reason and not (rare and self._capture == "auto")
         if not wanted or self._steps == 1 or (self._capture == "auto" and self._expected < MANY_STEPS):
@@ -97,16 +107,21 @@ class Step:
         self._maybe_compile(key, batch)
         return self._put(self._replays[key](*batch))
 
+    @property
+    def state(self) -> list[Tensor]:
+        """What the estimator remembers, beside its network."""
+        return self._elbo.state if isinstance(self._elbo, LogWeightELBO) else []
+
     def _uncaptured(self, batch: tuple[Tensor, ...]) -> Tensor | float:
         for leaf in self._leaves:
             leaf.grad = None
-        with pyro.validation_enabled(self._steps == 1):
+        with pyro.validation_enabled(self._steps == 1), self._noise:
             found = self._elbo.loss_and_grads(self._model, self._guide, *batch)
         return found[0] if isinstance(found, tuple) else found
 
     def _run(self, elbo: LogWeightELBO, *batch: Tensor) -> tuple[Tensor | None, ...]:
         """The loss and the gradients, as the graph is to have them."""
-        with pyro.validation_enabled(False):
+        with pyro.validation_enabled(False), self._noise:
             value, surrogate = elbo.objective(self._model, self._guide, batch)
             gradients = torch.autograd.grad(-surrogate.sum(), self._leaves, allow_unused=True)
             return -value.detach().sum(), *gradients
@@ -203,8 +218,7 @@ class Step:
         )
 
     def _buffers(self) -> list[Tensor]:
-        own = self._elbo.state if isinstance(self._elbo, LogWeightELBO) else []
-        return [*own, *(buffer for module in self._modules for buffer in module.buffers())]
+        return [*self.state, *(buffer for module in self._modules for buffer in module.buffers())]
 
     def _moving(self) -> list[Tensor]:
         return [*self._leaves, *self._buffers(), *(leaf for module in self._modules for leaf in module.parameters())]

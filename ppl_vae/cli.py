@@ -18,7 +18,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from ppl_vae import report
+from ppl_vae import distributed, report
 from ppl_vae.building import ALIASES, OF_A_MODEL, Builder
 from ppl_vae.comparison import compare as compare_guides
 from ppl_vae.datasets import DATASETS, Images, load
@@ -63,7 +63,8 @@ ImagesOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, help="The seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 RunOption = Annotated[
-    Path | None, typer.Option("--run", help="The run's folder, absent or empty; a new one in runs/ by default.")
+    Path | None,
+    typer.Option("--run", "--folder", help="The run's folder, absent or empty; a new one in runs/ by default."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 
@@ -99,6 +100,9 @@ def train(
         str, typer.Option(help=f"Of a mixture: {', '.join(COVARIANCES)} (full by default; a network: diagonal).")
     ] = "",
     starts: Annotated[int, typer.Option(min=1, help="Of a mixture: the best of so many is kept.")] = 5,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Kept whole after each epoch; a run that was cut off goes on from it.")
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data_root: RootOption = None,
@@ -109,12 +113,14 @@ def train(
 
     Example: ppl-vae train --data mnist --guide diagonal --epochs 30 --run runs/mnist
 
+    Example: torchrun --nproc-per-node 2 -m ppl_vae train --data mnist
+
     Example: ppl-vae train --model gaussian-mixture --data iris --components 3
     """
     if is_table(data):
         _refuse_given(
             context,
-            ("guide", "latents", "likelihood", "estimator", "step_particles", "particles", "images"),
+            ("guide", "latents", "likelihood", "estimator", "step_particles", "checkpoint", "particles", "images"),
             f"on {data}, which is a table",
         )
         train_on_table(
@@ -143,8 +149,10 @@ def train(
     training, test, transform = builder.data(program, seed, images)
     history = fit(
         program, fitted, training, elbo, epochs=epochs, batch_size=batch_size, optimizer=_adam(lr),
-        schedule=cooldown, transform=transform, device=device, seed=seed, description=guide,
+        schedule=cooldown, transform=transform, device=device, seed=seed, description=guide, checkpoint=checkpoint,
     )  # fmt: skip
+    if distributed.rank() > 0:
+        return
     test = tuple(part.to(used) for part in test)
     start = time.perf_counter()
     pyro.set_rng_seed(seed)
@@ -361,7 +369,8 @@ def list_members(as_json: JsonOption = False) -> None:
 def main() -> None:
     """The console script: input that a person can mend ends in one line and status 2."""
     try:
-        app()
+        with distributed.joined():
+            app()
     except InputError as error:
         print(f"ppl-vae: {error}", file=sys.stderr)
         sys.exit(2)

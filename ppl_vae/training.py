@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -26,7 +27,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 
+from ppl_vae import checkpoints, distributed
+from ppl_vae.batches import batches
 from ppl_vae.capture import Capture, Step
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
@@ -69,7 +73,7 @@ class History:
 def fit(
     model: Program,
     guide: Program,
-    data: Tensor | tuple[Tensor, ...],
+    data: Tensor | tuple[Tensor, ...] | DataLoader,
     elbo: ELBO | None = None,
     optimizer: OptimizerFactory | PyroOptim = _ADAM,
     epochs: int = 20,
@@ -80,6 +84,7 @@ def fit(
     device: str | torch.device = "auto",
     seed: int | None = None,
     capture: Capture = "auto",
+    checkpoint: str | Path | None = None,
     progress: bool = True,
     description: str = "fit",
 ) -> History:
@@ -88,11 +93,15 @@ def fit(
     Each module keeps its own parameters (the global store is not used), and frozen ones stay frozen; a module with no
     trainable parameter stays in eval mode. Modules are left in eval mode, on the device that was used.
 
+    Under ``torchrun`` (see :mod:`ppl_vae.distributed`) each process takes its rows of every batch, with the noise and
+    the gradients of the whole one.
+
     Args:
         model: any Pyro program.
         guide: its guide, called with the same arguments.
-        data: the arguments of both: one tensor or several of equal length, one row a data point. They are moved to
-            the device once.
+        data: the arguments of both: one tensor or several of equal length, one row a data point, which are moved to
+            the device once; or a ``DataLoader`` of them, for data that do not fit there (memory-mapped or streamed,
+            with workers), which sets its own batch size and order.
         elbo: the objective and gradient estimator; ``Trace_ELBO()`` where None. What an estimator of
             :mod:`ppl_vae.estimators` learns itself (a neural baseline, RELAX's control) is trained with the pair.
         optimizer: makes an optimizer from the parameters, ``partial(Adam, lr=1e-3)`` say; an optimizer of
@@ -108,6 +117,8 @@ def fit(
             steps, and compiles it where that is earned back; True traces any shape of batch at its first step, and
             "compile" compiles too; False runs the programs. A pair that can't be captured is found out, warned of once
             (``CaptureWarning``) and runs as with False, with the same results.
+        checkpoint: a file that holds the whole training after each epoch; where it is there already, the training
+            goes on from it and gives what one without a break gives.
         progress: a progress bar on standard error.
         description: the bar's label.
 
@@ -116,45 +127,48 @@ def fit(
             the parameters are then those before the failed step), or one whose gradient would be silently wrong
             (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered).
     """
-    tensors = _checked(data)
-    size = len(tensors[0])
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise InputError(f"{name} is {value}; at least 1 is needed")
     target = resolve_device(device)
     if seed is not None:
         pyro.set_rng_seed(seed)
-    tensors = tuple(tensor.to(target) for tensor in tensors)
+    elif distributed.count() > 1:
+        raise InputError(f"{distributed.count()} processes need the same random numbers: give fit a seed")
+    source = batches(data, batch_size, target, transform)
+    size, batch_size = source.size, source.batch_size
     modules = [program for program in (model, guide) if isinstance(program, nn.Module)]
     objective = elbo if elbo is not None else Trace_ELBO()
     if isinstance(objective, LogWeightELBO):
         with local_parameters(model, guide), random_state_kept():
             for module in modules:
                 module.to(target)
-            learned = objective.learned(model, guide, *(tensor[:2] for tensor in tensors))
+            learned = objective.learned(model, guide, *(part[:2] for part in next(source.epoch())))
         modules += [learned] if learned is not None else []
     for module in modules:
         module.to(target)
 
-    def batches() -> Iterator[tuple[Tensor, ...]]:
-        for rows in torch.randperm(size, device=target).split(batch_size):
-            first, *rest = (tensor[rows] for tensor in tensors)
-            yield (transform(first) if transform is not None else first, *rest)
-
-    steps = math.ceil(size / batch_size)
-    if isinstance(objective, _COMPILED) and size % min(batch_size, size):
+    steps = source.steps
+    if isinstance(objective, _COMPILED) and not source.even:
         raise InputError(
             f"{type(objective).__name__} replays its first batch, but the last batch is shorter: take a batch_size "
             f"that divides {size}, not {batch_size}, or Trace_ELBO"
         )
     with _training(modules), _parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
-        parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(batches()))
+        parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(source.epoch()))
         history = History(size, is_bound and getattr(objective, "is_bound", True))
         steppers = _make_optimizers(optimizer, parameters, modules)
         factor = (lambda step: schedule(step / (epochs * steps))) if schedule else (lambda step: 1.0)
         schedulers = [LambdaLR(stepper, factor) for stepper in steppers]
         step = Step(objective, model, anchored, parameters, modules, capture, epochs * steps)
+        place = Path(checkpoint) if checkpoint is not None else None
+        tensors = [*parameters, *(buffer for module in modules for buffer in module.buffers()), *step.state]
+        if place is not None and place.exists():
+            told = checkpoints.load(place, tensors, [*steppers, *schedulers])
+            history.elbo, history.seconds = told["elbo"], told["seconds"]
+        if distributed.count() > 1:
+            distributed.same_everywhere(tensors)
         waits = target.type == "cpu"  # on a GPU the loss stays there to the end of the epoch
 
         def check(loss: float, epoch: int, index: int) -> None:
@@ -165,11 +179,11 @@ def fit(
                 )
 
         label = description if history.is_bound else f"{description} (not a bound)"
-        with _bar(label, epochs * steps, progress) as advance:
-            for epoch in range(epochs):
+        with _bar(label, epochs * steps, progress and distributed.rank() == 0) as advance:
+            for epoch in range(len(history.elbo), epochs):
                 start = time.perf_counter()
                 total: Any = 0.0
-                for index, batch in enumerate(batches()):
+                for index, batch in enumerate(source.epoch()):
                     loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))
                     if waits:
                         loss = float(loss)
@@ -182,6 +196,9 @@ def fit(
                 check(float(total), epoch, index)
                 history.elbo.append(-float(total) / size)
                 history.seconds.append(time.perf_counter() - start)
+                if place is not None and distributed.rank() == 0:
+                    told = {"elbo": history.elbo, "seconds": history.seconds}
+                    checkpoints.save(place, tensors, [*steppers, *schedulers], told)
     return history
 
 
@@ -211,23 +228,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {str(device)!r} can't be used here ({reason}): take 'auto' or 'cpu'") from None
     return resolved
-
-
-def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    tensors = (data,) if isinstance(data, Tensor) else tuple(data)
-    lengths = [len(tensor) for tensor in tensors]
-    if not tensors or min(lengths) == 0:
-        raise InputError("the data are empty: fit needs at least one row")
-    if len(set(lengths)) > 1:
-        raise InputError(f"the tensors of data have {lengths} rows: fit needs equally many in each")
-    for number, tensor in enumerate(tensors):
-        bad = ~torch.isfinite(tensor.reshape(len(tensor), -1)).all(1)
-        if bad.any():
-            raise InputError(
-                f"tensor {number} of data has NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row "
-                f"{int(bad.nonzero()[0])}: drop or fill these rows"
-            )
-    return tensors
 
 
 def first_run(

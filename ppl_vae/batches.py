@@ -1,0 +1,101 @@
+"""Where ``fit`` gets its minibatches from: tensors that live on the device, or a ``DataLoader``."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ppl_vae.errors import InputError
+
+Batch = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The minibatches of an epoch, as often as one likes.
+
+    Attributes:
+        size: data points in an epoch.
+        steps: minibatches in an epoch.
+        batch_size: data points of each but the last.
+        epoch: yields the minibatches of one epoch, on the device.
+    """
+
+    size: int
+    steps: int
+    batch_size: int
+    epoch: Callable[[], Iterator[Batch]]
+
+    @property
+    def even(self) -> bool:
+        """Whether all have one shape."""
+        return self.size % min(self.batch_size, self.size) == 0
+
+
+def batches(
+    data: Any, batch_size: int, device: torch.device, transform: Callable[[Tensor], Tensor] | None = None
+) -> Batches:
+    """Shuffled minibatches of tensors, which are moved to the device once; or those of a ``DataLoader`` as they come.
+
+    Raises:
+        InputError: for empty or unequal data, NaN, or a loader without a length.
+    """
+
+    def done(batch: Batch) -> Batch:
+        first, *rest = batch
+        return (transform(first) if transform is not None else first, *rest)
+
+    if isinstance(data, DataLoader):
+        return _from_loader(data, device, done)
+    tensors = tuple(tensor.to(device) for tensor in _checked(data))
+    size = len(tensors[0])
+
+    def epoch() -> Iterator[Batch]:
+        for rows in torch.randperm(size, device=device).split(batch_size):
+            yield done(tuple(tensor[rows] for tensor in tensors))
+
+    return Batches(size, math.ceil(size / batch_size), batch_size, epoch)
+
+
+def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch], Batch]) -> Batches:
+    try:
+        size, steps = len(loader.dataset), len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError("the DataLoader's dataset has no length: give it a __len__, which an epoch needs") from None
+    if not steps:
+        raise InputError("the DataLoader is empty: fit needs at least one row")
+    if loader.drop_last and loader.batch_size:
+        size = steps * loader.batch_size
+
+    def epoch() -> Iterator[Batch]:
+        for found in loader:
+            parts = found if isinstance(found, tuple | list) else (found,)
+            if not all(isinstance(part, Tensor) for part in parts):
+                raise InputError(
+                    f"the DataLoader yields {[type(part).__name__ for part in parts]}; expected one tensor or several, "
+                    "the arguments of model and guide: set its collate_fn"
+                )
+            yield done(tuple(part.to(device, non_blocking=True) for part in parts))
+
+    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch)
+
+
+def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    tensors = (data,) if isinstance(data, Tensor) else tuple(data)
+    lengths = [len(tensor) for tensor in tensors]
+    if not tensors or min(lengths) == 0:
+        raise InputError("the data are empty: fit needs at least one row")
+    if len(set(lengths)) > 1:
+        raise InputError(f"the tensors of data have {lengths} rows: fit needs equally many in each")
+    for number, tensor in enumerate(tensors):
+        bad = ~torch.isfinite(tensor.reshape(len(tensor), -1)).all(1)
+        if bad.any():
+            raise InputError(
+                f"tensor {number} of data has NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row "
+                f"{int(bad.nonzero()[0])}: drop or fill these rows"
+            )
+    return tensors
