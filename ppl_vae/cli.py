@@ -4,11 +4,7 @@ Tables and JSON go to standard output, progress and errors to standard error; ba
 """
 
 import json
-import resource
 import sys
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,52 +17,43 @@ from rich.table import Table
 from ppl_vae import distributed, report
 from ppl_vae.building import ALIASES, OF_A_MODEL, Builder
 from ppl_vae.comparison import compare as compare_guides
-from ppl_vae.datasets import DATASETS, Images, load
+from ppl_vae.datasets import DATASETS, load
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.guides import FAMILIES
-from ppl_vae.iwelbo import average, bounds
+from ppl_vae.image_runs import train_on_images
 from ppl_vae.laboratory import Laboratory, counts
-from ppl_vae.log_weights import evaluating
 from ppl_vae.models import COVARIANCES, MODELS
-from ppl_vae.plots import NOT_A_BOUND, training_curves
+from ppl_vae.options import (
+    BatchOption,
+    CaptureOption,
+    DataOption,
+    DeviceOption,
+    EpochsOption,
+    HiddenOption,
+    ImagesOption,
+    JsonOption,
+    LatentsOption,
+    LikelihoodOption,
+    ModelOption,
+    ParticlesOption,
+    PrecisionOption,
+    RateOption,
+    RootOption,
+    RunOption,
+    SeedOption,
+    adam,
+    default_epochs,
+    refuse_given,
+    refuse_mixture,
+    widths,
+)
 from ppl_vae.scaffold import new_pair
-from ppl_vae.table_runs import MIXTURES, train_on_table
+from ppl_vae.table_runs import train_on_table
 from ppl_vae.tables import TABLES, is_table
-from ppl_vae.training import cooldown, fit, resolve_device
+from ppl_vae.training import cooldown, resolve_device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-DataOption = Annotated[
-    str, typer.Option("--data", help="A data set's name (see `ppl-vae list`), a .npy file of images or a .csv table.")
-]
-RootOption = Annotated[Path | None, typer.Option(help="The folder of the data; $PPL_VAE_DATA or ./data by default.")]
-ModelOption = Annotated[str, typer.Option(help="A model's name (see `ppl-vae list`).")]
-LatentsOption = Annotated[int, typer.Option(min=1, help="Latents of one image.")]
-HiddenOption = Annotated[str, typer.Option(help="Widths of the hidden layers of both networks, comma-separated.")]
-LikelihoodOption = Annotated[str, typer.Option(help="The VAE's: bernoulli (images binarized anew) or gaussian.")]
-EpochsOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Passes over the data; by default some 1.2 million images, 200 epochs at most."),
-]
-BatchOption = Annotated[
-    int | None, typer.Option(min=1, help="Data points in a step; by default 128 images, or a whole table.")
-]
-RateOption = Annotated[
-    float | None,
-    typer.Option(help="Adam's learning rate, 1e-3 for images; it falls to 0 over the last 30% of the steps."),
-]
-ParticlesOption = Annotated[int, typer.Option(min=1, help="Draws of z for each test image.")]
-ImagesOption = Annotated[
-    int | None, typer.Option("--images", min=1, help="Measure on the first so many test images only.")
-]
-SeedOption = Annotated[int, typer.Option(min=0, help="The seed of everything random.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-RunOption = Annotated[
-    Path | None,
-    typer.Option("--run", "--folder", help="The run's folder, absent or empty; a new one in runs/ by default."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 
 
 @app.callback()
@@ -103,6 +90,8 @@ def train(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Kept whole after each epoch; a run that was cut off goes on from it.")
     ] = None,
+    capture: CaptureOption = "auto",
+    precision: PrecisionOption = "float32",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data_root: RootOption = None,
@@ -118,85 +107,26 @@ def train(
     Example: ppl-vae train --model gaussian-mixture --data iris --components 3
     """
     if is_table(data):
-        _refuse_given(
+        refuse_given(
             context,
-            ("guide", "latents", "likelihood", "estimator", "step_particles", "checkpoint", "particles", "images"),
+            ("guide", "latents", "likelihood", "estimator", "step_particles", "checkpoint", "particles",
+             "images", "capture", "precision"),
             f"on {data}, which is a table",
         )
         train_on_table(
             model, data, target=target, components=components, covariance=covariance, starts=starts,
-            hidden=_widths(hidden), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device,
+            hidden=widths(hidden), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device,
             data_root=data_root, run=run, as_json=as_json,
         )  # fmt: skip
         return
-    _refuse_mixture(model, data)
     of_tables = ("target", "components", "covariance", "starts")
-    _refuse_given(context, of_tables, f"on {data}, which has images and no table")
-    batch_size, lr = batch_size or 128, 1e-3 if lr is None else lr
-    unsaid = ("as_json", "context", "of_tables", *of_tables)
-    settings = {key: value for key, value in locals().items() if key not in (*unsaid, "unsaid")}
-    folder = report.new_run(run, f"train-{Path(data).stem}")
-    used = resolve_device(device)
-    source = load(data, data_root)
-    epochs = settings["epochs"] = epochs or _default_epochs(source)
-    pyro.set_rng_seed(seed)
-    builder = Builder(source, latents, _widths(hidden), likelihood)
-    program = builder.model(model)
-    fitted = builder.guide(guide, program)
-    if step_particles and not estimator:
-        raise InputError(f"--step-particles is {step_particles}, which needs an --estimator: see `ppl-vae list`")
-    elbo = builder.estimator(estimator, program, fitted, step_particles) if estimator else builder.elbo(fitted)
-    training, test, transform = builder.data(program, seed, images)
-    history = fit(
-        program, fitted, training, elbo, epochs=epochs, batch_size=batch_size, optimizer=_adam(lr),
-        schedule=cooldown, transform=transform, device=device, seed=seed, description=guide, checkpoint=checkpoint,
+    refuse_given(context, of_tables, f"on {data}, which has images and no table")
+    train_on_images(
+        model, data, guide=guide, latents=latents, hidden=widths(hidden), likelihood=likelihood, estimator=estimator,
+        step_particles=step_particles, epochs=epochs, batch_size=batch_size or 128, lr=1e-3 if lr is None else lr,
+        particles=particles, images=images, checkpoint=checkpoint, capture=capture, precision=precision, seed=seed,
+        device=device, data_root=data_root, run=run, as_json=as_json,
     )  # fmt: skip
-    if distributed.rank() > 0:
-        return
-    test = tuple(part.to(used) for part in test)
-    start = time.perf_counter()
-    pyro.set_rng_seed(seed)
-    measured = bounds(program, fitted, *test, particles=particles)
-    evaluation = time.perf_counter() - start
-    is_bound = bool(measured.attrs["is_bound"])
-    curve = {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}
-    result: dict[str, Any] = {
-        "settings": settings | {"device": str(used), "run": folder},
-        "units": "nats per image; _se: Monte Carlo standard error",
-        "is_bound": is_bound,
-        "test_elbo": average(measured.elbo, measured.elbo_se)[0],
-        "test_elbo_se": average(measured.elbo, measured.elbo_se)[1],
-        "test_iwelbo": {count: value for count, (value, _) in curve.items()},
-        "test_iwelbo_se": {count: error for count, (_, error) in curve.items()},
-        "train_elbo": history.elbo,
-        "seconds_per_epoch": sum(history.seconds) / epochs,
-        "images_per_second": history.points_per_second,
-        "evaluation_seconds": evaluation,
-        "peak_memory_gib": _peak_memory(),
-    }
-    if hasattr(program, "log_evidence"):
-        with evaluating(program):
-            result["test_log_evidence"] = float(program.log_evidence(*test).mean())
-    with report.whole_folder(folder) as place:
-        report.write_json(place / "result.json", result)
-        report.save_parameters(place / "model.pt", program)
-        report.save_parameters(place / "guide.pt", fitted)
-        measured.to_netcdf(place / "bounds.nc", engine="scipy")
-        report.save(place / "training.png", training_curves({guide: history}))
-        report.write_images(place, {guide: (program, fitted)}, test, source.shape)
-    if as_json:
-        print(json.dumps(report.plain(result)))
-        return
-    mark = "" if is_bound else f" ({NOT_A_BOUND})"
-    shown = Table("", "on the test images", title=f"{model}, {guide} guide, {data}")
-    shown.add_row(f"ELBO{mark}", f"{result['test_elbo']:.3f} ± {result['test_elbo_se']:.3f} nats/image")
-    shown.add_row(f"IWELBO K={max(curve)}{mark}", "{:.3f} ± {:.3f} nats/image".format(*curve[max(curve)]))
-    if "test_log_evidence" in result:
-        shown.add_row("log p(x), exact", f"{result['test_log_evidence']:.3f} nats/image")
-    shown.add_row("seconds per epoch", f"{result['seconds_per_epoch']:.2f} ({history.points_per_second:.0f} images/s)")
-    shown.add_row("peak memory", f"{result['peak_memory_gib']:.2f} GiB")
-    report.show(shown)
-    print(folder)
 
 
 @app.command()
@@ -237,14 +167,14 @@ def compare(
     """
     if is_table(data):
         raise InputError(f"compare takes images, {data} is a table: use `ppl-vae train`, or ppl_vae.compare in Python")
-    _refuse_mixture(model, data)
+    refuse_mixture(model, data)
     batch_size, lr = batch_size or 128, 1e-3 if lr is None else lr
     settings = {key: value for key, value in locals().items() if key != "as_json"}
     folder = report.new_run(run, f"compare-{Path(data).stem}")
     source = load(data, data_root)
-    epochs = settings["epochs"] = epochs or _default_epochs(source)
+    epochs = settings["epochs"] = epochs or default_epochs(source)
     pyro.set_rng_seed(seed)
-    builder = Builder(source, latents, _widths(hidden), likelihood)
+    builder = Builder(source, latents, widths(hidden), likelihood)
     program = builder.model(model)
     names = [name.strip() for name in guides.split(",") if name.strip()] if guides else builder.first_choices(program)
     base = settings["base"] = base or ("diagonal" if "diagonal" in builder.fitting(program) else names[0])
@@ -253,7 +183,7 @@ def compare(
     training, test, transform = builder.data(program, seed, images)
     found = compare_guides(
         program, chosen, training, test, base=first, joint=joint, particles=particles, epochs=epochs,
-        guide_epochs=guide_epochs, batch_size=batch_size, optimizer=_adam(lr), schedule=cooldown, transform=transform,
+        guide_epochs=guide_epochs, batch_size=batch_size, optimizer=adam(lr), schedule=cooldown, transform=transform,
         device=device, seed=seed, elbo=builder.elbo, evidence=evidence, split=split,
         annealing={"steps": annealing_steps},
     )  # fmt: skip
@@ -305,17 +235,17 @@ def gradients(
     """
     if is_table(data):
         raise InputError(f"gradients takes images, {data} is a table: use ppl_vae.gradient_statistics in Python")
-    _refuse_mixture(model, data)
+    refuse_mixture(model, data)
     names = [name.strip() for name in estimators.split(",") if name.strip()]
     for name in names:
         if name not in ESTIMATORS:
             raise InputError(f"there is no estimator {name!r}: choose from {', '.join(ESTIMATORS)}")
     settings = {key: value for key, value in locals().items() if key not in ("as_json", "names", "name")}
     folder = report.new_run(run, f"gradients-{Path(data).stem}")
-    source, widths = load(data, data_root), _widths(hidden)
+    source, layers = load(data, data_root), widths(hidden)
     laboratory = Laboratory(
-        lambda count: Builder(source, count, widths, likelihood), model, guide, names, batch_size, draws, exact_draws,
-        learning_steps, _adam(lr), device, seed,
+        lambda count: Builder(source, count, layers, likelihood), model, guide, names, batch_size, draws, exact_draws,
+        learning_steps, adam(lr), device, seed,
     )  # fmt: skip
     laboratory.run(counts(latents, "--latents"), counts(particles, "--particles"), epochs, race)
     settings |= {"estimators": list(laboratory.estimators), "device": str(resolve_device(device)), "run": folder}
@@ -376,50 +306,5 @@ def main() -> None:
         sys.exit(2)
 
 
-def _refuse_given(context: typer.Context, names: tuple[str, ...], where: str) -> None:
-    """InputError where one of these options was typed, rather than ignoring it."""
-    sources = {name: context.get_parameter_source(name) for name in names}
-    typed = [
-        f"--{name.replace('_', '-')}"
-        for name, source in sources.items()
-        if source is not None and source.name == "COMMANDLINE"
-    ]
-    if typed:
-        raise InputError(f"{', '.join(typed)} means nothing {where}: leave it away")
-
-
-def _refuse_mixture(model: str, data: str) -> None:
-    if model in MIXTURES:
-        raise InputError(f"{model} takes a table, not the images of {data}: --data {', '.join(TABLES)} or a .csv file")
-
-
-def _widths(hidden: str) -> tuple[int, ...]:
-    try:
-        widths = tuple(int(width) for width in hidden.split(",") if width.strip())
-    except ValueError:
-        widths = (0,)
-    if any(width < 1 for width in widths):
-        raise InputError(f"--hidden is {hidden!r}; expected widths above 0, comma-separated, such as 400,400")
-    return widths
-
-
-def _adam(lr: float) -> Callable[..., torch.optim.Optimizer]:
-    if not lr > 0:
-        raise InputError(f"--lr is {lr}; a learning rate is above 0")
-    return partial(torch.optim.Adam, lr=lr)
-
-
-def _default_epochs(source: Images) -> int:
-    return max(1, min(200, round(1_200_000 / len(source.train))))
-
-
 def _first_line(member: Any) -> str:
     return (member.__doc__ or "").strip().splitlines()[0]
-
-
-def _peak_memory() -> float:
-    """GiB: of the GPU where one was used, else of the process."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

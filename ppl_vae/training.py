@@ -36,6 +36,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
 from ppl_vae.log_weights import Program, bounds_evidence, local_parameters, random_state_kept
+from ppl_vae.precision import Precision, computing_in
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 _ADAM = partial(Adam, lr=1e-3)
@@ -52,12 +53,14 @@ class History:
         seconds: wall-clock time.
         size: data points in an epoch.
         is_bound: False where the guide has a point mass, so that its "ELBO" bounds nothing.
+        compile_seconds: what of it a compiler took.
     """
 
     size: int
     is_bound: bool = True
     elbo: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    compile_seconds: float = 0.0
 
     @property
     def latest(self) -> float:
@@ -84,6 +87,7 @@ def fit(
     device: str | torch.device = "auto",
     seed: int | None = None,
     capture: Capture = "auto",
+    precision: Precision = "float32",
     checkpoint: str | Path | None = None,
     progress: bool = True,
     description: str = "fit",
@@ -117,6 +121,8 @@ def fit(
             steps, and compiles it where that is earned back; True traces any shape of batch at its first step, and
             "compile" compiles too; False runs the programs. A pair that can't be captured is found out, warned of once
             (``CaptureWarning``) and runs as with False, with the same results.
+        precision: "bf16" computes the networks in bfloat16, "tf32" multiplies matrices in TF32 on a GPU; parameters and
+            log-densities stay float32 (see :mod:`ppl_vae.precision`).
         checkpoint: a file that holds the whole training after each epoch; where it is there already, the training
             goes on from it and gives what one without a break gives.
         progress: a progress bar on standard error.
@@ -154,7 +160,8 @@ def fit(
             f"{type(objective).__name__} replays its first batch, but the last batch is shorter: take a batch_size "
             f"that divides {size}, not {batch_size}, or Trace_ELBO"
         )
-    with _training(modules), _parameters_for(objective, model, guide), warnings.catch_warnings():
+    coarse = computing_in(precision, modules, target)
+    with _training(modules), coarse, _parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(source.epoch()))
         history = History(size, is_bound and getattr(objective, "is_bound", True))
@@ -196,6 +203,7 @@ def fit(
                 check(float(total), epoch, index)
                 history.elbo.append(-float(total) / size)
                 history.seconds.append(time.perf_counter() - start)
+                history.compile_seconds = step.compile_seconds
                 if place is not None and distributed.rank() == 0:
                     told = {"elbo": history.elbo, "seconds": history.seconds}
                     checkpoints.save(place, tensors, [*steppers, *schedulers], told)

@@ -1,0 +1,134 @@
+"""An epoch of MNIST with its data path: this project's ``fit`` against Pyro's VAE example with its DataLoader.
+
+The other side is the example as Pyro has it: torchvision's MNIST with ``ToTensor``, a ``DataLoader`` of 256 images that
+are put together one by one, 50 latents, 400 softplus units, ``SVI.step`` with ``Trace_ELBO`` and Adam. This side trains
+the same networks on batches as large, which live on the device and are binarized anew, a step that the example leaves
+out; and once more with a ``DataLoader``.
+Epochs are interleaved; medians and their ratio are printed as JSON.
+
+    python benchmarks/epoch_time.py --data-root data
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.datasets import MNIST
+from torchvision.transforms import ToTensor
+
+from ppl_vae import fit, load
+from ppl_vae.capture import Capture
+from ppl_vae.guides import Amortized, Diagonal
+from ppl_vae.models import VAE
+from ppl_vae.precision import Precision
+from ppl_vae.programs import JointMLP
+
+BATCH, LATENT, HIDDEN, PIXELS = 256, 50, 400, 784
+
+
+class Example(nn.Module):
+    """The usual tutorial: two small networks, a model and a guide as methods."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.Softplus(), nn.Linear(HIDDEN, PIXELS), nn.Sigmoid())
+        self.hidden = nn.Sequential(nn.Linear(PIXELS, HIDDEN), nn.Softplus())
+        self.loc, self.log_scale = nn.Linear(HIDDEN, LATENT), nn.Linear(HIDDEN, LATENT)
+
+    def model(self, x: Tensor) -> None:
+        """p(x, z)."""
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            zeros, ones = x.new_zeros(len(x), LATENT), x.new_ones(len(x), LATENT)
+            z = pyro.sample("latent", dist.Normal(zeros, ones).to_event(1))
+            pixels = dist.Bernoulli(self.decoder(z), validate_args=False).to_event(1)
+            pyro.sample("obs", pixels, obs=x.reshape(-1, PIXELS))
+
+    def guide(self, x: Tensor) -> None:
+        """q(z | x)."""
+        pyro.module("encoder", nn.ModuleList([self.hidden, self.loc, self.log_scale]))
+        with pyro.plate("data", len(x)):
+            hidden = self.hidden(x.reshape(-1, PIXELS))
+            pyro.sample("latent", dist.Normal(self.loc(hidden), self.log_scale(hidden).exp()).to_event(1))
+
+
+def example(root: str, device: str) -> Callable[[], float]:
+    """An epoch of the tutorial."""
+    pyro.clear_param_store()
+    loader = DataLoader(MNIST(root, train=True, transform=ToTensor()), batch_size=BATCH, shuffle=True)
+    pair = Example().to(device)
+    svi = SVI(pair.model, pair.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+
+    def epoch() -> float:
+        start, total = time.perf_counter(), 0.0
+        for x, _ in loader:
+            total += svi.step(x.to(device))
+        return time.perf_counter() - start
+
+    return epoch
+
+
+def ours(
+    source: Tensor | DataLoader, capture: Capture, precision: Precision = "float32"
+) -> Callable[[], float]:
+    """The median of three epochs of ``fit`` with the same networks; the first one traces, or compiles."""
+    network = partial(JointMLP, activation_layer=nn.Softplus)
+    model = VAE(PIXELS, LATENT, decoder=network(LATENT, [HIDDEN, PIXELS]))
+    guide = Amortized(Diagonal(LATENT), encoder=network(PIXELS, [HIDDEN, 2 * LATENT]))
+    adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
+
+    def epoch() -> float:
+        found = fit(
+            model, guide, source, Trace_ELBO(), adam, 3, batch_size=BATCH, transform=torch.bernoulli, progress=False,
+            capture=capture, precision=precision,
+        )  # fmt: skip
+        return statistics.median(found.seconds)
+
+    return epoch
+
+
+def main(data_root: str, rounds: int) -> None:
+    """Times every side in turn."""
+    pyro.enable_validation(False)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    train = load("mnist", data_root).train
+    sides = {
+        "Pyro's example": example(data_root, device),
+        "ppl_vae": ours(train, True),
+        "ppl_vae, uncaptured": ours(train, False),
+        "ppl_vae, compiled": ours(train, "compile"),
+        "ppl_vae, compiled, bf16": ours(train, "compile", "bf16"),
+        "ppl_vae, DataLoader": ours(DataLoader(TensorDataset(train), batch_size=BATCH, shuffle=True), True),
+    }
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, epoch in sides.items():
+            times[name].append(epoch())
+    base = times["Pyro's example"]
+    result = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}",
+        "seconds": {name: round(statistics.median(found), 2) for name, found in times.items()},
+        "times as fast as Pyro's example": {
+            name: round(statistics.median(b / a for a, b in zip(found, base, strict=True)), 2)
+            for name, found in times.items()
+        },
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", default=os.environ.get("PPL_VAE_DATA", "data"))
+    parser.add_argument("--rounds", type=int, default=5)
+    main(**vars(parser.parse_args()))

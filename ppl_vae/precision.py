@@ -1,0 +1,80 @@
+"""Faster and coarser matrix products: bfloat16 inside the networks, or TF32; log-densities stay as they are.
+
+bfloat16 keeps 8 bits of a number, TF32 11, float32 24. A log-density adds up hundreds of terms and a log-weight is a
+difference of such sums, so only what networks do inside is coarse; what they give is float32 again.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from ppl_vae.errors import InputError
+
+Precision = Literal["float32", "tf32", "bf16"]
+_NETWORKS = (nn.Sequential, nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
+
+
+def networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The outermost networks inside modules: a ``Sequential`` (torchvision's ``MLP`` is one) or a single layer.
+
+    What else holds them, a Pyro program or a family of distributions, computes densities.
+    """
+    found: dict[int, nn.Module] = {}
+    for module in modules:
+        programs = any(isinstance(part, PyroModule) for part in module.modules())
+        if isinstance(module, _NETWORKS) and not programs:
+            found[id(module)] = module
+        else:
+            found |= {id(part): part for part in networks(module.children())}
+    return list(found.values())
+
+
+@contextmanager
+def computing_in(precision: Precision, modules: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
+    """Everything inside runs in this precision.
+
+    Args:
+        precision: "float32" changes nothing; "tf32" lets a GPU multiply float32 matrices in TF32 (a CPU does not);
+            "bf16" runs the networks under bfloat16 autocast, on a GPU or a CPU, parameters and gradients float32.
+        modules: those whose networks are meant.
+        device: where they run.
+
+    Raises:
+        InputError: for another name, and for bf16 where the modules have no network.
+    """
+    if precision not in get_args(Precision):
+        raise InputError(f"precision is {precision!r}; expected {', '.join(get_args(Precision))}")
+    with ExitStack() as stack:
+        if precision == "tf32":
+            before = torch.get_float32_matmul_precision()
+            stack.callback(torch.set_float32_matmul_precision, before)
+            torch.set_float32_matmul_precision("high")
+        if precision == "bf16":
+            found = networks(modules)
+            if not found:
+                raise InputError("precision is 'bf16', but there is no network (an nn.Sequential, a layer) for it")
+            for network in found:
+                _coarse(network, device, stack)
+        yield
+
+
+def _coarse(network: nn.Module, device: torch.device, stack: ExitStack) -> None:
+    """Autocast around each call of a network; gives what it returns back as float32."""
+    running: list[torch.autocast] = []
+
+    def enter(_: nn.Module, __: Any) -> None:
+        running.append(torch.autocast(device.type, torch.bfloat16, cache_enabled=False))
+        running[-1].__enter__()
+
+    def leave(_: nn.Module, __: Any, output: Any) -> Any:  # after an error too
+        if running:
+            running.pop().__exit__(None, None, None)
+        return tree_map_only(Tensor, lambda part: part.float() if part.dtype == torch.bfloat16 else part, output)
+
+    stack.callback(network.register_forward_pre_hook(enter).remove)
+    stack.callback(network.register_forward_hook(leave, always_call=True).remove)
