@@ -79,6 +79,8 @@ def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch
                     f"the DataLoader yields {[type(part).__name__ for part in parts]}; expected one tensor or several, "
                     "the arguments of model and guide: set its collate_fn"
                 )
+            for number, part in enumerate(parts):
+                _refuse_nan(f"a batch of the DataLoader (its tensor {number})", part)
             yield done(tuple(part.to(device, non_blocking=True) for part in parts))
 
     return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch)
@@ -92,10 +94,15 @@ def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if len(set(lengths)) > 1:
         raise InputError(f"the tensors of data have {lengths} rows: fit needs equally many in each")
     for number, tensor in enumerate(tensors):
-        bad = ~torch.isfinite(tensor.reshape(len(tensor), -1)).all(1)
-        if bad.any():
-            raise InputError(
-                f"tensor {number} of data has NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row "
-                f"{int(bad.nonzero()[0])}: drop or fill these rows"
-            )
+        _refuse_nan(f"tensor {number} of data", tensor)
     return tensors
+
+
+def _refuse_nan(name: str, tensor: Tensor) -> None:
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        bad = ~finite.reshape(len(tensor), -1).all(1)
+        raise InputError(
+            f"{name} has NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row "
+            f"{int(bad.nonzero()[0])}: drop or fill these rows"
+        )

@@ -282,3 +282,29 @@ def test_gradients_that_cannot_be_had_are_told_in_one_line(run, tmp_path, argume
     assert message in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("capture", ["never", "always"])
+def test_train_captured_and_coarse_goes_on_from_a_checkpoint(run, tmp_path, capture):
+    arguments = ["train", *QUICK, "--capture", capture, "--precision", "bf16", "--checkpoint", "kept.pt", "--json"]
+    status, out, err = run(*arguments)
+    assert status == 0, err
+    assert (tmp_path / "kept.pt").exists()
+    status, again, err = run(*arguments)
+    assert status == 0, err
+    assert json.loads(again)["train_elbo"] == json.loads(out)["train_elbo"]
+    assert json.loads(again)["test_elbo"] == json.loads(out)["test_elbo"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--capture", "yes"], "--capture is 'yes'; expected auto, always, never, compile"),
+        (["--precision", "fp8"], "precision is 'fp8'; expected float32, tf32, bf16"),
+    ],
+)
+def test_other_ways_to_compute_are_refused(run, tmp_path, option, message):
+    status, out, err = run("train", *QUICK, *option)
+    assert (status, out) == (2, "")
+    assert err == f"ppl-vae: {message}\n"
+    assert not list(tmp_path.iterdir())
