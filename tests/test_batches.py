@@ -111,7 +111,10 @@ ERRORS = {
         "the DataLoader is empty: fit needs at least one row",
     ),
     "names": (lambda: DataLoader(Named()), r"the DataLoader yields \['dict'\]; expected one tensor or several"),
-    "NaN": (lambda: DataLoader(TensorDataset(bits() * torch.nan)), "a batch of the DataLoader .its tensor 0. has NaN or infinity in 1 of 1 rows"),
+    "NaN": (
+        lambda: DataLoader(TensorDataset(bits() * torch.nan)),
+        "a batch of the DataLoader .its tensor 0. has NaN or infinity in 1 of 1 rows",
+    ),
 }
 
 

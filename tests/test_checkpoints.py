@@ -85,5 +85,5 @@ def test_what_is_no_checkpoint_of_this_run_is_told_in_one_line(tmp_path):
     assert place.read_text() == "a shopping list"
     place.unlink()
     train(normal, Trace_ELBO, place)
-    with pytest.raises(ValueError, match=r"kept.pt is the checkpoint of another pair or optimizer \(9 tensors, here 13"):
+    with pytest.raises(ValueError, match=r"is the checkpoint of another pair or optimizer \(9 tensors, here 13"):
         train(bits, lambda: NeuralBaseline(2), place)
