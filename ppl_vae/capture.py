@@ -18,7 +18,9 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.optim import Optimizer
 
+from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import Share, SharedNoise, count, summed
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import tensor_only
@@ -53,8 +55,10 @@ class Step:
         modules: the pair's modules and what else is trained, for their buffers.
         capture: see :func:`ppl_vae.fit`.
         expected: how many steps are to come in all.
+        steppers: the optimizers, if they may step inside the graph (see :func:`ppl_vae.cuda_graphs.make_capturable`).
 
     Attributes:
+        updated: whether the last step was the optimizers' too.
         reason: why it runs uncaptured, empty where it does not.
         compile_seconds: what the compiler took.
     """
@@ -68,6 +72,7 @@ class Step:
         modules: Sequence[nn.Module],
         capture: Capture,
         expected: int,
+        steppers: Sequence[Optimizer] = (),
     ) -> None:
         self._elbo, self._model, self._guide = elbo, model, guide
         self._leaves, self._modules = list(parameters), list(modules)
@@ -77,6 +82,8 @@ class Step:
         self._replays: dict[Key, Callable[..., Any]] = {}
         self._uses: dict[Key, int] = {}
         self._graphs: dict[Key, GraphModule] = {}
+        self._steppers, self._launches = list(steppers), dict[Key, CudaGraph | None]()
+        self.updated = False
         self._began, self._steps, self._unchecked = 0.0, 0, 0
         self.reason, self.compile_seconds = "" if capture else "capture=False", 0.0
 
@@ -99,6 +106,7 @@ class Step:
 
     def _local(self, batch: tuple[Tensor, ...], first: bool, rare: bool, where: tuple[int, ...]) -> Tensor | float:
         self._steps += 1
+        self.updated = False
         key = (where, *((part.shape, part.dtype) for part in batch))
         self._uses[key] = uses = self._uses.get(key, 0) + 1
         wanted = self._capture is not False and not self.reason and not (rare and self._capture == "auto")
@@ -112,7 +120,7 @@ class Step:
             return self._checked(key, batch)
         if not rare:
             self._maybe_compile(key, batch)
-        return self._put(self._replays[key](*batch))
+        return self._launch(key, batch) if on_gpu(batch) else self._put(self._replays[key](*batch))
 
     @property
     def state(self) -> list[Tensor]:
@@ -190,6 +198,34 @@ class Step:
         warnings.warn(f"the pair runs uncaptured, with the same results: {reason}", CaptureWarning, stacklevel=4)
         return self._uncaptured(batch)
 
+    def _launch(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor:
+        """A replay as one CUDA graph, the optimizers' step in it."""
+
+        def whole(*batch: Tensor) -> tuple[Tensor | None, ...]:
+            found = self._replays[key](*batch)
+            self._put(found)
+            for stepper in self._steppers:
+                stepper.step()
+            return found
+
+        if key not in self._launches:
+            try:
+                self._launches[key] = launched(whole, batch, self._changing)
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[0]
+                text = f"the graph is replayed operation by operation, not as a CUDA graph: {reason}"
+                warnings.warn(text, CaptureWarning, stacklevel=4)
+                self._launches[key] = None
+        launch = self._launches[key]
+        if launch is None:
+            return self._put(self._replays[key](*batch))
+        found = launch(*batch)
+        self.updated = bool(self._steppers)
+        return found[0] if self.updated else self._put(found)
+
+    def _changing(self) -> list[Tensor]:
+        return [*self._leaves, *self._buffers(), *state_of(self._steppers)]
+
     def _maybe_compile(self, key: Key, batch: tuple[Tensor, ...]) -> None:
         """Compiles the graph where that was asked for, or where what is left of the run earns it back."""
         if key not in self._graphs:
@@ -214,6 +250,7 @@ class Step:
                     raise RuntimeError("the compiled graph gives other gradients")
                 self._restore(before)
             self._replays[key] = replay(compiled)
+            self._launches.pop(key, None)
         except Exception as error:  # no C++ compiler, most often
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             warnings.warn(f"the graph is replayed, not compiled: {reason}", CaptureWarning, stacklevel=4)

@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from ppl_vae import checkpoints, distributed
 from ppl_vae.batches import batches
 from ppl_vae.capture import Capture, Step
+from ppl_vae.cuda_graphs import make_capturable
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
@@ -166,14 +167,22 @@ def fit(
         parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(source.epoch()))
         history = History(size, is_bound and getattr(objective, "is_bound", True))
         steppers = _make_optimizers(optimizer, parameters, modules)
-        factor = (lambda step: schedule(step / (epochs * steps))) if schedule else (lambda step: 1.0)
-        schedulers = [LambdaLR(stepper, factor) for stepper in steppers]
-        step = Step(objective, model, anchored, parameters, modules, capture, epochs * steps)
+        alone = target.type == "cuda" and capture is not False and distributed.count() == 1
+        inside = alone and make_capturable(steppers)  # the optimizers' step is a part of the graph
+        schedulers = []
+        if schedule is not None:
+            factor = partial(_after, schedule, epochs * steps)
+            schedulers = [LambdaLR(stepper, factor) for stepper in steppers]
+        step = Step(
+            objective, model, anchored, parameters, modules, capture, epochs * steps, steppers if inside else ()
+        )
         place = Path(checkpoint) if checkpoint is not None else None
         tensors = [*parameters, *(buffer for module in modules for buffer in module.buffers()), *step.state]
         if place is not None and place.exists():
             told = checkpoints.load(place, tensors, [*steppers, *schedulers])
             history.elbo, history.seconds = told["elbo"], told["seconds"]
+            if inside:
+                make_capturable(steppers)
         if distributed.count() > 1:
             distributed.same_everywhere(tensors)
         waits = target.type == "cpu"  # on a GPU the loss stays there to the end of the epoch
@@ -195,8 +204,9 @@ def fit(
                     if waits:
                         loss = float(loss)
                         check(loss, epoch, index)
-                    for stepper, scheduler in zip(steppers, schedulers, strict=True):
+                    for stepper in () if step.updated else steppers:
                         stepper.step()
+                    for scheduler in schedulers:
                         scheduler.step()
                     total = total + loss
                     advance(epoch + 1, -loss / len(batch[0]) if waits else history.latest, len(batch[0]))
@@ -208,6 +218,10 @@ def fit(
                     told = {"elbo": history.elbo, "seconds": history.seconds}
                     checkpoints.save(place, tensors, [*steppers, *schedulers], told)
     return history
+
+
+def _after(schedule: Callable[[float], float], steps: int, step: int) -> float:
+    return schedule(step / steps)
 
 
 def cosine(done: float) -> float:
