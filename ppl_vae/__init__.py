@@ -8,10 +8,11 @@ from ppl_vae.gradients import gradient_statistics, reference_gradient
 from ppl_vae.iwelbo import bounds
 from ppl_vae.log_weights import log_weights
 from ppl_vae.maximum_likelihood import ExactEvidence, Start, best_of, no_guide
+from ppl_vae.optimizers import cooldown, cosine
 from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.refinement import refine
 from ppl_vae.tightness import generalization, tightness
-from ppl_vae.training import History, cooldown, cosine, fit, freeze
+from ppl_vae.training import History, fit, freeze
 
 __all__ = [
     "Comparison",

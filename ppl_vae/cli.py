@@ -24,6 +24,7 @@ from ppl_vae.guides import FAMILIES
 from ppl_vae.image_runs import train_on_images
 from ppl_vae.laboratory import Laboratory, counts
 from ppl_vae.models import COVARIANCES, MODELS
+from ppl_vae.optimizers import cooldown
 from ppl_vae.options import (
     BatchOption,
     CaptureOption,
@@ -51,7 +52,7 @@ from ppl_vae.options import (
 from ppl_vae.scaffold import new_pair
 from ppl_vae.table_runs import train_on_table
 from ppl_vae.tables import TABLES, is_table
-from ppl_vae.training import cooldown, resolve_device
+from ppl_vae.training import resolve_device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -17,9 +17,10 @@ from ppl_vae.datasets import load
 from ppl_vae.errors import InputError
 from ppl_vae.iwelbo import average, bounds
 from ppl_vae.log_weights import evaluating
+from ppl_vae.optimizers import cooldown
 from ppl_vae.options import CAPTURES, adam, default_epochs, refuse_mixture
 from ppl_vae.plots import NOT_A_BOUND, training_curves
-from ppl_vae.training import cooldown, fit, resolve_device
+from ppl_vae.training import fit, resolve_device
 
 
 def train_on_images(

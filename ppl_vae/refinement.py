@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import Program, batch_size, evaluating, local_parameters, probe, rows, weigh
+from ppl_vae.optimizers import cosine
 from ppl_vae.programs import FamilyGuide, last_index
-from ppl_vae.training import cosine
 
 _CHUNK_BYTES = 2**26  # for the largest tensor of a step
 

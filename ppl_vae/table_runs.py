@@ -20,8 +20,9 @@ from ppl_vae.maximum_likelihood import Start, best_of
 from ppl_vae.mixture_plots import clusters, conditional_density
 from ppl_vae.models import GaussianMixture, MixtureDensityNetwork
 from ppl_vae.models.gaussian_mixture import bic
+from ppl_vae.optimizers import cooldown
 from ppl_vae.tables import Table, load_table
-from ppl_vae.training import cooldown, resolve_device
+from ppl_vae.training import resolve_device
 
 MIXTURES = ("gaussian-mixture", "mixture-density-network")
 _STEPS = 1000

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,11 +22,8 @@ from pyro.infer import (
     Trace_ELBO,
 )
 from pyro.optim import PyroOptim
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer, SparseAdam
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Adam
 from torch.utils.data import DataLoader
 
 from ppl_vae import checkpoints, distributed
@@ -37,9 +34,10 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
 from ppl_vae.log_weights import Program, bounds_evidence, local_parameters, random_state_kept
+from ppl_vae.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
 from ppl_vae.precision import Precision, computing_in
+from ppl_vae.progress import bar
 
-OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 _ADAM = partial(Adam, lr=1e-3)
 _COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
 
@@ -84,7 +82,7 @@ def fit(
     *,
     batch_size: int = 128,
     transform: Callable[[Tensor], Tensor] | None = None,
-    schedule: Callable[[float], float] | None = None,
+    schedule: Schedule | None = None,
     device: str | torch.device = "auto",
     seed: int | None = None,
     capture: Capture = "auto",
@@ -166,13 +164,10 @@ def fit(
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(source.epoch()))
         history = History(size, is_bound and getattr(objective, "is_bound", True))
-        steppers = _make_optimizers(optimizer, parameters, modules)
+        steppers = make_optimizers(optimizer, parameters, modules)
         alone = target.type == "cuda" and capture is not False and distributed.count() == 1
         inside = alone and make_capturable(steppers)  # the optimizers' step is a part of the graph
-        schedulers = []
-        if schedule is not None:
-            factor = partial(_after, schedule, epochs * steps)
-            schedulers = [LambdaLR(stepper, factor) for stepper in steppers]
+        schedulers = make_schedulers(schedule, steppers, epochs * steps)
         step = Step(
             objective, model, anchored, parameters, modules, capture, epochs * steps, steppers if inside else ()
         )
@@ -195,7 +190,7 @@ def fit(
                 )
 
         label = description if history.is_bound else f"{description} (not a bound)"
-        with _bar(label, epochs * steps, progress and distributed.rank() == 0) as advance:
+        with bar(label, epochs * steps, progress and distributed.rank() == 0) as advance:
             for epoch in range(len(history.elbo), epochs):
                 start = time.perf_counter()
                 total: Any = 0.0
@@ -218,20 +213,6 @@ def fit(
                     told = {"elbo": history.elbo, "seconds": history.seconds}
                     checkpoints.save(place, tensors, [*steppers, *schedulers], told)
     return history
-
-
-def _after(schedule: Callable[[float], float], steps: int, step: int) -> float:
-    return schedule(step / steps)
-
-
-def cosine(done: float) -> float:
-    """A schedule from 1 to 0 along half a cosine: the step noise dies away at the end."""
-    return (1 + math.cos(math.pi * done)) / 2
-
-
-def cooldown(done: float) -> float:
-    """A schedule that stays at 1 and falls linearly to 0 over the last 30%: as far as the steps go, then no noise."""
-    return min(1.0, (1 - done) / 0.3)
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -306,24 +287,6 @@ def _finite_gradients(parameters: list[Tensor]) -> bool:
     return all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in parameters)
 
 
-def _make_optimizers(
-    optimizer: OptimizerFactory | PyroOptim, parameters: list[Tensor], modules: list[nn.Module]
-) -> list[Optimizer]:
-    """The optimizer, and a ``SparseAdam`` of the same learning rate for tables with sparse gradients."""
-    embeddings = (part for module in modules for part in module.modules() if isinstance(part, nn.Embedding))
-    sparse = {id(table.weight): table.weight for table in embeddings if table.sparse and table.weight.requires_grad}
-    dense = [parameter for parameter in parameters if id(parameter) not in sparse]
-    if isinstance(optimizer, PyroOptim):
-        if not isinstance(optimizer.pt_optim_args, dict):
-            raise InputError("this pyro.optim optimizer picks options per parameter, give fit a function of them all")
-        optimizer = partial(optimizer.pt_optim_constructor, **optimizer.pt_optim_args)
-    made = [optimizer(dense)] if dense else []
-    if sparse:
-        rate = (made[0] if made else optimizer([torch.zeros((), requires_grad=True)])).defaults["lr"]
-        made.append(SparseAdam(list(sparse.values()), lr=rate))
-    return made
-
-
 @contextmanager
 def _training(modules: list[nn.Module]) -> Iterator[None]:
     """Train mode for the modules that train, eval mode for all afterwards."""
@@ -334,25 +297,3 @@ def _training(modules: list[nn.Module]) -> Iterator[None]:
     finally:
         for module in modules:
             module.eval()
-
-
-@contextmanager
-def _bar(description: str, steps: int, show: bool) -> Iterator[Callable[[int, float, int], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("epoch {task.fields[epoch]}  ELBO {task.fields[elbo]:.2f} nats"),
-        TextColumn("{task.fields[rate]:.0f} points/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task(description, total=steps, epoch=0, elbo=math.nan, rate=0.0)
-        start, seen, smooth = time.perf_counter(), 0, math.nan
-
-        def advance(epoch: int, elbo: float, points: int) -> None:
-            nonlocal seen, smooth
-            seen += points
-            smooth = elbo if math.isnan(smooth) else 0.98 * smooth + 0.02 * elbo
-            bar.update(task, advance=1, epoch=epoch, elbo=smooth, rate=seen / (time.perf_counter() - start))
-
-        yield advance

@@ -1,0 +1,56 @@
+"""What ``fit`` steps by: any torch or Pyro optimizer, one for tables with sparse gradients, schedules of the rate."""
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+from pyro.optim import PyroOptim
+from torch import Tensor, nn
+from torch.optim import Optimizer, SparseAdam
+from torch.optim.lr_scheduler import LambdaLR
+
+from ppl_vae.errors import InputError
+
+OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
+Schedule = Callable[[float], float]
+
+
+def make_optimizers(
+    optimizer: OptimizerFactory | PyroOptim, parameters: list[Tensor], modules: list[nn.Module]
+) -> list[Optimizer]:
+    """The optimizer, and a ``SparseAdam`` of the same learning rate for tables with sparse gradients."""
+    embeddings = (part for module in modules for part in module.modules() if isinstance(part, nn.Embedding))
+    sparse = {id(table.weight): table.weight for table in embeddings if table.sparse and table.weight.requires_grad}
+    dense = [parameter for parameter in parameters if id(parameter) not in sparse]
+    if isinstance(optimizer, PyroOptim):
+        if not isinstance(optimizer.pt_optim_args, dict):
+            raise InputError("this pyro.optim optimizer picks options per parameter, give fit a function of them all")
+        optimizer = partial(optimizer.pt_optim_constructor, **optimizer.pt_optim_args)
+    made = [optimizer(dense)] if dense else []
+    if sparse:
+        rate = (made[0] if made else optimizer([torch.zeros((), requires_grad=True)])).defaults["lr"]
+        made.append(SparseAdam(list(sparse.values()), lr=rate))
+    return made
+
+
+def make_schedulers(schedule: Schedule | None, steppers: Iterable[Optimizer], steps: int) -> list[LambdaLR]:
+    """The factor on each learning rate after so many of all steps."""
+    if schedule is None:
+        return []
+    factor = partial(_after, schedule, steps)
+    return [LambdaLR(stepper, factor) for stepper in steppers]
+
+
+def _after(schedule: Schedule, steps: int, step: int) -> float:
+    return schedule(step / steps)
+
+
+def cosine(done: float) -> float:
+    """A schedule from 1 to 0 along half a cosine: the step noise dies away at the end."""
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def cooldown(done: float) -> float:
+    """A schedule that stays at 1 and falls linearly to 0 over the last 30%: as far as the steps go, then no noise."""
+    return min(1.0, (1 - done) / 0.3)
