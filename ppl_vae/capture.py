@@ -32,7 +32,7 @@ Key = tuple[Any, ...]
 MANY_STEPS = 500  # earn the tracing back, which costs some 150
 LONG_RUN = 600.0  # seconds still to go that earn a compiler's half minute back
 _FINE, _COARSE = 1e-3, 0.05  # a compiler leaves out casts to bfloat16 and back
-_RARELY = 20  # replays at least between two checks, where an epoch is short
+_RARELY = 100  # replays at least between two checks, which cost some ten steps each
 
 
 def _is_coarse(graph: GraphModule) -> bool:

@@ -86,7 +86,7 @@ def adam(lr: float) -> Callable[..., torch.optim.Optimizer]:
     """Adam with a learning rate that InputError refuses at 0 and below."""
     if not lr > 0:
         raise InputError(f"--lr is {lr}; a learning rate is above 0")
-    return partial(torch.optim.Adam, lr=lr)
+    return partial(torch.optim.Adam, lr=lr, fused=True)
 
 
 def default_epochs(source: Images) -> int:

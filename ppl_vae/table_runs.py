@@ -81,7 +81,7 @@ def train_on_table(
         raise InputError(f"{data}: {error}") from None
     best, found = best_of(
         make, batch, starts=starts, seed=seed, epochs=length, batch_size=size, schedule=cooldown, device=device,
-        optimizer=partial(torch.optim.Adam, lr=rate),
+        optimizer=partial(torch.optim.Adam, lr=rate, fused=True),
     )  # fmt: skip
     settings = {
         "model": model, "data": data, "target": table.target, "components": components, "covariance": covariance,

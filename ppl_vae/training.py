@@ -38,7 +38,7 @@ from ppl_vae.optimizers import OptimizerFactory, Schedule, make_optimizers, make
 from ppl_vae.precision import Precision, computing_in
 from ppl_vae.progress import bar
 
-_ADAM = partial(Adam, lr=1e-3)
+_ADAM = partial(Adam, lr=1e-3, fused=True)
 _COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
 
 
@@ -107,7 +107,7 @@ def fit(
             with workers), which sets its own batch size and order.
         elbo: the objective and gradient estimator; ``Trace_ELBO()`` where None. What an estimator of
             :mod:`ppl_vae.estimators` learns itself (a neural baseline, RELAX's control) is trained with the pair.
-        optimizer: makes an optimizer from the parameters, ``partial(Adam, lr=1e-3)`` say; an optimizer of
+        optimizer: makes an optimizer from the parameters, ``partial(Adam, lr=1e-3, fused=True)`` say; an optimizer of
             ``pyro.optim`` with one set of options for all parameters works too.
         epochs: passes over the data.
         batch_size: data points in a step; the last step of an epoch takes what is left.

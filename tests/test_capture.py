@@ -228,7 +228,7 @@ def test_a_change_between_epochs_is_found_out():
 
     transform.calls = 0
     with pytest.warns(CaptureWarning, match="it changes by itself"):
-        fit(model, guide, x, epochs=60, batch_size=7, progress=False, capture=True, transform=transform)
+        fit(model, guide, x, epochs=150, batch_size=7, progress=False, capture=True, transform=transform)
 
 
 @pytest.mark.parametrize(
