@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ppl_vae.capture import Step
+from ppl_vae.contexts import local_parameters
 from ppl_vae.guides import Amortized, Diagonal
-from ppl_vae.log_weights import local_parameters
 from ppl_vae.models import VAE
 
 PIXELS, LATENT = 784, 20

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ppl_vae import compare, cooldown, report
 from ppl_vae.building import Builder
+from ppl_vae.contexts import evaluating
 from ppl_vae.datasets import load
-from ppl_vae.log_weights import evaluating
 from ppl_vae.programs import Guide, LatentVariableModel
 
 LADDER = ("delta", "prior", "unit", "fixed-scale", "diagonal", "full", "flow")

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 
+from ppl_vae.contexts import Program, random_state_kept
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import Share, SharedNoise, count, summed
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import tensor_only
 from ppl_vae.graphs import agree, replay, traced
-from ppl_vae.log_weights import Program, random_state_kept
 
 Capture = Literal["auto", "compile"] | bool
 Key = tuple[Any, ...]

@@ -12,16 +12,8 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
-from ppl_vae.log_weights import (
-    DATA_PLATE,
-    PARTICLE_PLATE,
-    Program,
-    batch_size,
-    local_parameters,
-    random_sites,
-    random_state_kept,
-    rows,
-)
+from ppl_vae.contexts import Program, local_parameters, random_state_kept
+from ppl_vae.traces import DATA_PLATE, PARTICLE_PLATE, batch_size, random_sites, rows
 
 _PARTICLES = 2
 

@@ -12,12 +12,13 @@ import xarray as xr
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.iwelbo import average
-from ppl_vae.log_weights import evaluating, rows
 from ppl_vae.programs import FamilyGuide
 from ppl_vae.psis import shares
 from ppl_vae.tightness import model_evidence, tightness, with_gaps
+from ppl_vae.traces import rows
 from ppl_vae.training import History, fit, freeze, resolve_device
 
 

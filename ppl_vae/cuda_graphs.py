@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ppl_vae.contexts import random_state_kept
 from ppl_vae.graphs import agree
-from ppl_vae.log_weights import random_state_kept
 
 _WARM = 3  # runs on the capturing stream: libraries set themselves up in the first ones
 

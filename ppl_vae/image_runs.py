@@ -13,10 +13,10 @@ from rich.table import Table
 
 from ppl_vae import distributed, report
 from ppl_vae.building import Builder
+from ppl_vae.contexts import evaluating
 from ppl_vae.datasets import load
 from ppl_vae.errors import InputError
 from ppl_vae.iwelbo import average, bounds
-from ppl_vae.log_weights import evaluating
 from ppl_vae.optimizers import cooldown
 from ppl_vae.options import CAPTURES, adam, default_epochs, refuse_mixture
 from ppl_vae.plots import NOT_A_BOUND, training_curves

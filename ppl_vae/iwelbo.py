@@ -9,8 +9,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ppl_vae.contexts import Program, evaluating
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import Program, evaluating, log_weight_chunks, probe
+from ppl_vae.log_weights import log_weight_chunks, probe
 from ppl_vae.psis import effective_sample_size, khat_threshold, pareto_k
 
 _FEW_GROUPS = 10

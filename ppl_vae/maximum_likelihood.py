@@ -10,8 +10,8 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from ppl_vae.contexts import Program, evaluating, local_parameters
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import Program, evaluating, local_parameters
 from ppl_vae.training import fit
 
 

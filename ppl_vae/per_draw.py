@@ -8,7 +8,8 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from ppl_vae.log_weights import Program, batch_size
+from ppl_vae.contexts import Program
+from ppl_vae.traces import batch_size
 
 _ROWS = 4096  # of the repeated batch at once
 

@@ -11,9 +11,10 @@ from torch.distributions import Normal
 from torch.nn.functional import pad
 
 from ppl_vae.comparison import Comparison
+from ppl_vae.contexts import Program, evaluating
 from ppl_vae.iwelbo import average
-from ppl_vae.log_weights import Program, evaluating, traces
 from ppl_vae.programs import LatentVariableModel
+from ppl_vae.traces import traces
 from ppl_vae.training import History
 
 NOT_A_BOUND = "not a bound"

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ppl_vae.contexts import Program, evaluating, local_parameters
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import Program, batch_size, evaluating, local_parameters, probe, rows, weigh
+from ppl_vae.log_weights import probe, weigh
 from ppl_vae.optimizers import cosine
 from ppl_vae.programs import FamilyGuide, last_index
+from ppl_vae.traces import batch_size, rows
 
 _CHUNK_BYTES = 2**26  # for the largest tensor of a step
 

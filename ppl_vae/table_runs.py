@@ -14,8 +14,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from ppl_vae import report
+from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import evaluating
 from ppl_vae.maximum_likelihood import Start, best_of
 from ppl_vae.mixture_plots import clusters, conditional_density
 from ppl_vae.models import GaussianMixture, MixtureDensityNetwork

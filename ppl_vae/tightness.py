@@ -8,13 +8,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ppl_vae.contexts import Program
 from ppl_vae.errors import InputError
 from ppl_vae.evidence import annealed, exact
 from ppl_vae.information import information
 from ppl_vae.iwelbo import bounds
-from ppl_vae.log_weights import Program, batch_size
 from ppl_vae.programs import FamilyGuide
 from ppl_vae.refinement import refine
+from ppl_vae.traces import batch_size
 
 EVIDENCE = ("auto", "exact", "importance", "annealed")
 

@@ -29,14 +29,15 @@ from torch.utils.data import DataLoader
 from ppl_vae import checkpoints, distributed
 from ppl_vae.batches import batches
 from ppl_vae.capture import Capture, Step
+from ppl_vae.contexts import Program, local_parameters, random_state_kept
 from ppl_vae.cuda_graphs import make_capturable
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
-from ppl_vae.log_weights import Program, bounds_evidence, local_parameters, random_state_kept
 from ppl_vae.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
 from ppl_vae.precision import Precision, computing_in
 from ppl_vae.progress import bar
+from ppl_vae.traces import bounds_evidence
 
 _ADAM = partial(Adam, lr=1e-3, fused=True)
 _COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)

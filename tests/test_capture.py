@@ -12,10 +12,10 @@ from zoo import SOUND, ZOO, Case
 
 from ppl_vae import fit, freeze
 from ppl_vae.capture import CaptureWarning, Step
+from ppl_vae.contexts import local_parameters
 from ppl_vae.estimators import IWAE, RELAX, DReG, NeuralBaseline, RunningMean, StickingTheLanding
 from ppl_vae.graphs import simplify
 from ppl_vae.guides import Amortized, Bernoulli, Diagonal, PerDatapoint
-from ppl_vae.log_weights import local_parameters
 from ppl_vae.models import VAE, BernoulliVAE
 
 OBSERVED = 12

@@ -8,9 +8,9 @@ from torch.optim import SGD, Adam
 
 from ppl_vae import fit
 from ppl_vae.capture import CaptureWarning, Step
+from ppl_vae.contexts import local_parameters
 from ppl_vae.cuda_graphs import launched, make_capturable, state_of
 from ppl_vae.guides import Amortized, Diagonal
-from ppl_vae.log_weights import local_parameters
 from ppl_vae.models import VAE
 
 OBSERVED = 12

@@ -13,8 +13,8 @@ from zoo import BATCH, FAMILIES, GIVEN, MODELS, SOUND, SOURCES, ZOO, Case
 import ppl_vae.guides
 import ppl_vae.models
 from ppl_vae import bounds, fit, freeze, log_weights
+from ppl_vae.contexts import local_parameters
 from ppl_vae.guides import Family
-from ppl_vae.log_weights import local_parameters
 from ppl_vae.programs import Guide, LatentVariableModel
 
 every = pytest.mark.parametrize("case", ZOO, ids=str)

@@ -12,8 +12,8 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture as Reference
 
 from ppl_vae import ExactEvidence, InputError, best_of, bounds, compare, cooldown, fit, freeze, log_weights, no_guide
+from ppl_vae.contexts import local_parameters
 from ppl_vae.guides import Amortized, Exact, OneHot, Prior
-from ppl_vae.log_weights import local_parameters
 from ppl_vae.models import COVARIANCES, GaussianMixture, LinearGaussian, MixtureDensityNetwork, TwoLayerVAE
 from ppl_vae.models.gaussian_mixture import bic
 from ppl_vae.models.gaussians import Gaussian, one_of

@@ -14,13 +14,12 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from ppl_vae.contexts import Program, random_state_kept
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import (
-    Program,
+from ppl_vae.traces import (
     batch_size,
     plates_below,
     random_sites,
-    random_state_kept,
     split_density,
     sum_density,
     trace_guide,

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
+from ppl_vae.contexts import Program
 from ppl_vae.estimators.base import LogWeightELBO, detached
 from ppl_vae.estimators.pathwise import log_mean
-from ppl_vae.log_weights import Program
 
 
 class Reinforce(LogWeightELBO):

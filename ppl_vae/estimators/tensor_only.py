@@ -11,10 +11,11 @@ from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from ppl_vae.contexts import Program
 from ppl_vae.estimators.base import LogWeightELBO, Run, latent_sites
 from ppl_vae.estimators.pathwise import Pathwise, PathwiseKL
 from ppl_vae.estimators.requirements import require_reparameterized
-from ppl_vae.log_weights import Program, sum_density
+from ppl_vae.traces import sum_density
 
 
 class _Trace(LogWeightELBO):

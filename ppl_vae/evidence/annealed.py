@@ -16,10 +16,12 @@ import xarray as xr
 from pyro import poutine
 from torch import Tensor
 
+from ppl_vae.contexts import Program, evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.latents import Coordinates, largest_bytes, latent_values, log_guide, log_joint, run
 from ppl_vae.iwelbo import iwelbo
-from ppl_vae.log_weights import CHUNK_BYTES, Program, batch_size, evaluating, random_sites, rows
+from ppl_vae.log_weights import CHUNK_BYTES
+from ppl_vae.traces import batch_size, random_sites, rows
 
 SCHEDULES = ("sigmoid", "geometric", "linear")
 _TARGET_ACCEPTANCE = 0.65  # the best for HMC in many dimensions (Beskos et al. 2013)

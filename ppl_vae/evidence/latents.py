@@ -11,17 +11,15 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import biject_to, transforms
 
+from ppl_vae.contexts import Program, local_parameters, random_state_kept
 from ppl_vae.errors import InputError
-from ppl_vae.log_weights import (
+from ppl_vae.log_weights import LargestOutput
+from ppl_vae.traces import (
     DATA_PLATE,
     PARTICLE_PLATE,
-    LargestOutput,
-    Program,
     batch_size,
-    local_parameters,
     plates_below,
     random_sites,
-    random_state_kept,
     rows,
     split_density,
     sum_density,

@@ -1,0 +1,59 @@
+"""What running a pair must leave as it was: random numbers, where parameters live, modes and gradients."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer.autoguide import AutoGuide
+from pyro.nn import PyroModule
+from torch import nn
+
+Program = Callable[..., Any]
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Puts the random numbers back where they were, on every device in use."""
+    state = pyro.util.get_rng_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        pyro.util.set_rng_state(state)
+
+
+@contextmanager
+def local_parameters(*programs: Program) -> Iterator[None]:
+    """Each module keeps its own parameters, and frozen ones stay frozen, whatever the global store holds.
+
+    Pyro keeps this state per module only if the setting was on when the module was made; it is added here. A pair of
+    plain functions is left alone, their parameters live in the global store as in any SVI script; so is an autoguide of
+    a function, which Pyro can't run with parameters of its own.
+    """
+    modules = [program for program in programs if isinstance(program, nn.Module)]
+    for part in (part for module in modules for part in module.modules()):
+        if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
+            part._pyro_context.param_state = {"params": {}, "constraints": {}}
+    if any(isinstance(part, AutoGuide) and not isinstance(part.model, nn.Module) for part in modules):
+        yield
+    else:
+        with pyro.settings.context(module_local_params=bool(modules) or pyro.settings.get("module_local_params")):
+            yield
+
+
+@contextmanager
+def evaluating(*programs: Program | None) -> Iterator[None]:
+    """Modules in eval mode and without gradients, each submodule as it was afterwards."""
+    modules = [part for program in programs if isinstance(program, nn.Module) for part in program.modules()]
+    modes = [part.training for part in modules]
+    try:
+        for part in modules:
+            part.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in zip(modules, modes, strict=True):
+            part.training = mode
