@@ -30,6 +30,8 @@ class Family(nn.Module):
 
     def __init__(self, latent_dim: int, num_params: int) -> None:
         super().__init__()
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim is {latent_dim}; {type(self).__name__} needs at least 1")
         self.latent_dim, self.num_params = latent_dim, num_params
 
     def forward(self, params: Tensor) -> Distribution:

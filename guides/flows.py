@@ -8,6 +8,7 @@ For MAF it is the other way round.
 import torch
 import zuko
 from pyro.contrib.zuko import ZukoToPyro
+from pyro.distributions import is_validation_enabled
 from torch import Tensor
 from torch.distributions import AffineTransform
 from zuko.distributions import DiagNormal, NormalizingFlow
@@ -15,6 +16,8 @@ from zuko.transforms import ComposedTransform
 
 from ppl_vae.guides.families import Family, scale_of
 from ppl_vae.programs import Distribution
+
+torch.distributions.Distribution.set_default_validate_args(is_validation_enabled())  # zuko, imported, turns it off
 
 
 class _Affine(AffineTransform):

@@ -24,12 +24,14 @@ class Batches:
         steps: minibatches in an epoch.
         batch_size: data points of each but the last.
         epoch: yields the minibatches of one epoch, on the device.
+        fingerprint: tells data apart, a sum where they are at hand.
     """
 
     size: int
     steps: int
     batch_size: int
     epoch: Callable[[], Iterator[Batch]]
+    fingerprint: str
 
     @property
     def even(self) -> bool:
@@ -59,7 +61,8 @@ def batches(
         for rows in torch.randperm(size, device=device).split(batch_size):
             yield done(tuple(tensor[rows] for tensor in tensors))
 
-    return Batches(size, math.ceil(size / batch_size), batch_size, epoch)
+    total = sum(float(some.sum(dtype=torch.float64)) for tensor in tensors for some in tensor.split(_ROWS))
+    return Batches(size, math.ceil(size / batch_size), batch_size, epoch, f"{size} rows that sum to {total:.6g}")
 
 
 def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch], Batch]) -> Batches:
@@ -84,11 +87,16 @@ def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch
                 _refuse_nan(f"a batch of the DataLoader (its tensor {number})", part)
             yield done(tuple(part.to(device, non_blocking=True) for part in parts))
 
-    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch)
+    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch, f"{size} rows of a loader")
 
 
 def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    tensors = (data,) if isinstance(data, Tensor) else tuple(data)
+    tensors = tuple(data) if isinstance(data, tuple | list) else (data,)
+    kinds = [type(tensor).__name__ for tensor in tensors if not isinstance(tensor, Tensor)]
+    if kinds:
+        raise InputError(f"the data hold a {kinds[0]}; expected a tensor or a tuple of some: torch.as_tensor makes one")
+    if any(tensor.dim() == 0 for tensor in tensors):
+        raise InputError("the data are one number; expected a row for each data point")
     lengths = [len(tensor) for tensor in tensors]
     if not tensors or min(lengths) == 0:
         raise InputError("the data are empty: fit needs at least one row")

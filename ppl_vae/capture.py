@@ -145,7 +145,8 @@ class Step:
         """Takes the step by Pyro, traces it, and keeps the graph if it gives the same."""
         tensors = tensor_only(self._elbo)
         if tensors is None:
-            return self._give_up(f"{type(self._elbo).__name__} is not made of tensors alone", batch)
+            reason = f"{type(self._elbo).__name__} is not made of tensors alone"
+            return self._give_up(reason, batch, quiet=self._capture == "auto")
         if any(leaf.layout != torch.strided for leaf in self._leaves) or self._has_sparse_tables():
             return self._give_up("a table has sparse gradients", batch)
         with random_state_kept():  # the program's own step, to compare with
@@ -192,10 +193,11 @@ class Step:
             leaf.grad = gradient
         return loss  # type: ignore[return-value]
 
-    def _give_up(self, reason: str, batch: tuple[Tensor, ...]) -> Tensor | float:
+    def _give_up(self, reason: str, batch: tuple[Tensor, ...], quiet: bool = False) -> Tensor | float:
         self.reason = reason
         self._replays.clear()
-        warnings.warn(f"the pair runs uncaptured, with the same results: {reason}", CaptureWarning, stacklevel=4)
+        if not quiet:  # an ELBO that is what it is: nobody asked for a capture
+            warnings.warn(f"the pair runs uncaptured, with the same results: {reason}", CaptureWarning, stacklevel=4)
         return self._uncaptured(batch)
 
     def _launch(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -13,6 +14,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from ppl_vae.contexts import Program, local_parameters, random_state_kept
+from ppl_vae.errors import InputError
 from ppl_vae.traces import DATA_PLATE, PARTICLE_PLATE, batch_size, random_sites, rows
 
 _PARTICLES = 2
@@ -49,6 +51,33 @@ def check(model: Program, guide: Program, *batch: Any) -> list[str]:
     return found
 
 
+@contextmanager
+def explained(model: Program, guide: Program, *batch: Any) -> Iterator[None]:
+    """The error of a pair that runs for the first time, as the sentence that :func:`check` has for it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        try:
+            found = check(model, guide, *batch)
+        except Exception:  # the first error says more
+            found = []
+        if not found:
+            raise
+        raise InputError(found[0]) from error
+
+
+def require_a_pair(guide_trace: Trace, model_trace: Trace) -> None:
+    """InputError where the two don't belong together; a latent that is enumerated may be the model's alone."""
+    ours, theirs = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+    for name, site in list(theirs.nodes.items()):
+        if site["type"] == "sample" and site["infer"].get("enumerate") and name not in ours:
+            theirs.remove_node(name)
+    for line in _latents(ours, theirs):
+        raise InputError(line)
+
+
 def _run(model: Program, guide: Program, batch: tuple[Any, ...], particles: int = 1) -> tuple[Trace, Trace]:
     inner_model, inner_guide = model, guide
     if particles > 1:
@@ -70,6 +99,15 @@ def _explained(error: Exception, where: str) -> str:
             f"dimension is one data point's own, move it into the event by .to_event(1); else make the plate as "
             "long as the batch, len(x)"
         )
+    widths = re.search(r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)", text)
+    if widths:
+        return (
+            f"a network is given {widths[1]} numbers a data point and takes {widths[2]}{where}: make its first layer "
+            "as wide as what it gets (observed_dim that of the data, latent_dim the same in model and guide)"
+        )
+    types = re.search(r"must have the same dtype, but got (\w+) and (\w+)", text)
+    if types:
+        return f"numbers of type {types[1]} meet a network of type {types[2]}{where}: convert the data, by .float() say"
     return f"the pair fails{where} with {type(error).__name__}: {text}"
 
 
@@ -79,18 +117,27 @@ def _numbers(batch: tuple[Any, ...]) -> Iterator[str]:
             yield f"argument {position} has NaN or infinity in it: drop or fill these rows"
 
 
-def _structure(guide_trace: Trace, model_trace: Trace, size: int) -> Iterator[str]:
+def _latents(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
     def latent(site: dict[str, Any]) -> bool:
         return not site["is_observed"] and not site["infer"].get("is_auxiliary", False)
 
+    if not _observes(model_trace):
+        swapped = "the guide does: give the model first" if _observes(guide_trace) else ""
+        yield f"the model observes nothing{', ' + swapped if swapped else ': give the data to a site by obs='}"
     ours = {site["name"] for site in random_sites(guide_trace) if latent(site)}
     theirs = {site["name"] for site in random_sites(model_trace) if latent(site)}
     for name in sorted(theirs - ours):
         yield f"the model's latent {name!r} is missing in the guide: sample it there, or observe it by obs="
     for name in sorted(ours - theirs):
         yield f"the guide's latent {name!r} is missing in the model: sample it there under the same name"
-    if not any(site["is_observed"] for site in random_sites(model_trace)):
-        yield "the model observes nothing: give the data to a site by obs="
+
+
+def _observes(trace: Trace) -> bool:
+    return any(site["is_observed"] for site in random_sites(trace))
+
+
+def _structure(guide_trace: Trace, model_trace: Trace, size: int) -> Iterator[str]:
+    yield from _latents(guide_trace, model_trace)
     for kind, trace in (("guide", guide_trace), ("model", model_trace)):
         for site in random_sites(trace):
             frame = next((frame for frame in site["cond_indep_stack"] if frame.name == DATA_PLATE), None)

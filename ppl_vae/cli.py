@@ -5,6 +5,7 @@ Tables and JSON go to standard output, progress and errors to standard error; ba
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,9 @@ from ppl_vae.table_runs import train_on_table
 from ppl_vae.tables import TABLES, is_table
 from ppl_vae.training import resolve_device
 
+_USAGE: Any = typer.BadParameter.__base__
+_STOPPED = "stopped; a run with --checkpoint goes on from its last whole epoch by the same command"
+_COMMANDS = ("train", "compare", "gradients", "new", "list")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -299,12 +303,29 @@ def list_members(as_json: JsonOption = False) -> None:
 
 def main() -> None:
     """The console script: input that a person can mend ends in one line and status 2."""
+    warnings.showwarning = _in_one_line  # type: ignore[assignment]
+    given = sys.argv[1:]
     try:
         with distributed.joined():
-            app()
+            code = app(given or ["--help"], standalone_mode=False)
     except InputError as error:
-        print(f"ppl-vae: {error}", file=sys.stderr)
-        sys.exit(2)
+        message, code = str(error), 2
+    except _USAGE as error:  # an option or a command that is none
+        command = f"ppl-vae {given[0]}" if given[0] in _COMMANDS else "ppl-vae"
+        told = str(error.format_message()).rstrip(".")
+        message, code = f"{told} (given: {' '.join(given)}): see `{command} --help`", 2
+    except (KeyboardInterrupt, typer.Abort):
+        message, code = _STOPPED, 130
+    else:
+        message = _STOPPED if code == 130 else ""
+    if message:
+        print(f"ppl-vae: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        print(f"ppl-vae: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _first_line(member: Any) -> str:

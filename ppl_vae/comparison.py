@@ -132,6 +132,14 @@ def compare(
     """
     if not guides:
         raise InputError("there is no guide to compare: give at least one")
+    if not isinstance(guides, Mapping):
+        raise InputError(f"guides is a {type(guides).__name__}; expected guides by name, such as {{'diagonal': guide}}")
+    for name, program in {"model": model, **guides}.items():
+        if not isinstance(program, nn.Module):
+            raise InputError(
+                f"{name} is a {type(program).__name__}; compare freezes and copies modules: make it a PyroModule, or "
+                "fit each pair by itself and compare its tightness"
+            )
     options = {"device": device, "seed": seed, **fit_options}
     histories: dict[str, History] = {}
     if not joint:
@@ -162,6 +170,7 @@ def compare(
         )  # fmt: skip
     pyro.set_rng_seed(seed)
     found, words = _evidence(pairs, measured, batch, joint, evidence, annealing or {})
+    words += _beaten(measured, found) if evidence == "annealed" else ""
     measured = {
         name: with_gaps(dataset.assign(log_evidence=found[name][0], log_evidence_se=found[name][1]))
         for name, dataset in measured.items()
@@ -211,6 +220,16 @@ def _evidence(
     sound = [name for name, dataset in measured.items() if dataset.attrs["is_bound"]] or list(measured)
     best = max(sound, key=lambda name: float(weighted[name][0].mean()))
     return dict.fromkeys(pairs, weighted[best]), f"IWELBO at K = {count} with the guide {best!r}, a lower bound"
+
+
+def _beaten(measured: Mapping[str, xr.Dataset], found: Mapping[str, Evidence]) -> str:
+    """Says where an IWELBO lies above the estimate of log p(x), which a lower bound never does to log p(x) itself."""
+    words = ""
+    for name, dataset in measured.items():
+        (value, error), (bound, other) = average(*found[name]), average(dataset.log_evidence, dataset.log_evidence_se)
+        if dataset.attrs["is_bound"] and bound - value > 4 * math.hypot(error, other):
+            words += f"; too low by {bound - value:.2f} at least, as {name}'s IWELBO tells: anneal in more steps"
+    return words
 
 
 def _row(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> Row:

@@ -62,7 +62,8 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
     """
     if name not in DATASETS and not name.endswith(".npy"):
         raise InputError(
-            f"there is no data set {name!r}: choose from {', '.join(DATASETS)}, or give the path of a .npy file"
+            f"there is no data set {name!r}: choose from {', '.join(DATASETS)}, or give the path of a .npy file, or "
+            "that of a .csv table"
         )
     folder = Path(root if root is not None else os.environ.get(DATA_ROOT, "data"))
     images = DATASETS[name](folder) if name in DATASETS else _own(Path(name))
@@ -179,7 +180,7 @@ def _own(path: Path) -> Images:
     if array.ndim != 3 or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise InputError(
             f"{path} holds an array of shape {array.shape} and type {array.dtype}, expected numbers of shape (images, "
-            "height, width)"
+            "height, width): reshape it, (images, 1, width) if a row is no picture"
         )
     if len(array) < 2:
         raise InputError(f"{path} holds {len(array)} images: at least 2 are needed, one to train on and one to test on")

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ppl_vae.checks import explained
 from ppl_vae.contexts import Program, evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import log_weight_chunks, probe
@@ -49,12 +50,15 @@ def bounds(
     Raises:
         InputError: for a K that is not between 1 and ``particles``, or a pair without log-weights per data point.
     """
+    if particles < 1:
+        raise InputError(f"particles is {particles}; at least 1 is needed")
     counts = sorted(set(curve)) if curve is not None else default_curve(particles)
     if not counts or counts[0] < 1 or counts[-1] > particles:
         raise InputError(f"curve is {counts}; each K is a number of particles, from 1 to {particles}")
     values, errors, diagnostics = [], [], []
     with evaluating(model, guide):
-        is_bound = probe(model, guide, *batch).is_bound
+        with explained(model, guide, *batch):
+            is_bound = probe(model, guide, *batch).is_bound
         for weights in log_weight_chunks(model, guide, *batch, particles=particles):
             pairs = [iwelbo(weights, count) for count in [1, *counts]]
             values.append(torch.stack([value for value, _ in pairs]).cpu())

@@ -6,47 +6,39 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import torch
-from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ppl_vae.contexts import Program, evaluating, local_parameters
 from ppl_vae.errors import InputError
+from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.training import fit
 
 
-class ExactEvidence(ELBO):
-    """-log p(x) itself, by the model's ``log_evidence``: the ELBO of the exact guide, without a draw of z.
+class ExactEvidence(LogWeightELBO):
+    """log p(x) itself, by the model's ``log_evidence``: the ELBO of the exact guide, without a draw of z.
 
     A mixture's latent is summed out in one pass; ``TraceEnum_ELBO`` with the empty guide gives the same numbers
     through Pyro's tensor contraction. The guide is not called.
     """
 
-    def differentiable_loss(self, model: Program, guide: Program, *batch: Any) -> Tensor:
-        """In nats, summed over the batch."""
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """In nats for each data point, and once more for the gradient."""
         if not isinstance(model, nn.Module) or not hasattr(model, "log_evidence"):
             raise InputError(
                 f"{getattr(model, '__name__', type(model).__name__)} has no log_evidence(x): train it with a guide, "
                 "and Trace_ELBO say"
             )
         with local_parameters(model):
-            return -model.log_evidence(*batch).sum()  # type: ignore[operator]
+            found = model.log_evidence(*batch)  # type: ignore[operator]
+        return found, found
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
         raise InputError("ExactEvidence draws no z, so it has no traces: take TraceEnum_ELBO where these are needed")
 
-    def loss(self, model: Program, guide: Program, *batch: Any) -> float:
-        """As a number."""
-        with torch.no_grad():
-            return float(self.differentiable_loss(model, guide, *batch))
-
-    def loss_and_grads(self, model: Program, guide: Program, *batch: Any) -> float:
-        """As a number, its gradient left at the parameters."""
+    def _register(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> None:
+        """SVI steps the parameters that it meets on the way."""
         if isinstance(model, nn.Module) and not pyro.settings.get("module_local_params"):
-            pyro.module("ExactEvidence", model)  # SVI steps the parameters that it meets on the way
-        loss = self.differentiable_loss(model, guide, *batch)
-        loss.backward()
-        return float(loss.detach())
+            pyro.module("ExactEvidence", model)
 
 
 def no_guide(*batch: Any) -> None:

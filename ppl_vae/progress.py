@@ -12,8 +12,8 @@ _REFRESH = 0.1  # seconds: a step may take less than an update
 
 
 @contextmanager
-def bar(description: str, steps: int, show: bool) -> Iterator[Callable[[int, float, int], None]]:
-    """Yields what a step is told to: its epoch from 1, its ELBO in nats per data point, its data points."""
+def bar(description: str, steps: int, start: int, show: bool) -> Iterator[Callable[[int, float, int], None]]:
+    """From its first step on; yields what a step is told to: its epoch from 1, its ELBO (nats, per row), its rows."""
     if not show:
         yield lambda epoch, elbo, points: None
         return
@@ -25,16 +25,16 @@ def bar(description: str, steps: int, show: bool) -> Iterator[Callable[[int, flo
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(description, total=steps, epoch=0, elbo=math.nan, rate=0.0)
-        start, seen, smooth, done = time.perf_counter(), 0, math.nan, 0
-        told = start
+        task = shown.add_task(description, total=steps, completed=start, epoch=0, elbo=math.nan, rate=0.0)
+        began, seen, smooth, done = time.perf_counter(), 0, math.nan, start
+        told = began
 
         def advance(epoch: int, elbo: float, points: int) -> None:
             nonlocal seen, smooth, done, told
             seen, done, now = seen + points, done + 1, time.perf_counter()
             smooth = elbo if math.isnan(smooth) else 0.98 * smooth + 0.02 * elbo
             if now - told >= _REFRESH or done == steps:
-                shown.update(task, completed=done, epoch=epoch, elbo=smooth, rate=seen / (now - start))
+                shown.update(task, completed=done, epoch=epoch, elbo=smooth, rate=seen / (now - began))
                 told = now
 
         yield advance

@@ -2,6 +2,7 @@
 
 import keyword
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -18,6 +19,9 @@ def new_pair(name: str, folder: Path) -> list[Path]:
         raise InputError(
             f"{name!r} can't name a Python module: take lower-case letters, digits and _, such as my_model"
         )
+    if name.startswith("test_") or find_spec(name) is not None:
+        taken = "is a test's name" if name.startswith("test_") else "is the name of a module that Python has already"
+        raise InputError(f"{name!r} {taken}: take another, such as my_{name.removeprefix('test_')}")
     title = "".join(part.capitalize() for part in name.split("_"))
     paths = {folder / f"{name}.py": "pair.py.txt", folder / f"test_{name}.py": "test_pair.py.txt"}
     for path in paths:

@@ -96,6 +96,8 @@ def sum_density(sites: list[dict[str, Any]], nesting: int, zeros: Tensor) -> Ten
 
 def batch_size(batch: tuple[Any, ...]) -> int:
     """The number of data points in a pair's arguments; InputError where there is none."""
+    if batch and callable(batch[0]) and not isinstance(batch[0], Tensor):
+        raise InputError("a second program is given where the data are expected: name it, guide=...")
     if not batch or not isinstance(batch[0], Tensor) or batch[0].dim() == 0 or len(batch[0]) == 0:
         given = tuple(batch[0].shape) if batch and isinstance(batch[0], Tensor) else batch[:1]
         raise InputError(

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,13 @@ from pyro.infer import (
 )
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 from torch.utils.data import DataLoader
 
 from ppl_vae import checkpoints, distributed
 from ppl_vae.batches import batches
 from ppl_vae.capture import Capture, Step
+from ppl_vae.checks import explained, require_a_pair
 from ppl_vae.contexts import Program, local_parameters, random_state_kept
 from ppl_vae.cuda_graphs import make_capturable
 from ppl_vae.errors import InputError
@@ -133,9 +134,7 @@ def fit(
             the parameters are then those before the failed step), or one whose gradient would be silently wrong
             (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered).
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name} is {value}; at least 1 is needed")
+    _refuse_other_kinds(model, guide, elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
     target = resolve_device(device)
     if seed is not None:
         pyro.set_rng_seed(seed)
@@ -163,7 +162,9 @@ def fit(
     coarse = computing_in(precision, modules, target)
     with _training(modules), coarse, _parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
-        parameters, anchored, is_bound = first_run(objective, model, guide, modules, next(source.epoch()))
+        batch = next(source.epoch())
+        with explained(model, guide, *batch):
+            parameters, anchored, is_bound = first_run(objective, model, guide, modules, batch)
         history = History(size, is_bound and getattr(objective, "is_bound", True))
         steppers = make_optimizers(optimizer, parameters, modules)
         alone = target.type == "cuda" and capture is not False and distributed.count() == 1
@@ -173,9 +174,18 @@ def fit(
             objective, model, anchored, parameters, modules, capture, epochs * steps, steppers if inside else ()
         )
         place = Path(checkpoint) if checkpoint is not None else None
+        run = {
+            "data": source.fingerprint,
+            "batch size": batch_size,
+            "seed": seed,
+            "estimator": f"{type(objective).__name__} with {objective.num_particles} particles",
+            "optimizer": " and ".join(f"{type(one).__name__} of rate {float(one.defaults['lr'])}" for one in steppers),
+            "precision": precision,
+            "number of epochs": None if schedule is None else f"{epochs}, which its schedule of the rate runs over",
+        }
         tensors = [*parameters, *(buffer for module in modules for buffer in module.buffers()), *step.state]
         if place is not None and place.exists():
-            told = checkpoints.load(place, tensors, [*steppers, *schedulers])
+            told = checkpoints.load(place, tensors, [*steppers, *schedulers], run, epochs)
             history.elbo, history.seconds = told["elbo"], told["seconds"]
             if inside:
                 make_capturable(steppers)
@@ -191,12 +201,15 @@ def fit(
                 )
 
         label = description if history.is_bound else f"{description} (not a bound)"
-        with bar(label, epochs * steps, progress and distributed.rank() == 0) as advance:
-            for epoch in range(len(history.elbo), epochs):
+        done = len(history.elbo)
+        shown = progress and distributed.rank() == 0 and done < epochs
+        with bar(label, epochs * steps, done * steps, shown) as advance:
+            for epoch in range(done, epochs):
                 start = time.perf_counter()
                 total: Any = 0.0
                 for index, batch in enumerate(source.epoch()):
-                    loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))
+                    with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
+                        loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))
                     if waits:
                         loss = float(loss)
                         check(loss, epoch, index)
@@ -212,8 +225,27 @@ def fit(
                 history.compile_seconds = step.compile_seconds
                 if place is not None and distributed.rank() == 0:
                     told = {"elbo": history.elbo, "seconds": history.seconds}
-                    checkpoints.save(place, tensors, [*steppers, *schedulers], told)
+                    checkpoints.save(place, tensors, [*steppers, *schedulers], run, told)
     return history
+
+
+def _refuse_other_kinds(model: Any, guide: Any, elbo: Any, optimizer: Any, capture: Any, **counts: Any) -> None:
+    """InputError where an argument is not what it should be, which would show late and in other words."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} is {value!r}; a whole number from 1 on is needed")
+    for name, program in (("model", model), ("guide", guide)):
+        if isinstance(program, type) or not callable(program):
+            raise InputError(f"the {name} is {program!r}; expected a Pyro program: a made module, or a function")
+    if elbo is not None and not isinstance(elbo, ELBO):
+        raise InputError(f"elbo is {elbo!r}; expected a pyro.infer.ELBO that is made, such as Trace_ELBO()")
+    if isinstance(optimizer, Optimizer) or not (callable(optimizer) or isinstance(optimizer, PyroOptim)):
+        raise InputError(
+            f"optimizer is {type(optimizer).__name__!r}; expected a function that makes one from the parameters, such "
+            "as partial(torch.optim.Adam, lr=1e-3)"
+        )
+    if capture not in ("auto", "compile", True, False):
+        raise InputError(f"capture is {capture!r}; expected 'auto', True, False or 'compile'")
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -245,7 +277,7 @@ def first_run(
     """
     with torch.no_grad(), poutine.block(), poutine.trace(param_only=True) as capture:
         trace = poutine.trace(guide).get_trace(*batch)
-        poutine.replay(model, trace=trace)(*batch)
+        require_a_pair(trace, poutine.trace(poutine.replay(model, trace=trace)).get_trace(*batch))
     found = [site["value"] for site in capture.trace.nodes.values()]
     leaves = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in found]
     leaves += [parameter for module in modules for parameter in module.parameters()]

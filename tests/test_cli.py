@@ -308,3 +308,62 @@ def test_other_ways_to_compute_are_refused(run, tmp_path, option, message):
     assert (status, out) == (2, "")
     assert err == f"ppl-vae: {message}\n"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "help_of"),
+    [
+        (["train", "--epochs", "-3"], "(given: train --epochs -3)", "ppl-vae train"),
+        (["compare", "--precison", "bf16"], "No such option: --precison", "ppl-vae compare"),
+        (["trian"], "'trian'", "ppl-vae"),
+        (["new"], "Missing argument 'name' (given: new)", "ppl-vae new"),
+    ],
+)
+def test_an_option_or_a_command_that_is_none_is_told_in_one_line(run, tmp_path, arguments, message, help_of):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("ppl-vae: ")
+    assert err.endswith(f": see `{help_of} --help`\n")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_run_that_is_stopped_says_how_it_goes_on(run, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ppl_vae.image_runs.fit", stopped)
+    status, out, err = run("train", *QUICK, "--run", "a")
+    assert (status, out) == (130, "")
+    assert err == (
+        "ppl-vae: stopped; a run with --checkpoint goes on from its last whole epoch by the same command\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_command_there_is_help(run):
+    status, out, _ = run()
+    assert status == 0
+    assert "compare" in out
+
+
+def test_the_checkpoint_of_another_run_is_refused(run, tmp_path):
+    assert run("train", *QUICK, "--checkpoint", "kept.pt", "--json")[0] == 0
+    status, _, err = run("train", *QUICK, "--checkpoint", "kept.pt", "--lr", "0.01", "--json")
+    assert status == 2
+    assert "whose optimizer is Adam of rate 0.001; here it is Adam of rate 0.01: name another file" in err
+
+
+def test_a_mixture_is_trained_without_a_warning(run):
+    arguments = ["--data", "iris", "--model", "gaussian-mixture", "--starts", 2]
+    status, _, err = run("train", *arguments)
+    assert status == 0
+    assert "uncaptured" not in err
+
+
+@pytest.mark.parametrize(("name", "message"), [("torch", "Python has already"), ("test_x", "such as my_x")])
+def test_a_name_that_would_hide_a_module_is_refused(run, tmp_path, name, message):
+    status, _, err = run("new", name)
+    assert status == 2
+    assert message in err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,167 @@
+"""What people get wrong with a pair, and the one line that tells them how to mend it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
+from torch.optim import Adam
+
+from ppl_vae import ExactEvidence, bounds, compare, fit, no_guide
+from ppl_vae.evidence import annealed
+from ppl_vae.guides import Amortized, Diagonal, PerDatapoint
+from ppl_vae.models import VAE, GaussianMixture
+
+OBSERVED = 12
+
+
+def bits():
+    torch.manual_seed(0)
+    return torch.full((9, OBSERVED), 0.3).bernoulli()
+
+
+def pair():
+    torch.manual_seed(0)
+    return VAE(OBSERVED, 2, hidden=(8,)), Amortized(Diagonal(2), OBSERVED, hidden=(8,))
+
+
+def normal(site="z", plate="data", observe=True, event=True):
+    """A model and a guide with one mistake, or none."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x if observe else None)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.zeros(2))
+        with pyro.plate(plate, len(x)):
+            q = dist.Normal(loc + 0 * x, 1.0)
+            pyro.sample(site, q.to_event(1) if event else q)
+
+    return model, guide, torch.randn(6, 2)
+
+
+def swapped():
+    model, guide = pair()
+    return guide, model, bits()
+
+
+def grey():
+    return *pair(), torch.rand(9, OBSERVED)
+
+
+def narrow():
+    return *pair(), bits()[:, :10]
+
+
+def other_latents():
+    return VAE(OBSERVED, 3, hidden=(8,)), pair()[1], bits()
+
+
+PAIRS = {
+    "swapped": (swapped, "the model observes nothing, the guide does: give the model first"),
+    "nothing observed": (lambda: normal(observe=False), "the model observes nothing: give the data to a site by obs="),
+    "another site": (lambda: normal(site="zz"), "the model's latent 'z' is missing in the guide: sample it there"),
+    "no to_event": (lambda: normal(event=False), r"move .* into the event by .to_event\(1\)"),
+    "grey images": (grey, r"Boolean\(\).* does not hold the data, .*transform them \(torch.bernoulli binarizes\)"),
+    "narrow": (narrow, "a network is given 10 numbers a data point and takes 12: make its first layer as wide"),
+    "other latents": (other_latents, "a network is given 2 numbers a data point and takes 3: make its first layer"),
+    "long": (lambda: (*pair(), bits().long()), "numbers of type .* meet a network of type .*: convert the data"),
+    "no index": (lambda: (pair()[0], PerDatapoint(Diagonal(2), 9), bits()), "needs the index of each data point as"),
+}
+
+
+@pytest.mark.parametrize("measure", [lambda *given: fit(*given, progress=False), bounds])
+@pytest.mark.parametrize("mistake", PAIRS)
+def test_a_pair_that_is_wrong_is_told_in_one_line(mistake, measure):
+    make, message = PAIRS[mistake]
+    if measure is bounds and mistake in ("swapped", "nothing observed"):
+        pytest.skip("any two programs with the same latents have log-weights")
+    if measure is bounds and mistake == "another site":
+        message = "both need the same sites"
+    with pytest.raises(ValueError, match=message) as caught:
+        measure(*make())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sound_pair_passes():
+    fit(*normal(), epochs=1, progress=False)
+
+
+def test_a_latent_that_is_summed_out_may_be_the_models_alone():
+    @config_enumerate
+    def model(x):
+        loc = pyro.param("loc", torch.tensor([-1.0, 1.0]))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Categorical(torch.ones(2)))
+            pyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+
+    fit(model, no_guide, torch.randn(8), TraceEnum_ELBO(max_plate_nesting=1), epochs=2, progress=False)
+
+
+def test_validation_is_on_after_the_import():
+    """zuko turns it off for all distributions when it is imported."""
+    line = "import ppl_vae.guides, torch; print(torch.distributions.Distribution._validate_args)"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+    line = f"import pyro; pyro.enable_validation(False); {line}"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+model, guide = pair()
+KINDS = {
+    "array": (lambda: fit(model, guide, np.zeros((3, OBSERVED))), "the data hold a ndarray; expected a tensor"),
+    "list": (lambda: fit(model, guide, [1, 2]), "the data hold a int; expected a tensor or a tuple"),
+    "number": (lambda: fit(model, guide, torch.tensor(1.0)), "the data are one number; expected a row"),
+    "elbo's name": (lambda: fit(model, guide, bits(), "Trace_ELBO"), "elbo is 'Trace_ELBO'; expected a pyro.infer"),
+    "elbo's class": (lambda: fit(model, guide, bits(), Trace_ELBO), r"that is made, such as Trace_ELBO\(\)"),
+    "optimizer's name": (lambda: fit(model, guide, bits(), optimizer="adam"), "optimizer is 'str'; expected a func"),
+    "optimizer made": (
+        lambda: fit(model, guide, bits(), optimizer=Adam(model.parameters())),
+        "optimizer is 'Adam'; expected a function that makes one",
+    ),
+    "epochs": (lambda: fit(model, guide, bits(), epochs=1.5), "epochs is 1.5; a whole number from 1 on is needed"),
+    "a class": (lambda: fit(VAE, guide, bits()), "the model is <class .*; expected a Pyro program: a made module"),
+    "capture": (lambda: fit(model, guide, bits(), capture="yes"), "capture is 'yes'; expected 'auto', True, False"),
+    "functions": (lambda: compare(*normal()[:1], {"a": guide}, bits(), bits()), "model is a function; compare freezes"),
+    "guides": (lambda: compare(model, [guide], bits(), bits()), "guides is a list; expected guides by name, such as"),
+    "particles": (lambda: bounds(model, guide, bits(), particles=-1), "particles is -1; at least 1 is needed"),
+    "latents": (lambda: Diagonal(0), "latent_dim is 0; Diagonal needs at least 1"),
+    "guide not named": (lambda: annealed(model, guide, bits()), "name it, guide=..."),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_argument_of_another_kind_is_told_in_one_line(kind):
+    call, message = KINDS[kind]
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_exact_evidence_is_captured_and_runs_in_svi(recwarn):
+    x = torch.randn(30, 3)
+    curves = []
+    for capture in (False, True):
+        torch.manual_seed(0)
+        mixture = GaussianMixture(3, 2).initialize(x, 0)
+        options = {"batch_size": 30, "epochs": 40, "progress": False, "capture": capture}
+        curves.append(fit(mixture, no_guide, x, ExactEvidence(), lambda leaves: Adam(leaves, lr=0.01), **options).elbo)
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    assert not recwarn
+    mixture = GaussianMixture(3, 2).initialize(x, 0)
+    svi = SVI(mixture, no_guide, pyro.optim.Adam({"lr": 0.01}), ExactEvidence())
+    assert svi.step(x) > svi.evaluate_loss(x)
+
+
+def test_what_an_elbo_is_not_made_for_is_no_warning_unless_asked(recwarn):
+    from pyro.infer import TraceGraph_ELBO
+
+    fit(*pair(), bits(), TraceGraph_ELBO(), epochs=600, progress=False)
+    assert not [one for one in recwarn if "uncaptured" in str(one.message)]
