@@ -303,7 +303,7 @@ def list_members(as_json: JsonOption = False) -> None:
 
 def main() -> None:
     """The console script: input that a person can mend ends in one line and status 2."""
-    warnings.showwarning = _in_one_line  # type: ignore[assignment]
+    warnings.showwarning = _in_one_line
     given = sys.argv[1:]
     try:
         with distributed.joined():
