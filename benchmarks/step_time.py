@@ -25,6 +25,7 @@ from torch.optim import Adam
 
 from ppl_vae.capture import Step
 from ppl_vae.contexts import local_parameters
+from ppl_vae.cuda_graphs import CudaGraph, make_capturable
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE
 
@@ -67,6 +68,28 @@ def hand_written(hidden: int, device: str, compiled: bool = False) -> Side:
     return step
 
 
+def hand_written_graph(hidden: int) -> Side:
+    """The whole step as one CUDA graph."""
+    torch.manual_seed(0)
+    model = HandWritten(hidden).cuda()
+    optimizer = Adam(model.parameters(), lr=1e-3, fused=True, capturable=True)
+    graph: CudaGraph | None = None
+
+    def whole(x: Tensor) -> tuple[Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        loss = model(x)
+        loss.backward()
+        optimizer.step()
+        return (loss,)
+
+    def step(x: Tensor) -> None:
+        nonlocal graph
+        graph = graph or CudaGraph(whole, (x,))
+        graph(x)
+
+    return step
+
+
 def pair(hidden: int, device: str) -> tuple[VAE, Amortized]:
     """The same as a Pyro pair."""
     torch.manual_seed(0)
@@ -79,17 +102,19 @@ def ours(hidden: int, device: str, capture: bool | str) -> Side:
     model, guide = pair(hidden, device)
     leaves = [*model.parameters(), *guide.parameters()]
     optimizer = Adam(leaves, lr=1e-3, fused=True)
+    inside = [optimizer] if device == "cuda" and capture and make_capturable([optimizer]) else []
 
     def anchored(x: Tensor) -> None:
         pyro.param("anchor", torch.zeros(()))
         guide(x)
 
-    run = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 10**6)  # type: ignore[arg-type]
+    run = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 10**6, inside)  # type: ignore[arg-type]
 
     def step(x: Tensor) -> None:
         with local_parameters(model, guide):
             run((x,), first=False, rare=False)
-        optimizer.step()
+        if not run.updated:
+            optimizer.step()
 
     return step
 
@@ -135,7 +160,7 @@ def numpyro_jitted(hidden: int) -> Side:
 
     def step(x: Tensor) -> None:
         nonlocal state
-        batch = jax.numpy.asarray(x.numpy())
+        batch = jax.numpy.asarray(x.cpu().numpy())
         state = made.init(random.PRNGKey(0), batch) if state is None else state
         state, loss = update(state, batch)
         loss.block_until_ready()
@@ -153,6 +178,8 @@ def measure(batch: int, hidden: int, rounds: int, compiled: bool, device: str) -
         "SVI.step, JitTrace_ELBO": lambda: svi(hidden, device, JitTrace_ELBO()),
         "numpyro, jitted": lambda: numpyro_jitted(hidden),
     }
+    if device == "cuda":
+        makers["hand-written, CUDA graph"] = lambda: hand_written_graph(hidden)
     if compiled:
         makers["hand-written, compiled"] = lambda: hand_written(hidden, device, compiled=True)
         makers["ppl_vae, compiled"] = lambda: ours(hidden, device, "compile")

@@ -107,7 +107,8 @@ class Step:
     def _local(self, batch: tuple[Tensor, ...], first: bool, rare: bool, where: tuple[int, ...]) -> Tensor | float:
         self._steps += 1
         self.updated = False
-        key = (where, *((part.shape, part.dtype) for part in batch))
+        modes = tuple(module.training for module in self._modules)
+        key = (where, modes, *((part.shape, part.dtype) for part in batch))
         self._uses[key] = uses = self._uses.get(key, 0) + 1
         wanted = self._capture is not False and not self.reason and not (rare and self._capture == "auto")
         if not wanted or self._steps == 1 or (self._capture == "auto" and self._expected < MANY_STEPS):
