@@ -21,6 +21,8 @@ class ExactEvidence(LogWeightELBO):
     through Pyro's tensor contraction. The guide is not called.
     """
 
+    runs_guide = False
+
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """In nats for each data point, and once more for the gradient."""
         if not isinstance(model, nn.Module) or not hasattr(model, "log_evidence"):

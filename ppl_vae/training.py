@@ -277,7 +277,9 @@ def first_run(
     """
     with torch.no_grad(), poutine.block(), poutine.trace(param_only=True) as capture:
         trace = poutine.trace(guide).get_trace(*batch)
-        require_a_pair(trace, poutine.trace(poutine.replay(model, trace=trace)).get_trace(*batch))
+        model_trace = poutine.trace(poutine.replay(model, trace=trace)).get_trace(*batch)
+    if getattr(elbo, "runs_guide", True):
+        require_a_pair(trace, model_trace)
     found = [site["value"] for site in capture.trace.nodes.values()]
     leaves = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in found]
     leaves += [parameter for module in modules for parameter in module.parameters()]

@@ -183,8 +183,8 @@ ERRORS = {
     "empty": (lambda: fit(*pair()[:2], torch.zeros(0, 12)), "the data are empty"),
     "unequal": (lambda: fit(*pair()[:2], (torch.zeros(3, 12), torch.zeros(2))), r"have \[3, 2\] rows"),
     "nan": (lambda: fit(*pair()[:2], BAD), "tensor 0 of data has NaN or infinity in 1 of 4 rows, first in row 2"),
-    "epochs": (lambda: fit(*pair(), epochs=0), "epochs is 0; at least 1"),
-    "batch size": (lambda: fit(*pair(), batch_size=-1), "batch_size is -1; at least 1"),
+    "epochs": (lambda: fit(*pair(), epochs=0), "epochs is 0; a whole number from 1 on is needed"),
+    "batch size": (lambda: fit(*pair(), batch_size=-1), "batch_size is -1; a whole number from 1 on is needed"),
     "all frozen": (lambda: fit(freeze(pair()[0]), freeze(pair()[1]), pair()[2]), "there is nothing to fit"),
     "device": (lambda: resolve_device("warp"), "device 'warp' can't be used here"),
     "optimizer per parameter": (

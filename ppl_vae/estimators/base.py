@@ -65,11 +65,13 @@ class LogWeightELBO(ELBO):
         adapting: False while what the estimator learns about the pair (a baseline) must stay as it is.
         state: what it remembers from step to step beside its network, tensors that it changes in place.
         is_bound: False where the value is that of a relaxed z, which bounds nothing.
+        runs_guide: False where the guide is not called, and need not fit the model.
     """
 
     fewest = 1
     paired = False
     is_bound = True
+    runs_guide = True
     max_plate_nesting: float
 
     def __init__(self, num_particles: int | None = None, max_plate_nesting: float = math.inf) -> None:
