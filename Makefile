@@ -9,7 +9,7 @@ compare: $(STAMP)
 	$(VENV)/bin/ppl-vae compare --data digits --latents 2
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 # Type checks the package as a wheel installs it: an editable install is out of mypy's sight.
 check: $(STAMP)
