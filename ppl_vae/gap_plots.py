@@ -96,7 +96,7 @@ def rate_distortion(comparison: Comparison) -> Figure:
     axes.set(xlim=(low, high), ylim=(bottom, top), xlabel="rate KL(q(z | x) || p(z)), nats per image")
     axes.set_ylabel("distortion, minus E log p(x | z), nats per image")
     axes.set_title("Rate and distortion (grey: equal ELBO)", fontsize=10)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
