@@ -32,7 +32,7 @@ def seconds(task: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main(images: int = 100, particles: int = 5000, repeats: int = 7) -> None:
+def main(images: int = 200, particles: int = 5000, repeats: int = 7) -> None:
     """Times both sides in turn."""
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -74,7 +74,7 @@ def main(images: int = 100, particles: int = 5000, repeats: int = 7) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--particles", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=7)
     main(**vars(parser.parse_args()))

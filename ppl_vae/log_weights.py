@@ -30,7 +30,7 @@ from ppl_vae.traces import (
 
 _MANY = 8
 _MANY_CHUNKS = 300  # of one shape earn the tracing back
-CHUNK_BYTES = 2**23  # for the largest tensor of a chunk: a few of them at once stay near the cache
+CHUNK_BYTES = 2**22  # for the largest tensor of a chunk: a few at once stay near the cache, and malloc reuses them
 
 
 def log_weights(
