@@ -13,9 +13,9 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
-from ppl_vae.contexts import Program, local_parameters, random_state_kept
+from ppl_vae.contexts import Program, local_parameters, parameters_of_methods, random_state_kept
 from ppl_vae.errors import InputError
-from ppl_vae.traces import DATA_PLATE, PARTICLE_PLATE, batch_size, random_sites, rows
+from ppl_vae.traces import DATA_PLATE, PARTICLE_PLATE, batch_size, parameter_sites, random_sites, rows
 
 _PARTICLES = 2
 
@@ -216,9 +216,11 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
         for name, parameter in program.named_parameters()
         if parameter.requires_grad
     }
+    others = parameters_of_methods(model, guide)
+    parameters |= others
     if not parameters:
         return
-    with torch.enable_grad():
+    with torch.enable_grad(), poutine.trace(param_only=True) as capture:
         loss = Trace_ELBO(max_plate_nesting=1).differentiable_loss(model, guide, *batch)
         if not loss.requires_grad:
             yield "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
@@ -229,3 +231,5 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
             yield f"{name} gets no gradient: it is not used, or detached on the way to the ELBO; use it or remove it"
         elif not (slope.coalesce().values() if slope.is_sparse else slope).isfinite().all():
             yield f"the gradient of {name} has NaN or infinity: look for a square root, logarithm or scale near 0"
+        elif name in others and all(others[name] is not leaf for leaf in parameter_sites(capture.trace).values()):
+            yield f"{name} is used, but no pyro.module registers it: it would not be trained"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyro
@@ -11,6 +12,33 @@ from pyro.nn import PyroModule
 from torch import nn
 
 Program = Callable[..., Any]
+
+
+def modules_of(*programs: Program | None) -> list[nn.Module]:
+    """The modules that programs are, or whose methods they are (as in Pyro's own VAE example), each once.
+
+    A ``partial`` and Pyro's handlers, ``config_enumerate`` say, are looked into.
+    """
+    found: list[nn.Module] = []
+    for program in programs:
+        owner = getattr(program, "__self__", None)
+        if isinstance(program, nn.Module):
+            found.append(program)
+        elif isinstance(owner, nn.Module):
+            found.append(owner)
+        elif isinstance(program, partial):
+            found += modules_of(program.func, *program.args, *program.keywords.values())
+    return list(dict.fromkeys(found))
+
+
+def parameters_of_methods(*programs: Program) -> dict[str, nn.Parameter]:
+    """What could be trained in the modules whose methods the programs are, by name.
+
+    Pyro trains of it what ``pyro.module`` or ``pyro.param`` registers, and of programs that are modules, everything.
+    """
+    owners = [module for module in modules_of(*programs) if not any(module is program for program in programs)]
+    found = {name: leaf for owner in owners for name, leaf in owner.named_parameters()}
+    return {name: leaf for name, leaf in found.items() if leaf.requires_grad}
 
 
 @contextmanager
@@ -47,7 +75,7 @@ def local_parameters(*programs: Program) -> Iterator[None]:
 @contextmanager
 def evaluating(*programs: Program | None) -> Iterator[None]:
     """Modules in eval mode and without gradients, each submodule as it was afterwards."""
-    modules = [part for program in programs if isinstance(program, nn.Module) for part in program.modules()]
+    modules = [part for module in modules_of(*programs) for part in module.modules()]
     modes = [part.training for part in modules]
     try:
         for part in modules:

@@ -23,7 +23,7 @@ from ppl_vae.estimators.enumeration import Enumeration, GaussHermite, fits_gauss
 from ppl_vae.evidence.exact import states_of
 from ppl_vae.per_draw import gradients
 from ppl_vae.traces import batch_size, trace_guide
-from ppl_vae.training import first_run
+from ppl_vae.trainable import first_run
 
 _BOOTSTRAPS = 1000
 _MOST_NUMBERS = 2**29  # in the gradients of all draws: 2 GiB
@@ -212,14 +212,16 @@ def _ready(
     programs = {"model": model, "guide": guide}
     modules = {name: program for name, program in programs.items() if isinstance(program, nn.Module)}
     with local_parameters(model, guide), pyro.validation_enabled(False):
-        leaves, anchored, _ = first_run(own, model, guide, list(modules.values()), batch)
+        ready = first_run(own, model, guide, None, batch)
+        leaves = ready.parameters
         known = {id(leaf): f"{name}.{key}" for name, part in modules.items() for key, leaf in part.named_parameters()}
         order = {key: number for number, key in enumerate(known)}
         leaves.sort(key=lambda leaf: order.get(id(leaf), len(order)))  # the model's in its order, then the guide's
-        names = [known.get(id(leaf), f"params.{number}") for number, leaf in enumerate(leaves)]
+        known = {id(leaf): name for name, leaf in ready.sites.items()} | known
+        names = [known[id(leaf)] for leaf in leaves]
         before = [leaf.grad for leaf in leaves]
         try:
-            yield own, leaves, names, anchored
+            yield own, leaves, names, ready.guide
         finally:
             for leaf, grad in zip(leaves, before, strict=True):
                 leaf.grad = grad

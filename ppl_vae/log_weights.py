@@ -11,10 +11,10 @@ import pyro
 import torch
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ppl_vae.contexts import Program, random_state_kept
+from ppl_vae.contexts import Program, modules_of, random_state_kept
 from ppl_vae.errors import InputError
 from ppl_vae.graphs import agree, replay, traced
 from ppl_vae.traces import (
@@ -118,8 +118,7 @@ class _Weigher:
         def run(*batch: Tensor) -> Tensor:
             return weigh(*self._pair, batch, particles, self._nesting)
 
-        modules = [program for program in self._pair if isinstance(program, nn.Module)]
-        moving = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        moving = [tensor for module in modules_of(*self._pair) for tensor in (*module.parameters(), *module.buffers())]
         try:
             with random_state_kept(), pyro.validation_enabled(False):
                 found = replay(traced(run, batch, moving))

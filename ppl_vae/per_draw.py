@@ -8,7 +8,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from ppl_vae.contexts import Program
+from ppl_vae.contexts import Program, modules_of
 from ppl_vae.traces import batch_size
 
 _ROWS = 4096  # of the repeated batch at once
@@ -26,8 +26,7 @@ def gradients(
     Returns:
         Shape (draws, components), and whether they were drawn together.
     """
-    programs = [program for program in (model, guide) if isinstance(program, nn.Module)]
-    layers = [part for program in programs for part in program.modules() if type(part) is nn.Linear]
+    layers = [part for module in modules_of(model, guide) for part in module.modules() if type(part) is nn.Linear]
     owned = {id(leaf) for layer in layers for leaf in layer.parameters()}
     size = batch_size(batch)
     if any(id(leaf) not in owned for leaf in leaves):

@@ -65,6 +65,12 @@ def random_sites(trace: Trace) -> list[dict[str, Any]]:
     ]
 
 
+def parameter_sites(trace: Trace) -> dict[str, Tensor]:
+    """The leaves behind the parameter sites of a trace, by name; those of ``pyro.param`` are unconstrained."""
+    found = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "param"}
+    return {name: leaf.unconstrained() if hasattr(leaf, "unconstrained") else leaf for name, leaf in found.items()}
+
+
 def plates_below(found: Iterable[Trace]) -> int:
     """How many plates of the programs' own lie below the particles."""
     sites = [site for trace in found for site in random_sites(trace)]

@@ -3,8 +3,8 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,7 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
-from pyro.infer import (
-    ELBO,
-    JitTrace_ELBO,
-    JitTraceEnum_ELBO,
-    JitTraceGraph_ELBO,
-    JitTraceMeanField_ELBO,
-    Trace_ELBO,
-)
+from pyro.infer import ELBO, Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -29,19 +21,17 @@ from torch.utils.data import DataLoader
 from ppl_vae import checkpoints, distributed
 from ppl_vae.batches import batches
 from ppl_vae.capture import Capture, Step
-from ppl_vae.checks import explained, require_a_pair
-from ppl_vae.contexts import Program, local_parameters, random_state_kept
+from ppl_vae.checks import explained
+from ppl_vae.contexts import Program, local_parameters, modules_of, random_state_kept
 from ppl_vae.cuda_graphs import make_capturable
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
-from ppl_vae.estimators.requirements import require_known
 from ppl_vae.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
 from ppl_vae.precision import Precision, computing_in
 from ppl_vae.progress import bar
-from ppl_vae.traces import bounds_evidence
+from ppl_vae.trainable import COMPILED, first_run, parameters_for, training
 
 _ADAM = partial(Adam, lr=1e-3, fused=True)
-_COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
 
 
 @dataclass
@@ -130,8 +120,9 @@ def fit(
         description: the bar's label.
 
     Raises:
-        InputError: for empty or unequal data, NaN, nothing to train, an ELBO that is no longer finite (on a CPU
-            the parameters are then those before the failed step), or one whose gradient would be silently wrong
+        InputError: for empty or unequal data, NaN, nothing to train, a network of ``pyro.module`` that no gradient
+            reaches (the parameter store holds another one), an ELBO that is no longer finite (on a CPU the parameters
+            are then those before the failed step), or one whose gradient would be silently wrong
             (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered).
     """
     _refuse_other_kinds(model, guide, elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
@@ -142,8 +133,9 @@ def fit(
         raise InputError(f"{distributed.count()} processes need the same random numbers: give fit a seed")
     source = batches(data, batch_size, target, transform)
     size, batch_size = source.size, source.batch_size
-    modules = [program for program in (model, guide) if isinstance(program, nn.Module)]
+    modules = modules_of(model, guide)
     objective = elbo if elbo is not None else Trace_ELBO()
+    learned = None
     if isinstance(objective, LogWeightELBO):
         with local_parameters(model, guide), random_state_kept():
             for module in modules:
@@ -154,24 +146,25 @@ def fit(
         module.to(target)
 
     steps = source.steps
-    if isinstance(objective, _COMPILED) and not source.even:
+    if isinstance(objective, COMPILED) and not source.even:
         raise InputError(
             f"{type(objective).__name__} replays its first batch, but the last batch is shorter: take a batch_size "
             f"that divides {size}, not {batch_size}, or Trace_ELBO"
         )
     coarse = computing_in(precision, modules, target)
-    with _training(modules), coarse, _parameters_for(objective, model, guide), warnings.catch_warnings():
+    with training(modules), coarse, parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         batch = next(source.epoch())
         with explained(model, guide, *batch):
-            parameters, anchored, is_bound = first_run(objective, model, guide, modules, batch)
-        history = History(size, is_bound and getattr(objective, "is_bound", True))
+            found = first_run(objective, model, guide, learned, batch)
+        parameters = found.parameters
+        history = History(size, found.is_bound and getattr(objective, "is_bound", True))
         steppers = make_optimizers(optimizer, parameters, modules)
         alone = target.type == "cuda" and capture is not False and distributed.count() == 1
         inside = alone and make_capturable(steppers)  # the optimizers' step is a part of the graph
         schedulers = make_schedulers(schedule, steppers, epochs * steps)
         step = Step(
-            objective, model, anchored, parameters, modules, capture, epochs * steps, steppers if inside else ()
+            objective, model, found.guide, parameters, modules, capture, epochs * steps, steppers if inside else ()
         )
         place = Path(checkpoint) if checkpoint is not None else None
         run = {
@@ -210,6 +203,8 @@ def fit(
                 for index, batch in enumerate(source.epoch()):
                     with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
                         loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))
+                    if (epoch, index) == (done, 0):
+                        found.require_gradients()
                     if waits:
                         loss = float(loss)
                         check(loss, epoch, index)
@@ -266,69 +261,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def first_run(
-    elbo: ELBO, model: Program, guide: Program, modules: list[nn.Module], batch: tuple[Tensor, ...]
-) -> tuple[list[Tensor], Program, bool]:
-    """All that can be trained, the guide to train, and whether it gives a bound.
-
-    The run also sets up lazy modules and autoguides; the parameters are those it meets and those of the modules.
-    Pyro's ELBOs take gradients only where a trace has a parameter site; a pair of plain modules has none, so its
-    guide is then run behind one.
-    """
-    with torch.no_grad(), poutine.block(), poutine.trace(param_only=True) as capture:
-        trace = poutine.trace(guide).get_trace(*batch)
-        model_trace = poutine.trace(poutine.replay(model, trace=trace)).get_trace(*batch)
-    if getattr(elbo, "runs_guide", True):
-        require_a_pair(trace, model_trace)
-    found = [site["value"] for site in capture.trace.nodes.values()]
-    leaves = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in found]
-    leaves += [parameter for module in modules for parameter in module.parameters()]
-    trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
-    if not trainable:
-        raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
-
-    require_known(elbo, trace, trainable)
-
-    def anchored(*args: Any, **kwargs: Any) -> Any:
-        pyro.param("ppl_vae.anchor", torch.zeros(()))
-        return guide(*args, **kwargs)
-
-    return trainable, guide if found else anchored, bounds_evidence(trace)
-
-
-@contextmanager
-def _parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]:
-    """Where the parameters live: with each module, but in a store of this fit's own for Pyro's compiled ELBOs.
-
-    Those read the store only, and it thaws what is frozen: it stays out of the optimizer and is frozen again after.
-    """
-    if not isinstance(elbo, _COMPILED):
-        with local_parameters(model, guide):
-            yield
-        return
-    modules = (program for program in (model, guide) if isinstance(program, nn.Module))
-    frozen = [leaf for module in modules for leaf in module.parameters() if not leaf.requires_grad]
-    store = pyro.get_param_store()
-    try:
-        with store.scope(state=store.get_state()):
-            yield
-    finally:
-        for leaf in frozen:
-            leaf.requires_grad_(False)
-
-
 def _finite_gradients(parameters: list[Tensor]) -> bool:
     """Told apart by these: ``TraceTailAdaptive_ELBO`` gives inf for a loss, whatever happens."""
     return all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in parameters)
-
-
-@contextmanager
-def _training(modules: list[nn.Module]) -> Iterator[None]:
-    """Train mode for the modules that train, eval mode for all afterwards."""
-    for module in modules:
-        module.train(any(parameter.requires_grad for parameter in module.parameters()))
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.eval()

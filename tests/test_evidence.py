@@ -182,7 +182,7 @@ def test_temperatures_rise_from_0_to_1(schedule):
         (lambda: annealed(*pca(2), schedule="cubic"), "schedule is 'cubic'; choose from sigmoid"),
         (lambda: annealed(MODELS["bernoulli-vae"](), torch.zeros(2, OBSERVED)), "the latent 'z' is discrete"),
         (lambda: quadrature(*pca(3)), "quadrature is for one or two latents, the model has 3"),
-        (lambda: simulate(lambda x: counts_model(x + 1), torch.ones(3)), "none of its arguments as it is"),
+        (lambda: simulate(lambda x: counts_model(x + 1), torch.ones(3)), "none of its arguments, at most reshaped"),
     ],
 )
 def test_mistakes(make, message):

@@ -165,3 +165,43 @@ def test_what_an_elbo_is_not_made_for_is_no_warning_unless_asked(recwarn):
 
     fit(*pair(), bits(), TraceGraph_ELBO(), epochs=600, progress=False)
     assert not [one for one in recwarn if "uncaptured" in str(one.message)]
+
+
+def functions(decoder):
+    """A pair as in Pyro's tutorials: functions that register their networks."""
+
+    def model(x):
+        pyro.module("decoder", decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), 2), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.zeros(2))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc.expand(len(x), 2), 1.0).to_event(1))
+
+    return model, guide
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_a_network_that_the_parameter_store_does_not_hold_is_named(capture):
+    decoder = torch.nn.Linear(2, OBSERVED)
+    fit(*functions(decoder), bits(), epochs=2, capture=capture, progress=False)
+    fit(*functions(decoder), bits(), epochs=2, capture=capture, progress=False)  # going on is no mistake
+    with pytest.raises(ValueError, match=r"a network as 'decoder', but the parameter store holds another one"):
+        fit(*functions(torch.nn.Linear(2, OBSERVED)), bits(), epochs=2, capture=capture, progress=False)
+    pyro.clear_param_store()
+    fit(*functions(torch.nn.Linear(2, OBSERVED)), bits(), epochs=2, capture=capture, progress=False)
+
+
+def test_parameters_that_do_not_reach_the_bound_are_told():
+    model, _, x = normal()
+
+    def idle(x):
+        pyro.param("idle", torch.zeros(2))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x), 2), 1.0).to_event(1))
+
+    with pytest.raises(ValueError, match="no parameter reaches the ELBO: use them inside the programs"):
+        fit(model, idle, x, epochs=1, progress=False)

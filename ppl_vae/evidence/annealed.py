@@ -115,7 +115,7 @@ def sandwich(
         their standard errors, ``log_evidence`` (their midpoint), ``width`` and ``acceptance``.
 
     Raises:
-        InputError: as :func:`annealed`, or where the model observes none of its arguments as it is.
+        InputError: as :func:`annealed`, or where the model observes none of its arguments.
     """
     path = _Path(temperatures(schedule, steps), leapfrog, chains)
     batches, parts = [], []
@@ -146,12 +146,12 @@ def simulate(model: Program, *batch: Any) -> tuple[tuple[Any, ...], dict[str, Te
     coordinates = Coordinates(model, batch)
     sites = random_sites(poutine.trace(model).get_trace(*batch))
     seen = {site["name"]: site["value"] for site in sites if site["is_observed"]}
-    places = {name: n for name, value in seen.items() for n, arg in enumerate(batch) if arg is value}
+    places = {name: n for name, value in seen.items() for n, arg in enumerate(batch) if _same_numbers(arg, value)}
     missing = [name for name in seen if name not in places]
     if missing:
         raise InputError(
-            f"the model observes {missing[0]!r}, which is none of its arguments as it is: data drawn from the model "
-            "could not be given to it; observe an argument itself"
+            f"the model observes {missing[0]!r}, which is none of its arguments, at most reshaped: data drawn from "
+            "the model could not be given to it; observe an argument itself"
         )
     drawn = run(poutine.uncondition(model), batch, 1, coordinates.nesting)
     values = {site["name"]: site["value"] for site in random_sites(drawn)}
@@ -159,6 +159,16 @@ def simulate(model: Program, *batch: Any) -> tuple[tuple[Any, ...], dict[str, Te
     for name, place in places.items():
         simulated[place] = values.pop(name).reshape(batch[place].shape)
     return tuple(simulated), values
+
+
+def _same_numbers(argument: Any, value: Tensor) -> bool:
+    """Whether a value is an argument, or a view of all of it in the same order."""
+    return argument is value or (
+        isinstance(argument, Tensor)
+        and (argument.data_ptr(), argument.numel()) == (value.data_ptr(), value.numel())
+        and argument.is_contiguous()
+        and value.is_contiguous()
+    )
 
 
 class _Target:

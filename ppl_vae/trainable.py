@@ -1,0 +1,142 @@
+"""What of a pair can be trained, found by running it once."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
+from torch import Tensor, nn
+
+from ppl_vae.checks import require_a_pair
+from ppl_vae.contexts import Program, local_parameters, parameters_of_methods
+from ppl_vae.errors import InputError
+from ppl_vae.estimators.requirements import require_known
+from ppl_vae.traces import bounds_evidence, parameter_sites
+
+COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
+_OF_MODULE = "$$$"  # between the names of a network and its parameter, where pyro.module registers it
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What an optimizer and an ELBO need to know of a pair.
+
+    Attributes:
+        parameters: the leaves that require a gradient.
+        guide: the guide, as an ELBO is to get it.
+        is_bound: whether its ELBO bounds the evidence.
+        sites: those of the leaves that are parameter sites, by name.
+        others: those that the parameter store holds where ``pyro.module`` registers a network, and are not that
+            network's own.
+        unregistered: those of a module whose methods the pair are, which are no parameter sites.
+    """
+
+    parameters: list[Tensor]
+    guide: Program
+    is_bound: bool
+    sites: dict[str, Tensor]
+    others: dict[str, list[Tensor]]
+    unregistered: dict[str, nn.Parameter]
+
+    def require_gradients(self) -> None:
+        """InputError after a first step that reached nothing, or another network in the place of the optimizer's.
+
+        A warning where it reached what the optimizer does not have.
+        """
+        for name, leaves in self.others.items():
+            if all(leaf.grad is None for leaf in leaves):
+                raise InputError(
+                    f"pyro.module registers a network as {name!r}, but the parameter store holds another one under "
+                    "this name, which would be trained instead: call pyro.clear_param_store() after making it anew"
+                )
+        if all(leaf.grad is None for leaf in self.parameters):
+            raise InputError(
+                "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
+            )
+        idle = [name for name, leaf in self.unregistered.items() if leaf.grad is not None]
+        if idle:
+            warnings.warn(
+                f"used, but not trained: {', '.join(idle)}, which no pyro.module registers (requires_grad_(False) says "
+                "that this is meant)",
+                stacklevel=3,
+            )
+
+
+def first_run(
+    elbo: ELBO, model: Program, guide: Program, learned: nn.Module | None, batch: tuple[Tensor, ...]
+) -> Trainable:
+    """What can be trained in a pair, by its first run.
+
+    The run also sets up lazy modules and autoguides; the parameters are those it meets, those of the pair where it is
+    made of modules, and what the estimator has learned so far.
+    Pyro's ELBOs take gradients only where a trace has a parameter site; a pair of plain modules has none, so its
+    guide is then run behind one.
+    """
+    with torch.no_grad(), poutine.block(), poutine.trace(param_only=True) as capture:
+        trace = poutine.trace(guide).get_trace(*batch)
+        model_trace = poutine.trace(poutine.replay(model, trace=trace)).get_trace(*batch)
+    if getattr(elbo, "runs_guide", True):
+        require_a_pair(trace, model_trace)
+    sites = parameter_sites(capture.trace)
+    leaves = list(sites.values())
+    modules = [part for part in (model, guide, learned) if isinstance(part, nn.Module)]
+    leaves += [parameter for module in modules for parameter in module.parameters()]
+    trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
+    if not trainable:
+        raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
+
+    require_known(elbo, trace, trainable)
+
+    def anchored(*args: Any, **kwargs: Any) -> Any:
+        pyro.param("ppl_vae.anchor", torch.zeros(()))
+        return guide(*args, **kwargs)
+
+    others: dict[str, list[Tensor]] = {}
+    for name, site in capture.trace.nodes.items():
+        network, separator, _ = name.partition(_OF_MODULE)
+        if separator and all(own is not sites[name] for own in site["args"][1:]):
+            others.setdefault(network, []).append(sites[name])
+    named = {name.replace(_OF_MODULE, "."): leaf for name, leaf in sites.items()}
+    known = {id(leaf) for leaf in trainable}
+    idle = {name: leaf for name, leaf in parameters_of_methods(model, guide).items() if id(leaf) not in known}
+    for leaf in idle.values():
+        leaf.grad = None  # that of the first step is looked for
+    return Trainable(trainable, guide if sites else anchored, bounds_evidence(trace), named, others, idle)
+
+
+@contextmanager
+def parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]:
+    """Where the parameters live: with each module, but in a store of this fit's own for Pyro's compiled ELBOs.
+
+    Those read the store only, and it thaws what is frozen: it stays out of the optimizer and is frozen again after.
+    """
+    if not isinstance(elbo, COMPILED):
+        with local_parameters(model, guide):
+            yield
+        return
+    modules = (program for program in (model, guide) if isinstance(program, nn.Module))
+    frozen = [leaf for module in modules for leaf in module.parameters() if not leaf.requires_grad]
+    store = pyro.get_param_store()
+    try:
+        with store.scope(state=store.get_state()):
+            yield
+    finally:
+        for leaf in frozen:
+            leaf.requires_grad_(False)
+
+
+@contextmanager
+def training(modules: list[nn.Module]) -> Iterator[None]:
+    """Train mode for the modules that train, eval mode for all afterwards."""
+    for module in modules:
+        module.train(any(parameter.requires_grad for parameter in module.parameters()))
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.eval()
