@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 
-from ppl_vae.contexts import Program, random_state_kept
+from ppl_vae.contexts import Program, random_state_kept, unvalidated
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import Share, SharedNoise, count, summed
 from ppl_vae.estimators import LogWeightELBO
-from ppl_vae.estimators.tensor_only import tensor_only
+from ppl_vae.estimators.tensor_only import Objective, tensor_only
 from ppl_vae.graphs import agree, replay, traced
 
 Capture = Literal["auto", "compile"] | bool
@@ -77,7 +77,7 @@ class Step:
         self._elbo, self._model, self._guide = elbo, model, guide
         self._leaves, self._modules = list(parameters), list(modules)
         self._capture, self._expected = capture, expected
-        self._tensors: LogWeightELBO | None = None
+        self._tensors: Objective | None = None
         self._noise: AbstractContextManager[Any] = nullcontext()
         self._replays: dict[Key, Callable[..., Any]] = {}
         self._uses: dict[Key, int] = {}
@@ -135,9 +135,9 @@ class Step:
             found = self._elbo.loss_and_grads(self._model, self._guide, *batch)
         return found[0] if isinstance(found, tuple) else found
 
-    def _run(self, elbo: LogWeightELBO, *batch: Tensor) -> tuple[Tensor | None, ...]:
+    def _run(self, elbo: Objective, *batch: Tensor) -> tuple[Tensor | None, ...]:
         """The loss and the gradients, as the graph is to have them."""
-        with pyro.validation_enabled(False), self._noise:
+        with unvalidated(), self._noise:
             value, surrogate = elbo.objective(self._model, self._guide, batch)
             gradients = torch.autograd.grad(-surrogate.sum(), self._leaves, allow_unused=True)
             return -value.detach().sum(), *gradients

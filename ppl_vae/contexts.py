@@ -1,15 +1,17 @@
 """What running a pair must leave as it was: random numbers, where parameters live, modes and gradients."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
 from pyro.nn import PyroModule
 from torch import nn
+from torch.distributions import Distribution
 
 Program = Callable[..., Any]
 
@@ -19,16 +21,7 @@ def modules_of(*programs: Program | None) -> list[nn.Module]:
 
     A ``partial`` and Pyro's handlers, ``config_enumerate`` say, are looked into.
     """
-    found: list[nn.Module] = []
-    for program in programs:
-        owner = getattr(program, "__self__", None)
-        if isinstance(program, nn.Module):
-            found.append(program)
-        elif isinstance(owner, nn.Module):
-            found.append(owner)
-        elif isinstance(program, partial):
-            found += modules_of(program.func, *program.args, *program.keywords.values())
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*_modules(programs), *_owners(programs)]))
 
 
 def parameters_of_methods(*programs: Program) -> dict[str, nn.Parameter]:
@@ -36,9 +29,26 @@ def parameters_of_methods(*programs: Program) -> dict[str, nn.Parameter]:
 
     Pyro trains of it what ``pyro.module`` or ``pyro.param`` registers, and of programs that are modules, everything.
     """
-    owners = [module for module in modules_of(*programs) if not any(module is program for program in programs)]
+    owners = dict.fromkeys(owner for owner in _owners(programs) if owner not in _modules(programs))
     found = {name: leaf for owner in owners for name, leaf in owner.named_parameters()}
     return {name: leaf for name, leaf in found.items() if leaf.requires_grad}
+
+
+def _modules(programs: Iterable[Any]) -> list[nn.Module]:
+    return [part for part in _behind(programs) if isinstance(part, nn.Module)]
+
+
+def _owners(programs: Iterable[Any]) -> list[nn.Module]:
+    owners = (getattr(part, "__self__", None) for part in _behind(programs) if not isinstance(part, nn.Module))
+    return [owner for owner in owners if isinstance(owner, nn.Module)]
+
+
+def _behind(programs: Iterable[Any]) -> Iterator[Any]:
+    for program in programs:
+        if isinstance(program, partial):
+            yield from _behind((program.func, *program.args, *program.keywords.values()))
+        else:
+            yield program
 
 
 @contextmanager
@@ -54,6 +64,13 @@ def random_state_kept() -> Iterator[None]:
 
 
 @contextmanager
+def unvalidated() -> Iterator[None]:
+    """No distribution looks at what it is given, not even one that was made and expanded while validation was on."""
+    with pyro.validation_enabled(False), mock.patch.object(Distribution, "_validate_sample"):
+        yield
+
+
+@contextmanager
 def local_parameters(*programs: Program) -> Iterator[None]:
     """Each module keeps its own parameters, and frozen ones stay frozen, whatever the global store holds.
 
@@ -61,11 +78,11 @@ def local_parameters(*programs: Program) -> Iterator[None]:
     plain functions is left alone, their parameters live in the global store as in any SVI script; so is an autoguide of
     a function, which Pyro can't run with parameters of its own.
     """
-    modules = [program for program in programs if isinstance(program, nn.Module)]
+    modules = modules_of(*programs)
     for part in (part for module in modules for part in module.modules()):
         if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
             part._pyro_context.param_state = {"params": {}, "constraints": {}}
-    if any(isinstance(part, AutoGuide) and not isinstance(part.model, nn.Module) for part in modules):
+    if any(isinstance(part, AutoGuide) and not _modules([part.model]) for part in modules):
         yield
     else:
         with pyro.settings.context(module_local_params=bool(modules) or pyro.settings.get("module_local_params")):

@@ -12,10 +12,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
+from ppl_vae.traces import DATA_PLATE, random_sites
 
 _GONE = (
     "one of the {count} processes is gone ({reason}): start them again; with a checkpoint the training goes on from "
@@ -105,6 +108,18 @@ class SharedNoise(TorchDispatchMode):
         if isinstance(part, list | tuple) and len(part) >= -dim and part[dim] == length:
             return [*part[:dim], self.share.total, *part[len(part) + dim + 1 :]]
         return part
+
+
+def require_shareable(*traces: Trace) -> None:
+    """InputError where a term of the ELBO is not a sum over rows: every process would count all of it."""
+    for site in (site for trace in traces for site in random_sites(prune_subsample_sites(trace))):
+        frame = next((frame for frame in site["cond_indep_stack"] if frame.name == DATA_PLATE), None)
+        if frame is None or frame.full_size not in (None, frame.size):
+            where = "lies outside the plate" if frame is None else "subsamples its plate"
+            raise InputError(
+                f"site {site['name']!r} {where} {DATA_PLATE!r}, so that {count()} processes can't share its rows: take "
+                "one process, or a plate as long as the batch around the site"
+            )
 
 
 def same_everywhere(tensors: Sequence[Tensor]) -> None:

@@ -14,7 +14,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ppl_vae.contexts import Program, modules_of, random_state_kept
+from ppl_vae.contexts import Program, modules_of, random_state_kept, unvalidated
 from ppl_vae.errors import InputError
 from ppl_vae.graphs import agree, replay, traced
 from ppl_vae.traces import (
@@ -120,7 +120,7 @@ class _Weigher:
 
         moving = [tensor for module in modules_of(*self._pair) for tensor in (*module.parameters(), *module.buffers())]
         try:
-            with random_state_kept(), pyro.validation_enabled(False):
+            with random_state_kept(), unvalidated():
                 found = replay(traced(run, batch, moving))
             with random_state_kept():
                 expected = run(*batch)

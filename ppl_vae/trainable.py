@@ -12,6 +12,7 @@ from pyro import poutine
 from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 from torch import Tensor, nn
 
+from ppl_vae import distributed
 from ppl_vae.checks import require_a_pair
 from ppl_vae.contexts import Program, local_parameters, parameters_of_methods
 from ppl_vae.errors import InputError
@@ -82,6 +83,8 @@ def first_run(
         model_trace = poutine.trace(poutine.replay(model, trace=trace)).get_trace(*batch)
     if getattr(elbo, "runs_guide", True):
         require_a_pair(trace, model_trace)
+    if distributed.count() > 1:
+        distributed.require_shareable(trace, model_trace)
     sites = parameter_sites(capture.trace)
     leaves = list(sites.values())
     modules = [part for part in (model, guide, learned) if isinstance(part, nn.Module)]

@@ -6,13 +6,16 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormal
+from pyro.nn import PyroModule, PyroSample
 from torch import nn
 from zoo import SOUND, ZOO, Case
 
 from ppl_vae import fit, freeze
 from ppl_vae.capture import CaptureWarning, Step
-from ppl_vae.contexts import local_parameters
+from ppl_vae.contexts import local_parameters, modules_of
 from ppl_vae.estimators import IWAE, RELAX, DReG, NeuralBaseline, RunningMean, StickingTheLanding
 from ppl_vae.graphs import simplify
 from ppl_vae.guides import Amortized, Bernoulli, Diagonal, PerDatapoint
@@ -45,7 +48,8 @@ def both(make, elbo, transform=None, epochs=4, batch_size=3, dtype=torch.float64
                 model, guide, batch, elbo(), epochs=epochs, batch_size=batch_size, transform=transform, seed=1,
                 progress=False, capture=capture,
             )  # fmt: skip
-        found.append((state(model, guide), history.elbo, [w for w in caught if w.category is CaptureWarning]))
+        told = [warning for warning in caught if warning.category is CaptureWarning]
+        found.append((state(*modules_of(model, guide)), history.elbo, told))
     return found
 
 
@@ -93,6 +97,53 @@ def pair():
     torch.manual_seed(0)
     x = torch.ones(7, OBSERVED).mul(0.5).bernoulli()
     return VAE(OBSERVED, 2, hidden=(8,)), Amortized(Diagonal(2), OBSERVED, hidden=(8,)), x
+
+
+class Regression(PyroModule):
+    """Weights that all the data share, with priors that were made while validation was on."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = PyroModule[nn.Linear](3, 1)
+        self.linear.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 3]).to_event(2))
+
+    def forward(self, x, y):
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        mean = self.linear(x).squeeze(-1)
+        with pyro.plate("data", 21, subsample=x):
+            pyro.sample("y", dist.Normal(mean, scale), obs=y)
+
+
+def regression():
+    torch.manual_seed(0)
+    x = torch.randn(7, 3)
+    model = Regression()
+    return model, AutoNormal(model), (x, x.sum(-1))
+
+
+class Beta(VAE):
+    """A tempered divergence, a particle's own scale, and a mask."""
+
+    def forward(self, x):
+        with poutine.scale(scale=0.5), pyro.plate("data", len(x)):
+            z = pyro.sample("z", self.prior())
+            with poutine.mask(mask=torch.arange(len(x)) > 0), poutine.scale(scale=2.0):
+                pyro.sample("x", self.likelihood(z), obs=x)
+
+
+def tempered():
+    model, guide, x = pair()
+    beta = Beta(OBSERVED, 2, decoder=model.decoder)
+    return beta, poutine.scale(guide, scale=0.5), x
+
+
+@pytest.mark.parametrize(("make", "particles"), [(regression, 1), (tempered, 1), (tempered, 3)])
+@pytest.mark.parametrize("elbo", [Trace_ELBO, TraceMeanField_ELBO])
+def test_shared_latents_scales_and_subsampled_plates_are_captured(make, elbo, particles):
+    plain, captured = both(make, lambda: elbo(particles, vectorize_particles=True), epochs=20, batch_size=7)
+    torch.testing.assert_close(captured[0], plain[0], rtol=1e-4, atol=1e-6)
+    assert captured[1] == pytest.approx(plain[1], rel=1e-4)
+    assert not captured[2]
 
 
 def test_many_particles_and_binarized_data():

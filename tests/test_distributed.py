@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -144,6 +147,30 @@ def test_the_shares_noise_is_a_part_of_the_whole(monkeypatch, total):
             torch.manual_seed(0)
             with SharedNoise(share):
                 assert torch.equal(torch.bernoulli(logits[rows].sigmoid()), bits[rows])
+
+
+@pytest.mark.parametrize(
+    ("plate", "message"),
+    [
+        (lambda x: nullcontext(), "site 'z' lies outside the plate 'data', so that 2 processes can't share its rows"),
+        (lambda x: pyro.plate("data", 100, subsample=x), "site 'z' subsamples its plate 'data'"),
+    ],
+)
+def test_what_is_no_sum_over_rows_is_refused(monkeypatch, plate, message):
+    def model(x):
+        with plate(x):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with plate(x):
+            pyro.sample("z", dist.Normal(loc, 1.0))
+
+    monkeypatch.setattr("ppl_vae.distributed.count", lambda: 2)
+    with pytest.raises(InputError, match=message):
+        fit(model, guide, torch.ones(3), seed=0, progress=False)
 
 
 def test_processes_need_a_seed(monkeypatch):

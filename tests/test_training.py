@@ -107,6 +107,15 @@ def test_autoguides_train():
     assert guide.median()["z"].shape == (20,)
 
 
+def test_autoguides_of_one_name_share_nothing():
+    """In Pyro's store they would: the second goes on where the first has ended."""
+    model, _, (x,) = Case("linear-gaussian", "diagonal").make()
+    freeze(model)
+    curves = [fit(model, AutoNormal(model), x, epochs=3, batch_size=5, seed=0, progress=False).elbo for _ in range(2)]
+    assert curves[0] == curves[1]
+    assert curves[0][-1] != curves[0][0]
+
+
 def test_minibatches_cover_the_data_and_are_transformed_anew():
     seen = []
 

@@ -3,64 +3,68 @@
 Pyro's classes read each site's log-density as a Python number, which no graph can hold.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ppl_vae.contexts import Program
-from ppl_vae.estimators.base import LogWeightELBO, Run, latent_sites
+from ppl_vae.errors import InputError
+from ppl_vae.estimators.base import LogWeightELBO, latent_sites
 from ppl_vae.estimators.pathwise import Pathwise, PathwiseKL
-from ppl_vae.estimators.requirements import require_reparameterized
-from ppl_vae.traces import sum_density
 
 
-class _Trace(LogWeightELBO):
-    """``Trace_ELBO`` on draws with a gradient."""
+class Objective(Protocol):
+    """A bound, and a tensor whose gradient estimates the bound's."""
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """E[log w]."""
-        value = self._run(model, guide, batch).log_weights.mean(0)
+        """Both in nats, of each data point or of the whole batch."""
+
+
+class _Trace:
+    """``Trace_ELBO`` of a whole batch, on draws with a gradient, all particles in one plate.
+
+    Latents of all the data, scales and plates that subsample count as Pyro counts them.
+    """
+
+    def __init__(self, particles: int) -> None:
+        self._traces = Trace_ELBO(particles, vectorize_particles=particles > 1)
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """E[log w], summed over the batch."""
+        ((model_trace, guide_trace),) = self._traces._get_traces(model, guide, batch, {})
+        for site in latent_sites(guide_trace):
+            if not site["fn"].has_rsample:
+                raise InputError(f"the draws of site {site['name']!r} have no gradient")
+        value = self._total(model_trace, guide_trace) / self._traces.num_particles
         return value, value
 
-    def _run(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> Run:
-        return self.run(model, guide, batch, check=lambda trace: require_reparameterized(trace, "Trace_ELBO"))
+    def _total(self, model_trace: Trace, guide_trace: Trace) -> Any:
+        return sum(map(_density, _sites(model_trace))) - sum(map(_density, _sites(guide_trace)))
 
 
 class _MeanField(_Trace):
     """``TraceMeanField_ELBO``: each site's divergence from the prior in closed form where it has one."""
 
-    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """E[log p(x | z)] - KL(q || p)."""
-        run = self._run(model, guide, batch)
-        nesting = max(1, int(self.max_plate_nesting))
-        value = sum_density(
-            [site for site in _sites(run.model) if site["is_observed"]], nesting, 0 * run.joint.detach()
-        )
-        drawn = []
-        for site in latent_sites(run.guide):
-            prior = run.model.nodes[site["name"]]["fn"]
+    def _total(self, model_trace: Trace, guide_trace: Trace) -> Any:
+        total: Any = 0.0
+        left = {site["name"]: site for site in _sites(guide_trace)}
+        for site in _sites(model_trace):
+            ours = left.pop(site["name"], None)
             try:
-                divergence = scale_and_mask(kl_divergence(site["fn"], prior), 1.0, site["mask"])
+                if ours is None or site["is_observed"]:
+                    raise NotImplementedError
+                divergence = scale_and_mask(kl_divergence(ours["fn"], site["fn"]), ours["scale"], ours["mask"])
+                total = total - divergence.expand(ours["fn"].batch_shape).sum()
             except NotImplementedError:
-                drawn.append(site["name"])
-                continue
-            value = value - self._spread(divergence, value)
-        for sign, trace in ((1, run.model), (-1, run.guide)):
-            left = [site for site in _sites(trace) if site["name"] in drawn]
-            value = value + sign * sum_density(left, nesting, torch.zeros_like(value))
-        value = value.mean(0)
-        return value, value
-
-    def _spread(self, divergence: Tensor, like: Tensor) -> Tensor:
-        extra = divergence.dim() - int(max(1, self.max_plate_nesting)) - (self.num_particles > 1)
-        return divergence.flatten(-1 - extra).sum(-1) if extra > 0 else divergence.expand(like.shape)
+                total = total + _density(site) - (_density(ours) if ours is not None else 0.0)
+        return total - sum(map(_density, left.values()))  # auxiliary sites
 
 
-def tensor_only(elbo: ELBO) -> LogWeightELBO | None:
+def tensor_only(elbo: ELBO) -> Objective | None:
     """The same bound and gradient as one of Pyro's ELBOs, of tensors alone; None where there is none."""
     if isinstance(elbo, LogWeightELBO):
         return elbo
@@ -70,5 +74,9 @@ def tensor_only(elbo: ELBO) -> LogWeightELBO | None:
     return made[type(elbo)](elbo.num_particles)
 
 
-def _sites(trace: Any) -> list[dict[str, Any]]:
+def _density(site: dict[str, Any]) -> Any:
+    return site["log_prob_sum"] if "log_prob_sum" in site else site["log_prob"].sum()
+
+
+def _sites(trace: Trace) -> list[dict[str, Any]]:
     return [site for site in trace.nodes.values() if site["type"] == "sample"]
