@@ -20,7 +20,7 @@ class Batches:
     """The minibatches of an epoch, as often as one likes.
 
     Attributes:
-        size: data points in an epoch.
+        size: data points in an epoch, as far as a loader's dataset and batch size tell.
         steps: minibatches in an epoch.
         batch_size: data points of each but the last.
         epoch: yields the minibatches of one epoch, on the device.

@@ -42,7 +42,7 @@ class History:
         elbo: mean training ELBO, nats per data point (the estimate that the steps themselves used; with
             ``ReweightedWakeSleep`` the wake phase's, and -inf with ``TraceTailAdaptive_ELBO``, which gives none).
         seconds: wall-clock time.
-        size: data points in an epoch.
+        size: data points in the last epoch.
         is_bound: False where the guide has a point mass, so that its "ELBO" bounds nothing.
         compile_seconds: what of it a compiler took.
     """
@@ -200,6 +200,7 @@ def fit(
             for epoch in range(done, epochs):
                 start = time.perf_counter()
                 total: Any = 0.0
+                rows = 0  # a loader's sampler may leave some out, and its dataset may hold whole batches
                 for index, batch in enumerate(source.epoch()):
                     with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
                         loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))
@@ -212,10 +213,11 @@ def fit(
                         stepper.step()
                     for scheduler in schedulers:
                         scheduler.step()
-                    total = total + loss
+                    total, rows = total + loss, rows + len(batch[0])
                     advance(epoch + 1, -loss / len(batch[0]) if waits else history.latest, len(batch[0]))
                 check(float(total), epoch, index)
-                history.elbo.append(-float(total) / size)
+                history.size = rows
+                history.elbo.append(-float(total) / rows)
                 history.seconds.append(time.perf_counter() - start)
                 history.compile_seconds = step.compile_seconds
                 if place is not None and distributed.rank() == 0:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, TensorDataset
 
 from ppl_vae import fit
 from ppl_vae.batches import batches
@@ -80,6 +80,32 @@ def test_a_loader_of_several_tensors_and_one_that_drops_the_last():
     history = fit(model, guide, loader, epochs=2, progress=False)
     assert history.size == 20
     assert np.isfinite(history.elbo).all()
+
+
+class Chunks(Dataset):
+    """Whole batches for items, as data on disk often have them."""
+
+    def __init__(self, x):
+        self.parts = x.split(5)
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, number):
+        return self.parts[number]
+
+
+def test_the_elbo_counts_the_rows_that_a_loader_gave():
+    loaders = [
+        DataLoader(TensorDataset(bits()), batch_size=5),
+        DataLoader(Chunks(bits()), batch_size=None),
+        DataLoader(bits(), batch_sampler=BatchSampler(range(23), 5, drop_last=False)),
+        DataLoader(torch.cat([bits(), bits()]), batch_size=5, sampler=range(23)),
+    ]
+    found = [fit(*pair(), loader, epochs=2, progress=False, seed=0) for loader in loaders]
+    assert [history.size for history in found] == [23] * 4
+    for history in found[1:]:
+        assert history.elbo == pytest.approx(found[0].elbo, rel=1e-6)
 
 
 def test_a_captured_fit_takes_a_loader_too():
