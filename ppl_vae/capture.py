@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 
-from ppl_vae.contexts import Program, random_state_kept, unvalidated
+from ppl_vae.contexts import Program, random_state_kept, store_kept, unvalidated
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import Share, SharedNoise, count, summed
+from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import Objective, tensor_only
 from ppl_vae.graphs import agree, replay, traced
@@ -137,8 +138,10 @@ class Step:
 
     def _run(self, elbo: Objective, *batch: Tensor) -> tuple[Tensor | None, ...]:
         """The loss and the gradients, as the graph is to have them."""
-        with unvalidated(), self._noise:
+        with unvalidated(), store_kept() as changed, self._noise:
             value, surrogate = elbo.objective(self._model, self._guide, batch)
+            if changed():
+                raise InputError(f"it changes {changed()[0]!r} in the parameter store")
             gradients = torch.autograd.grad(-surrogate.sum(), self._leaves, allow_unused=True)
             return -value.detach().sum(), *gradients
 
@@ -150,7 +153,7 @@ class Step:
             return self._give_up(reason, batch, quiet=self._capture == "auto")
         if any(leaf.layout != torch.strided for leaf in self._leaves) or self._has_sparse_tables():
             return self._give_up("a table has sparse gradients", batch)
-        with random_state_kept():  # the program's own step, to compare with
+        with random_state_kept(), store_kept():  # the program's own step, to compare with
             before = self._copies()
             loss = self._uncaptured(batch)
             theirs = [leaf.grad for leaf in self._leaves]

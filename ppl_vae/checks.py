@@ -8,12 +8,12 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import Trace_ELBO
+from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
-from ppl_vae.contexts import Program, local_parameters, parameters_of_methods, random_state_kept
+from ppl_vae.contexts import Program, local_parameters, parameters_of_methods, random_state_kept, store_kept
 from ppl_vae.errors import InputError
 from ppl_vae.traces import DATA_PLATE, PARTICLE_PLATE, batch_size, parameter_sites, random_sites, rows
 
@@ -31,6 +31,16 @@ def check(model: Program, guide: Program, *batch: Any) -> list[str]:
     Returns:
         One sentence for each mistake: what it is and how to mend it. An empty list means that none was found.
     """
+    found = _mistakes(model, guide, batch)
+    if not found:
+        size = batch_size(batch)
+        with random_state_kept(), local_parameters(model, guide), pyro.validation_enabled(False):
+            found += _gradients(model, guide, rows(batch, size, 0, min(size, 4)))
+    return found
+
+
+def _mistakes(model: Program, guide: Program, batch: tuple[Any, ...]) -> list[str]:
+    """Those that a run shows, without a look at gradients."""
     size = batch_size(batch)
     with random_state_kept(), local_parameters(model, guide), pyro.validation_enabled(False):
         found = list(_numbers(batch))
@@ -46,8 +56,6 @@ def check(model: Program, guide: Program, *batch: Any) -> list[str]:
             return found
         found += _values(guide_trace, model_trace)
         found += _particles(model, guide, rows(batch, size, 0, min(size, 4)))
-        if not found:
-            found += _gradients(model, guide, rows(batch, size, 0, min(size, 4)))
     return found
 
 
@@ -60,7 +68,7 @@ def explained(model: Program, guide: Program, *batch: Any) -> Iterator[None]:
         raise
     except Exception as error:
         try:
-            found = check(model, guide, *batch)
+            found = _mistakes(model, guide, batch)
         except Exception:  # the first error says more
             found = []
         if not found:
@@ -221,7 +229,7 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
     if not parameters:
         return
     with torch.enable_grad(), poutine.trace(param_only=True) as capture:
-        loss = Trace_ELBO(max_plate_nesting=1).differentiable_loss(model, guide, *batch)
+        loss = _loss(model, guide, batch)
         if not loss.requires_grad:
             yield "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
             return
@@ -233,3 +241,12 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
             yield f"the gradient of {name} has NaN or infinity: look for a square root, logarithm or scale near 0"
         elif name in others and all(others[name] is not leaf for leaf in parameter_sites(capture.trace).values()):
             yield f"{name} is used, but no pyro.module registers it: it would not be trained"
+
+
+def _loss(model: Program, guide: Program, batch: tuple[Any, ...]) -> Tensor:
+    """Minus the ELBO, with what a neural baseline learns by where the guide has one."""
+    with store_kept():
+        sites = random_sites(poutine.trace(guide).get_trace(*batch))
+        if not any(site["infer"].get("baseline") for site in sites):
+            return Trace_ELBO(max_plate_nesting=1).differentiable_loss(model, guide, *batch)
+        return TraceGraph_ELBO(max_plate_nesting=1)._loss_and_surrogate_loss(model, guide, batch, {})[1]

@@ -10,8 +10,9 @@ import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
 from pyro.nn import PyroModule
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn.functional import one_hot
 
 Program = Callable[..., Any]
 
@@ -64,10 +65,36 @@ def random_state_kept() -> Iterator[None]:
 
 
 @contextmanager
+def store_kept() -> Iterator[Callable[[], list[str]]]:
+    """Puts the global parameter store back as it was, where Pyro also keeps decaying averages.
+
+    Yields a function that names what is another tensor by now.
+    """
+    store = pyro.get_param_store()
+    before = store.get_state()["params"]
+
+    def changed() -> list[str]:
+        return [name for name, leaf in store.get_state()["params"].items() if leaf is not before.get(name)]
+
+    with store.scope(state=store.get_state()):
+        yield changed
+
+
+@contextmanager
 def unvalidated() -> Iterator[None]:
-    """No distribution looks at what it is given, not even one that was made and expanded while validation was on."""
-    with pyro.validation_enabled(False), mock.patch.object(Distribution, "_validate_sample"):
+    """No distribution looks at what it is given, as one still does that was expanded while validation was on.
+
+    Nor does the drawing of categories: torch's ``one_hot`` reads its indices to check them.
+    """
+    unseen = mock.patch.object(Distribution, "_validate_sample")
+    with pyro.validation_enabled(False), unseen, mock.patch("torch.nn.functional.one_hot", _one_hot):
         yield
+
+
+def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
+    if num_classes < 0:
+        return one_hot(indices)
+    return (indices.unsqueeze(-1) == torch.arange(num_classes, device=indices.device)).long()
 
 
 @contextmanager

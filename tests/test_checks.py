@@ -4,10 +4,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import TraceGraph_ELBO
 from torch import nn
 from zoo import ZOO, Case
 
-from ppl_vae import check
+from ppl_vae import check, fit
+from ppl_vae.guides import Amortized, Bernoulli
+from ppl_vae.models import BernoulliVAE
 from ppl_vae.programs import Guide, LatentVariableModel
 
 SIZE, WIDTH = 6, 3
@@ -147,3 +150,30 @@ def test_a_latent_dimension_as_long_as_the_batch_is_told_apart():
 def test_sound_pairs_pass(case: Case):
     model, guide, batch = case.make()
     assert check(model, guide, *batch) == []
+
+
+class Based(Amortized):
+    """A score function with a neural baseline, which the ELBO alone gives no gradient."""
+
+    def __init__(self, particles=1):
+        super().__init__(Bernoulli(3), 6, hidden=(8,))
+        self.baseline, self.particles = nn.Linear(6, 1), particles
+
+    def forward(self, x):
+        shape = (self.particles, len(x)) if self.particles > 1 else (len(x),)
+        options = {"baseline_value": self.baseline(x).squeeze(-1).expand(shape)}
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", self.posterior(x), infer={"baseline": options})
+
+
+def test_a_baseline_is_in_use():
+    x = torch.full((5, 6), 0.5).bernoulli()
+    model, guide = BernoulliVAE(6, 3, hidden=(8,)), Based()
+    assert check(model, guide, x) == []
+    fit(model, guide, x, TraceGraph_ELBO(), epochs=2, progress=False)
+
+
+def test_an_error_that_check_has_no_sentence_for_stays_itself():
+    x = torch.full((5, 6), 0.5).bernoulli()
+    with pytest.raises(ValueError, match=r"Expected baseline at site z to be \(5,\) instead got .*3, 5"):
+        fit(BernoulliVAE(6, 3, hidden=(8,)), Based(3), x, TraceGraph_ELBO(), epochs=2, progress=False)

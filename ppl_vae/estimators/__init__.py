@@ -5,9 +5,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO
+from pyro.infer import ELBO, TraceEnum_ELBO
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, Run
@@ -15,8 +15,14 @@ from ppl_vae.estimators.bits import RELAX, DisARM
 from ppl_vae.estimators.enumeration import Enumeration
 from ppl_vae.estimators.pathwise import IWAE, DReG, Pathwise, PathwiseKL, StickingTheLanding
 from ppl_vae.estimators.relaxed import GumbelSoftmax, StraightThrough
-from ppl_vae.estimators.requirements import require_not_reparameterized
-from ppl_vae.estimators.score_function import VIMCO, LeaveOneOut, NeuralBaseline, Reinforce, RunningMean
+from ppl_vae.estimators.score_function import (
+    VIMCO,
+    LeaveOneOut,
+    NeuralBaseline,
+    Reinforce,
+    RunningMean,
+    ScoreFunction,
+)
 
 __all__ = [
     "ESTIMATORS",
@@ -43,15 +49,6 @@ __all__ = [
 ]
 
 Latents = Literal["reparameterized", "not reparameterized", "any", "enumerable", "discrete", "bits", "scalar sites"]
-
-
-class ScoreFunction(TraceGraph_ELBO):
-    """Pyro's ``TraceGraph_ELBO`` on draws without a gradient; where it would reparameterize, it says so."""
-
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
-        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
-        require_not_reparameterized(guide_trace, "score-function")
-        return model_trace, guide_trace
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,23 @@ import math
 from typing import Any
 
 import torch
+from pyro.infer import TraceGraph_ELBO
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
 from ppl_vae.contexts import Program
 from ppl_vae.estimators.base import LogWeightELBO, detached
 from ppl_vae.estimators.pathwise import log_mean
+from ppl_vae.estimators.requirements import require_not_reparameterized
+
+
+class ScoreFunction(TraceGraph_ELBO):
+    """Pyro's ``TraceGraph_ELBO`` on draws without a gradient; where it would reparameterize, it says so."""
+
+    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
+        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
+        require_not_reparameterized(guide_trace, "score-function")
+        return model_trace, guide_trace
 
 
 class Reinforce(LogWeightELBO):
