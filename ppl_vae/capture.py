@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import pyro
 import torch
-from pyro.infer import ELBO
+from pyro.infer import ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 
-from ppl_vae.contexts import Program, random_state_kept, store_kept, unvalidated
+from ppl_vae.contexts import Program, attributes_kept, random_state_kept, store_kept, unvalidated
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import Share, SharedNoise, count, summed
 from ppl_vae.errors import InputError
@@ -42,7 +42,7 @@ def _is_coarse(graph: GraphModule) -> bool:
 
 
 class CaptureWarning(UserWarning):
-    """A pair runs uncaptured, with the same results."""
+    """A pair runs uncaptured."""
 
 
 class Step:
@@ -153,16 +153,20 @@ class Step:
             return self._give_up(reason, batch, quiet=self._capture == "auto")
         if any(leaf.layout != torch.strided for leaf in self._leaves) or self._has_sparse_tables():
             return self._give_up("a table has sparse gradients", batch)
-        with random_state_kept(), store_kept():  # the program's own step, to compare with
+        with random_state_kept(), store_kept(), attributes_kept(self._modules) as rebound:
             before = self._copies()
-            loss = self._uncaptured(batch)
+            loss = self._uncaptured(batch)  # the program's own step, to compare with
             theirs = [leaf.grad for leaf in self._leaves]
-            self._restore(before)
+            changed = rebound()
+        self._restore(before)
+        if changed:
+            return self._give_up(f"it sets {changed[0]} anew at each run, which a graph can't", batch)
+        masking = isinstance(self._elbo, TraceEnum_ELBO)
         try:
             with random_state_kept():
                 self._run(tensors, *batch)  # what the estimator finds out at its first run is no part of the graph
                 self._restore(before)
-                self._graphs[key] = graph = traced(partial(self._run, tensors), batch, self._moving())
+                self._graphs[key] = graph = traced(partial(self._run, tensors), batch, self._moving(), masking)
             self._restore(before)
             run = self._replays[key] = replay(graph)
             with random_state_kept():
@@ -201,7 +205,7 @@ class Step:
         self.reason = reason
         self._replays.clear()
         if not quiet:  # an ELBO that is what it is: nobody asked for a capture
-            warnings.warn(f"the pair runs uncaptured, with the same results: {reason}", CaptureWarning, stacklevel=4)
+            warnings.warn(f"the pair runs uncaptured: {reason}", CaptureWarning, stacklevel=4)
         return self._uncaptured(batch)
 
     def _launch(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor:

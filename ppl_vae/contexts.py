@@ -81,6 +81,37 @@ def store_kept() -> Iterator[Callable[[], list[str]]]:
 
 
 @contextmanager
+def attributes_kept(modules: Iterable[nn.Module]) -> Iterator[Callable[[], list[str]]]:
+    """Puts back what modules set anew: buffers, counters, whatever they remember. Lists that grow are not seen.
+
+    Yields a function that names the tensors and numbers that are others by now.
+    """
+    kept = [
+        (type(part).__name__, place, dict(place))
+        for module in modules
+        for part in module.modules()
+        for place in (part.__dict__, part._buffers)
+    ]
+
+    def rebound() -> list[str]:
+        return [
+            f"{name}.{key}"
+            for name, place, before in kept
+            for key, value in place.items()
+            if (isinstance(value, Tensor) and value is not before.get(key))
+            or (isinstance(value, int | float | str) and value != before.get(key))
+        ]
+
+    try:
+        yield rebound
+    finally:
+        for _, place, before in kept:
+            for key in place.keys() - before.keys():
+                del place[key]
+            place.update(before)
+
+
+@contextmanager
 def unvalidated() -> Iterator[None]:
     """No distribution looks at what it is given, as one still does that was expanded while validation was on.
 

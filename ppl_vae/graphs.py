@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ppl_vae.errors import InputError
+
 aten = torch.ops.aten
 _LARGEST_CONSTANT = 2**22  # numbers: a constant lives as long as the graph
 _SAME = (aten.alias.default, aten.detach.default, aten.lift_fresh.default)
@@ -25,7 +27,9 @@ _FILLED = {aten.ones_like.default: 1.0, aten.zeros_like.default: 0.0, aten.new_z
            aten.new_ones.default: 1.0}  # fmt: skip
 
 
-def traced(run: Callable[..., Any], batch: tuple[Tensor, ...], moving: Iterable[Tensor]) -> GraphModule:
+def traced(
+    run: Callable[..., Any], batch: tuple[Tensor, ...], moving: Iterable[Tensor], masking: bool = False
+) -> GraphModule:
     """Runs a function on a batch once and gives back its simplified graph; random numbers are drawn on the way.
 
     The graph reads the tensors that the function finds outside its arguments where they are.
@@ -35,9 +39,11 @@ def traced(run: Callable[..., Any], batch: tuple[Tensor, ...], moving: Iterable[
         batch: sizes, types and devices stay as they are here.
         moving: those outside tensors that change from run to run, such as parameters and buffers; all others are
             taken for constants.
+        masking: whether the function selects by masks without making anything of how many there are.
 
     Raises:
-        Exception: whatever the function does that a graph can't.
+        InputError: where a size depends on values, which a graph would hold as it is here.
+        Exception: whatever else the function does that a graph can't.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -48,6 +54,9 @@ def traced(run: Callable[..., Any], batch: tuple[Tensor, ...], moving: Iterable[
             node.meta.setdefault("val", tensor)
             if tensor.data_ptr() not in places and not tensor.requires_grad:
                 node.meta["constant"] = True
+    for node in graph.graph.nodes:
+        if _size_depends_on_values(node) and not (masking and node.target is aten.masked_select.default):
+            raise InputError(f"how much {node.target.__name__.partition('.')[0]} finds depends on values")
     return simplify(graph)
 
 
@@ -85,6 +94,16 @@ def simplify(module: GraphModule) -> GraphModule:
         pass
     module.recompile()
     return module
+
+
+def _size_depends_on_values(node: Node) -> bool:
+    if not isinstance(node.target, torch._ops.OpOverload) or torch.Tag.dynamic_output_shape not in node.target.tags:
+        return False
+    if node.target is not aten.index.Tensor:
+        return True
+    moving = (place for place in node.args[1] if isinstance(place, Node) and "constant" not in place.meta)  # type: ignore[union-attr]
+    masks = map(_value, moving)
+    return any(mask is not None and mask.dtype in (torch.bool, torch.uint8) for mask in masks)
 
 
 def is_random(node: Node) -> bool:

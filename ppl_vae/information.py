@@ -61,7 +61,7 @@ def information(
                     for site in random_sites(pair[1])
                     if not site["is_observed"]
                 }
-                flat = torch.cat([value.reshape(*latent.shape, -1) for value in drawn.values()], -1)
+                flat = torch.cat([value.reshape(*latent.shape, -1).to(latent) for value in drawn.values()], -1)
                 means.append(flat.mean(0))
                 noises.append(flat.var(0) / particles)
                 draws.append({name: value[0].clone() for name, value in drawn.items()})

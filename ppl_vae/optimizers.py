@@ -6,8 +6,9 @@ from functools import partial
 
 import torch
 from pyro.optim import PyroOptim
+from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer, SparseAdam
+from torch.optim import LBFGS, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppl_vae.errors import InputError
@@ -26,8 +27,16 @@ def make_optimizers(
     if isinstance(optimizer, PyroOptim):
         if not isinstance(optimizer.pt_optim_args, dict):
             raise InputError("this pyro.optim optimizer picks options per parameter, give fit a function of them all")
+        if isinstance(optimizer, PyroLRScheduler):
+            raise InputError("fit does not step the schedulers of pyro.optim: give it the optimizer and schedule=")
+        if optimizer.pt_clip_args:
+            raise InputError(
+                f"fit does not clip gradients by pyro.optim's {optimizer.pt_clip_args}: take pyro.optim.ClippedAdam"
+            )
         optimizer = partial(optimizer.pt_optim_constructor, **optimizer.pt_optim_args)
     made = [optimizer(dense)] if dense else []
+    if made and isinstance(made[0], LBFGS):
+        raise InputError("LBFGS runs the objective many times a step, which fit does not: take Adam, say")
     if sparse:
         rate = (made[0] if made else optimizer([torch.zeros((), requires_grad=True)])).defaults["lr"]
         made.append(SparseAdam(list(sparse.values()), lr=rate))

@@ -80,11 +80,12 @@ def plates_below(found: Iterable[Trace]) -> int:
 def bounds_evidence(guide_trace: Trace) -> bool:
     """Whether E[log w] is a lower bound on log p(x): not where a latent is a point mass, which has no density.
 
-    An autoguide's point masses are images of auxiliary sites, which have one.
+    An autoguide's point masses are images of auxiliary sites, which have one; other auxiliary sites have no partner in
+    the model.
     """
     sites = random_sites(guide_trace)
     auxiliary = any(site["infer"].get("is_auxiliary", False) for site in sites)
-    return auxiliary or not any(_is_point_mass(site["fn"]) for site in sites)
+    return auxiliary == any(_is_point_mass(site["fn"]) for site in sites)
 
 
 def split_density(model_trace: Trace, nesting: int, zeros: Tensor) -> tuple[Tensor, Tensor]:

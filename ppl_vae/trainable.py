@@ -10,6 +10,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
+from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae import distributed
@@ -17,7 +18,7 @@ from ppl_vae.checks import require_a_pair
 from ppl_vae.contexts import Program, local_parameters, parameters_of_methods
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.requirements import require_known
-from ppl_vae.traces import bounds_evidence, parameter_sites
+from ppl_vae.traces import bounds_evidence, parameter_sites, random_sites
 
 COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
 _OF_MODULE = "$$$"  # between the names of a network and its parameter, where pyro.module registers it
@@ -35,6 +36,7 @@ class Trainable:
         others: those that the parameter store holds where ``pyro.module`` registers a network, and are not that
             network's own.
         unregistered: those of a module whose methods the pair are, which are no parameter sites.
+        full_size: the data points that a step's ELBO stands for, where a plate subsamples them.
     """
 
     parameters: list[Tensor]
@@ -43,6 +45,7 @@ class Trainable:
     sites: dict[str, Tensor]
     others: dict[str, list[Tensor]]
     unregistered: dict[str, nn.Parameter]
+    full_size: int | None
 
     def require_gradients(self) -> None:
         """InputError after a first step that reached nothing, or another network in the place of the optimizer's.
@@ -94,6 +97,9 @@ def first_run(
         raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
 
     require_known(elbo, trace, trainable)
+    for leaf in trainable:
+        if any(step == 0 and size > 1 for step, size in zip(leaf.stride(), leaf.shape, strict=True)):
+            leaf.data = leaf.data.clone(memory_format=torch.contiguous_format)  # expanded: one number for many
 
     def anchored(*args: Any, **kwargs: Any) -> Any:
         pyro.param("ppl_vae.anchor", torch.zeros(()))
@@ -109,7 +115,13 @@ def first_run(
     idle = {name: leaf for name, leaf in parameters_of_methods(model, guide).items() if id(leaf) not in known}
     for leaf in idle.values():
         leaf.grad = None  # that of the first step is looked for
-    return Trainable(trainable, guide if sites else anchored, bounds_evidence(trace), named, others, idle)
+    whole = _full_size(model_trace)
+    return Trainable(trainable, guide if sites else anchored, bounds_evidence(trace), named, others, idle, whole)
+
+
+def _full_size(trace: Trace) -> int | None:
+    frames = (frame for site in random_sites(trace) if site["is_observed"] for frame in site["cond_indep_stack"])
+    return max((frame.full_size for frame in frames if frame.full_size not in (None, frame.size)), default=None)
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def fit(
         capture: "auto" traces the pair to a graph and replays it, without Pyro's handlers, where there are enough
             steps, and compiles it where that is earned back; True traces any shape of batch at its first step, and
             "compile" compiles too; False runs the programs. A pair that can't be captured is found out, warned of once
-            (``CaptureWarning``) and runs as with False, with the same results.
+            (``CaptureWarning``) and runs as with False.
         precision: "bf16" computes the networks in bfloat16, "tf32" multiplies matrices in TF32 on a GPU; parameters and
             log-densities stay float32 (see :mod:`ppl_vae.precision`).
         checkpoint: a file that holds the whole training after each epoch; where it is there already, the training
@@ -172,7 +172,7 @@ def fit(
             "batch size": batch_size,
             "seed": seed,
             "estimator": f"{type(objective).__name__} with {objective.num_particles} particles",
-            "optimizer": " and ".join(f"{type(one).__name__} of rate {float(one.defaults['lr'])}" for one in steppers),
+            "optimizer": " and ".join(f"{type(one).__name__} of rate {_rate(one)}" for one in steppers),
             "precision": precision,
             "number of epochs": None if schedule is None else f"{epochs}, which its schedule of the rate runs over",
         }
@@ -200,7 +200,7 @@ def fit(
             for epoch in range(done, epochs):
                 start = time.perf_counter()
                 total: Any = 0.0
-                rows = 0  # a loader's sampler may leave some out, and its dataset may hold whole batches
+                rows = points = 0  # a loader's sampler may leave some out, and its dataset may hold whole batches
                 for index, batch in enumerate(source.epoch()):
                     with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
                         loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))
@@ -214,10 +214,11 @@ def fit(
                     for scheduler in schedulers:
                         scheduler.step()
                     total, rows = total + loss, rows + len(batch[0])
+                    points += found.full_size or len(batch[0])
                     advance(epoch + 1, -loss / len(batch[0]) if waits else history.latest, len(batch[0]))
                 check(float(total), epoch, index)
                 history.size = rows
-                history.elbo.append(-float(total) / rows)
+                history.elbo.append(-float(total) / points)
                 history.seconds.append(time.perf_counter() - start)
                 history.compile_seconds = step.compile_seconds
                 if place is not None and distributed.rank() == 0:
@@ -243,6 +244,10 @@ def _refuse_other_kinds(model: Any, guide: Any, elbo: Any, optimizer: Any, captu
         )
     if capture not in ("auto", "compile", True, False):
         raise InputError(f"capture is {capture!r}; expected 'auto', True, False or 'compile'")
+
+
+def _rate(stepper: Optimizer) -> float | None:
+    return float(stepper.defaults["lr"]) if "lr" in stepper.defaults else None
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -318,13 +318,15 @@ class Branching(Amortized):
 class Annealed(VAE):
     """A number that changes at each call: a graph would hold it as it was."""
 
-    calls = 0
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
+        self.calls = []
 
     def likelihood(self, z, *given):
-        self.calls += 1
+        self.calls.append(1)
         found = super().likelihood(z, *given)
-        return found.mask(torch.tensor(True)) if self.calls < 3 else dist.Bernoulli(
-            logits=found.base_dist.logits * (1 + 0.01 * self.calls)
+        return found.mask(torch.tensor(True)) if len(self.calls) < 3 else dist.Bernoulli(
+            logits=found.base_dist.logits * (1 + 0.01 * len(self.calls))
         ).to_event(1)  # fmt: skip
 
 
@@ -337,7 +339,7 @@ def test_control_flow_on_values_is_found_out_and_said_once():
     plain, captured = both(make, Trace_ELBO)
     assert torch.equal(captured[0], plain[0])
     (warned,) = captured[2]
-    assert "the pair runs uncaptured, with the same results: it can't be traced" in str(warned.message)
+    assert "the pair runs uncaptured: it can't be traced" in str(warned.message)
 
 
 def test_a_program_that_changes_is_found_out():
@@ -397,6 +399,36 @@ def test_a_decaying_average_runs_uncaptured_and_is_averaged_once_a_step():
     assert torch.equal(captured[0], plain[0])
     (warned,) = captured[2]
     assert "it changes '__baseline_avg_downstream_cost_z' in the parameter store" in str(warned.message)
+
+
+class Remembering(Amortized):
+    """Keeps a mean of the data: as a buffer that is set anew, a plain tensor or a counter."""
+
+    def __init__(self, what):
+        super().__init__(Diagonal(2), OBSERVED, hidden=(8,))
+        self.what, self.count, self.plain = what, 0, torch.zeros(OBSERVED)
+        self.register_buffer("mean", torch.zeros(OBSERVED))
+
+    def params(self, x, *given):
+        name = {"buffer": "mean", "tensor": "plain"}.get(self.what)
+        if name is not None:
+            setattr(self, name, 0.5 * getattr(self, name) + 0.5 * x.detach().mean(-2))
+            return super().params(x - getattr(self, name), *given)
+        self.count += 1
+        return super().params(x, *given) * min(1.0, 0.2 + self.count / 20)
+
+
+@pytest.mark.parametrize(("what", "named"), [("buffer", "mean"), ("tensor", "plain"), ("counter", "count")])
+def test_what_a_program_remembers_is_found_out_and_changed_once_a_step(what, named):
+    def make():
+        model, _, x = pair()
+        torch.manual_seed(1)
+        return model, Remembering(what), x
+
+    plain, captured = both(make, Trace_ELBO, epochs=10, batch_size=7)
+    assert torch.equal(captured[0], plain[0])
+    (warned,) = captured[2]
+    assert f"it sets Remembering.{named} anew at each run" in str(warned.message)
 
 
 def test_a_table_with_sparse_gradients_runs_uncaptured():
