@@ -30,9 +30,9 @@ from torchvision.transforms import ToTensor
 
 from ppl_vae import fit, load
 from ppl_vae.capture import Capture
-from ppl_vae.contexts import Program
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE
+from ppl_vae.modules import Program
 from ppl_vae.precision import Precision
 from ppl_vae.programs import JointMLP
 

@@ -8,10 +8,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.contexts import Program, evaluating
+from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.iwelbo import iwelbo
 from ppl_vae.log_weights import probe, terms_of
+from ppl_vae.modules import Program
 from ppl_vae.psis import effective_sample_size, khat_threshold, smoothed
 from ppl_vae.traces import batch_size, random_sites, rows, traces
 

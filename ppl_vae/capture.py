@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 
-from ppl_vae.contexts import Program, attributes_kept, random_state_kept, store_kept, unvalidated
+from ppl_vae.contexts import attributes_kept, random_state_kept, store_kept, unvalidated
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import Share, SharedNoise, count, summed
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import Objective, tensor_only
 from ppl_vae.graphs import agree, replay, traced
+from ppl_vae.modules import Program
 
 Capture = Literal["auto", "compile"] | bool
 Key = tuple[Any, ...]

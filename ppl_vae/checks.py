@@ -13,8 +13,16 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
-from ppl_vae.contexts import Program, local_parameters, parameters_of_methods, random_state_kept, store_kept
+from ppl_vae.contexts import (
+    attributes_kept,
+    buffers_kept,
+    evaluating,
+    local_parameters,
+    random_state_kept,
+    store_kept,
+)
 from ppl_vae.errors import InputError
+from ppl_vae.modules import Program, modules_of, parameters_beside
 from ppl_vae.traces import DATA_PLATE, PARTICLE_PLATE, batch_size, parameter_sites, random_sites, rows
 
 _PARTICLES = 2
@@ -31,18 +39,25 @@ def check(model: Program, guide: Program, *batch: Any) -> list[str]:
     Returns:
         One sentence for each mistake: what it is and how to mend it. An empty list means that none was found.
     """
-    found = _mistakes(model, guide, batch)
-    if not found:
-        size = batch_size(batch)
-        with random_state_kept(), local_parameters(model, guide), pyro.validation_enabled(False):
-            found += _gradients(model, guide, rows(batch, size, 0, min(size, 4)))
+    size, modules = batch_size(batch), modules_of(model, guide)
+    with attributes_kept(modules), buffers_kept(modules):
+        found = _mistakes(model, guide, batch)
+        if not found:
+            with _alone(model, guide):
+                found += _gradients(model, guide, rows(batch, size, 0, min(size, 4)))
     return found
+
+
+@contextmanager
+def _alone(model: Program, guide: Program) -> Iterator[None]:
+    with random_state_kept(), local_parameters(model, guide), pyro.validation_enabled(False):
+        yield
 
 
 def _mistakes(model: Program, guide: Program, batch: tuple[Any, ...]) -> list[str]:
     """Those that a run shows, without a look at gradients."""
     size = batch_size(batch)
-    with random_state_kept(), local_parameters(model, guide), pyro.validation_enabled(False):
+    with evaluating(model, guide), _alone(model, guide):  # dropout would weigh otherwise each time
         found = list(_numbers(batch))
         if found:
             return found
@@ -224,7 +239,7 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
         for name, parameter in program.named_parameters()
         if parameter.requires_grad
     }
-    others = parameters_of_methods(model, guide)
+    others = parameters_beside(model, guide)
     parameters |= others
     if not parameters:
         return

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
 from unittest import mock
 
 import pyro
@@ -14,42 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
-Program = Callable[..., Any]
-
-
-def modules_of(*programs: Program | None) -> list[nn.Module]:
-    """The modules that programs are, or whose methods they are (as in Pyro's own VAE example), each once.
-
-    A ``partial`` and Pyro's handlers, ``config_enumerate`` say, are looked into.
-    """
-    return list(dict.fromkeys([*_modules(programs), *_owners(programs)]))
-
-
-def parameters_of_methods(*programs: Program) -> dict[str, nn.Parameter]:
-    """What could be trained in the modules whose methods the programs are, by name.
-
-    Pyro trains of it what ``pyro.module`` or ``pyro.param`` registers, and of programs that are modules, everything.
-    """
-    owners = dict.fromkeys(owner for owner in _owners(programs) if owner not in _modules(programs))
-    found = {name: leaf for owner in owners for name, leaf in owner.named_parameters()}
-    return {name: leaf for name, leaf in found.items() if leaf.requires_grad}
-
-
-def _modules(programs: Iterable[Any]) -> list[nn.Module]:
-    return [part for part in _behind(programs) if isinstance(part, nn.Module)]
-
-
-def _owners(programs: Iterable[Any]) -> list[nn.Module]:
-    owners = (getattr(part, "__self__", None) for part in _behind(programs) if not isinstance(part, nn.Module))
-    return [owner for owner in owners if isinstance(owner, nn.Module)]
-
-
-def _behind(programs: Iterable[Any]) -> Iterator[Any]:
-    for program in programs:
-        if isinstance(program, partial):
-            yield from _behind((program.func, *program.args, *program.keywords.values()))
-        else:
-            yield program
+from ppl_vae.modules import Program, modules_of, own_modules, programs_that_are_modules
 
 
 @contextmanager
@@ -112,6 +75,17 @@ def attributes_kept(modules: Iterable[nn.Module]) -> Iterator[Callable[[], list[
 
 
 @contextmanager
+def buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Puts back what modules change in their buffers, running means say."""
+    before = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
+
+
+@contextmanager
 def unvalidated() -> Iterator[None]:
     """No distribution looks at what it is given, as one still does that was expanded while validation was on.
 
@@ -136,11 +110,11 @@ def local_parameters(*programs: Program) -> Iterator[None]:
     plain functions is left alone, their parameters live in the global store as in any SVI script; so is an autoguide of
     a function, which Pyro can't run with parameters of its own.
     """
-    modules = modules_of(*programs)
+    modules = own_modules(*programs)
     for part in (part for module in modules for part in module.modules()):
         if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
             part._pyro_context.param_state = {"params": {}, "constraints": {}}
-    if any(isinstance(part, AutoGuide) and not _modules([part.model]) for part in modules):
+    if any(isinstance(part, AutoGuide) and not programs_that_are_modules(part.model) for part in modules):
         yield
     else:
         with pyro.settings.context(module_local_params=bool(modules) or pyro.settings.get("module_local_params")):

@@ -15,12 +15,13 @@ import xarray as xr
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from ppl_vae.contexts import Program, local_parameters, random_state_kept
+from ppl_vae.contexts import local_parameters, random_state_kept
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO, Pathwise
 from ppl_vae.estimators.base import latent_sites
 from ppl_vae.estimators.enumeration import Enumeration, GaussHermite, fits_gauss_hermite
 from ppl_vae.evidence.exact import states_of
+from ppl_vae.modules import Program
 from ppl_vae.per_draw import gradients
 from ppl_vae.traces import batch_size, trace_guide
 from ppl_vae.trainable import first_run

@@ -8,10 +8,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.contexts import Program, evaluating, local_parameters
+from ppl_vae.contexts import evaluating, local_parameters
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.latents import log_guide
 from ppl_vae.log_weights import CHUNK_BYTES, probe, terms_of
+from ppl_vae.modules import Program
 from ppl_vae.traces import batch_size, random_sites, rows, traces
 
 ACTIVE = 0.01  # Burda et al. 2015, section 5.1

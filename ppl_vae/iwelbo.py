@@ -10,9 +10,10 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_vae.checks import explained
-from ppl_vae.contexts import Program, evaluating
+from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import log_weight_chunks, probe
+from ppl_vae.modules import Program
 from ppl_vae.psis import effective_sample_size, khat_threshold, pareto_k
 
 _FEW_GROUPS = 10

@@ -14,9 +14,10 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ppl_vae.contexts import Program, modules_of, random_state_kept, unvalidated
+from ppl_vae.contexts import random_state_kept, unvalidated
 from ppl_vae.errors import InputError
 from ppl_vae.graphs import agree, replay, traced
+from ppl_vae.modules import Program, modules_of
 from ppl_vae.traces import (
     batch_size,
     bounds_evidence,

@@ -8,9 +8,10 @@ from typing import Any
 import pyro
 from torch import Tensor, nn
 
-from ppl_vae.contexts import Program, evaluating, local_parameters
+from ppl_vae.contexts import evaluating, local_parameters
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
+from ppl_vae.modules import Program
 from ppl_vae.training import fit
 
 

@@ -8,7 +8,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from ppl_vae.contexts import Program, modules_of
+from ppl_vae.modules import Program, modules_of
 from ppl_vae.traces import batch_size
 
 _ROWS = 4096  # of the repeated batch at once

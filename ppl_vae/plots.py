@@ -11,8 +11,9 @@ from torch.distributions import Normal
 from torch.nn.functional import pad
 
 from ppl_vae.comparison import Comparison
-from ppl_vae.contexts import Program, evaluating
+from ppl_vae.contexts import evaluating
 from ppl_vae.iwelbo import average
+from ppl_vae.modules import Program
 from ppl_vae.programs import LatentVariableModel
 from ppl_vae.traces import traces
 from ppl_vae.training import History

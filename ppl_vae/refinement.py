@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ppl_vae.contexts import Program, evaluating, local_parameters
+from ppl_vae.contexts import evaluating, local_parameters
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import probe, weigh
+from ppl_vae.modules import Program
 from ppl_vae.optimizers import cosine
 from ppl_vae.programs import FamilyGuide, last_index
 from ppl_vae.traces import batch_size, rows

@@ -8,11 +8,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.contexts import Program
 from ppl_vae.errors import InputError
 from ppl_vae.evidence import annealed, exact
 from ppl_vae.information import information
 from ppl_vae.iwelbo import bounds
+from ppl_vae.modules import Program
 from ppl_vae.programs import FamilyGuide
 from ppl_vae.refinement import refine
 from ppl_vae.traces import batch_size

@@ -17,9 +17,10 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match
 from torch import Tensor
 
-from ppl_vae.contexts import Program, local_parameters
+from ppl_vae.contexts import local_parameters
 from ppl_vae.densities import log_density
 from ppl_vae.errors import InputError
+from ppl_vae.modules import Program
 
 DATA_PLATE = "data"
 PARTICLE_PLATE = "ppl_vae_particles"

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ppl_vae import distributed
 from ppl_vae.checks import require_a_pair
-from ppl_vae.contexts import Program, local_parameters, parameters_of_methods
+from ppl_vae.contexts import local_parameters
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.requirements import require_known
+from ppl_vae.modules import Program, parameters_beside
 from ppl_vae.traces import bounds_evidence, parameter_sites, random_sites
 
 COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
@@ -112,7 +113,7 @@ def first_run(
             others.setdefault(network, []).append(sites[name])
     named = {name.replace(_OF_MODULE, "."): leaf for name, leaf in sites.items()}
     known = {id(leaf) for leaf in trainable}
-    idle = {name: leaf for name, leaf in parameters_of_methods(model, guide).items() if id(leaf) not in known}
+    idle = {name: leaf for name, leaf in parameters_beside(model, guide).items() if id(leaf) not in known}
     for leaf in idle.values():
         leaf.grad = None  # that of the first step is looked for
     whole = _full_size(model_trace)
@@ -146,12 +147,16 @@ def parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]
 
 
 @contextmanager
-def training(modules: list[nn.Module]) -> Iterator[None]:
-    """Train mode for the modules that train, eval mode for all afterwards."""
-    for module in modules:
-        module.train(any(parameter.requires_grad for parameter in module.parameters()))
+def training(modules: list[nn.Module], own: list[nn.Module], parameters: list[Tensor]) -> Iterator[None]:
+    """Train mode for the modules that train, eval mode for them afterwards, and for all of the pair's own."""
+    trained = {id(leaf) for leaf in parameters}
+    training = [module for module in modules if any(id(leaf) in trained for leaf in module.parameters())]
+    for module in own:
+        module.eval()
+    for module in training:
+        module.train()
     try:
         yield
     finally:
-        for module in modules:
+        for module in (*own, *training):
             module.eval()

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,11 @@ from ppl_vae import checkpoints, distributed
 from ppl_vae.batches import batches
 from ppl_vae.capture import Capture, Step
 from ppl_vae.checks import explained
-from ppl_vae.contexts import Program, local_parameters, modules_of, random_state_kept
+from ppl_vae.contexts import local_parameters, random_state_kept
 from ppl_vae.cuda_graphs import make_capturable
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
+from ppl_vae.modules import Program, modules_of, own_modules
 from ppl_vae.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
 from ppl_vae.precision import Precision, computing_in
 from ppl_vae.progress import bar
@@ -152,12 +153,13 @@ def fit(
             f"that divides {size}, not {batch_size}, or Trace_ELBO"
         )
     coarse = computing_in(precision, modules, target)
-    with training(modules), coarse, parameters_for(objective, model, guide), warnings.catch_warnings():
+    with ExitStack() as stack, coarse, parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         batch = next(source.epoch())
         with explained(model, guide, *batch):
             found = first_run(objective, model, guide, learned, batch)
         parameters = found.parameters
+        stack.enter_context(training(modules, own_modules(model, guide), parameters))
         history = History(size, found.is_bound and getattr(objective, "is_bound", True))
         steppers = make_optimizers(optimizer, parameters, modules)
         alone = target.type == "cuda" and capture is not False and distributed.count() == 1

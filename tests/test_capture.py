@@ -16,11 +16,12 @@ from zoo import SOUND, ZOO, Case
 
 from ppl_vae import fit, freeze
 from ppl_vae.capture import CaptureWarning, Step
-from ppl_vae.contexts import local_parameters, modules_of
+from ppl_vae.contexts import local_parameters
 from ppl_vae.estimators import IWAE, RELAX, DReG, NeuralBaseline, RunningMean, ScoreFunction, StickingTheLanding
 from ppl_vae.graphs import simplify
 from ppl_vae.guides import Amortized, Bernoulli, Diagonal, PerDatapoint
 from ppl_vae.models import VAE, BernoulliVAE
+from ppl_vae.modules import modules_of
 
 OBSERVED = 12
 FLOWS = ("iaf", "maf", "nsf")  # of thousands of nodes: tracing takes seconds
@@ -399,6 +400,30 @@ def test_a_decaying_average_runs_uncaptured_and_is_averaged_once_a_step():
     assert torch.equal(captured[0], plain[0])
     (warned,) = captured[2]
     assert "it changes '__baseline_avg_downstream_cost_z' in the parameter store" in str(warned.message)
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        lambda x, h: h * (x[:, 0] > 0).nonzero().shape[0] / 7,
+        lambda x, h: h + h[x[:, 0] > 0].sum(0),
+        lambda x, h: h + torch.masked_select(h[:, 0], x[:, 0] > 0).sum(),
+    ],
+)
+def test_sizes_that_depend_on_values_run_uncaptured(many):
+    class Masking(Amortized):
+        def params(self, x, *given):
+            return many(x, super().params(x, *given))
+
+    def make():
+        model, _, x = pair()
+        torch.manual_seed(1)
+        return model, Masking(Diagonal(2), OBSERVED, hidden=(8,)), x
+
+    plain, captured = both(make, Trace_ELBO, epochs=6)
+    torch.testing.assert_close(captured[0], plain[0], rtol=0, atol=0)
+    (warned,) = captured[2]
+    assert "finds depends on values" in str(warned.message)
 
 
 class Remembering(Amortized):

@@ -11,8 +11,8 @@ from pyro.infer import Trace_ELBO, config_enumerate
 from torch import nn
 
 from ppl_vae import bounds, check, fit, gradient_statistics
-from ppl_vae.contexts import modules_of
 from ppl_vae.evidence import sandwich
+from ppl_vae.modules import modules_of
 
 PIXELS, LATENTS = 12, 2
 
@@ -129,3 +129,77 @@ def test_the_module_behind_a_program_is_found(wrap):
     assert modules_of(wrap(both.model), wrap(both.guide)) == [both]
     assert modules_of(wrap(both)) == [both]
     assert modules_of(wrap(len)) == []
+
+
+def of_functions():
+    """The same programs as plain functions, their networks in a closure."""
+    both, x = make(noisy=True)
+    encoder, decoder = both.encoder, both.decoder
+
+    def model(x):
+        pyro.module("decoder", decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), LATENTS), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(decoder(z)).to_event(1), obs=x)
+
+    def guide(x):
+        pyro.module("encoder", encoder)
+        with pyro.plate("data", len(x)):
+            loc, log_scale = encoder(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+    return model, guide, x, encoder
+
+
+def test_networks_of_functions_are_in_the_modes_of_modules():
+    found = []
+    for capture in (False, True):
+        model, guide, x, encoder = of_functions()
+        history = fit(model, guide, x, epochs=6, batch_size=8, seed=1, capture=capture, progress=False)
+        assert not encoder.training
+        found.append((history.elbo, encoder[1].running_mean.clone(), int(encoder[1].num_batches_tracked)))
+        bounds(model, guide, x, particles=10)
+        assert check(model, guide, x) == []
+        assert int(encoder.train()[1].num_batches_tracked) == found[-1][2]
+        assert check(model, guide, x) == []
+        bounds(model, guide, x, particles=10)
+        assert encoder.training
+        assert int(encoder[1].num_batches_tracked) == found[-1][2]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_of_a_function_that_nothing_registers_is_told():
+    model, _, x, encoder = of_functions()
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            loc, log_scale = encoder(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+    with pytest.warns(UserWarning, match=r"used, but not trained: encoder.0.weight, .* no pyro.module registers"):
+        fit(model, guide, x, epochs=2, progress=False)
+    told = check(model, guide, x)
+    assert "encoder.0.weight is used, but no pyro.module registers it: it would not be trained" in told
+
+
+LAYER = nn.Linear(2, 2)
+
+
+def helper(x):
+    return LAYER(x)
+
+
+class Holder:
+    def __init__(self):
+        self.parts = {"one": nn.Linear(2, 3)}
+
+    def model(self, x):
+        return [self.parts["one"](part) for part in x]
+
+
+def test_modules_are_found_in_globals_helpers_holders_and_lists():
+    holder, inside = Holder(), [nn.Linear(3, 3)]
+    assert modules_of(lambda x: (lambda: helper(x))()) == [LAYER]
+    assert modules_of(holder.model) == [holder.parts["one"]]
+    assert modules_of(lambda x: inside[0](x)) == inside
+    assert modules_of(lambda x: pyro.sample("x", dist.Normal(x, 1.0))) == []

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pyro
@@ -205,3 +206,75 @@ def test_parameters_that_do_not_reach_the_bound_are_told():
 
     with pytest.raises(ValueError, match="no parameter reaches the ELBO: use them inside the programs"):
         fit(model, idle, x, epochs=1, progress=False)
+
+
+OPTIMIZERS = {
+    "clipping": (pyro.optim.SGD({"lr": 1e-4}, {"clip_norm": 1.0}), "does not clip gradients by pyro.optim's .*Clipped"),
+    "scheduler": (
+        pyro.optim.ExponentialLR({"optimizer": Adam, "optim_args": {"lr": 0.1}, "gamma": 0.5}),
+        "does not step the schedulers of pyro.optim: give it the optimizer and schedule=",
+    ),
+    "closure": (torch.optim.LBFGS, "LBFGS runs the objective many times a step"),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_optimizers_that_fit_would_run_otherwise_are_refused(kind):
+    optimizer, message = OPTIMIZERS[kind]
+    with pytest.raises(ValueError, match=message):
+        fit(*pair(), bits(), optimizer=optimizer, epochs=1, progress=False)
+
+
+def test_an_optimizer_without_a_rate_of_that_name_trains():
+    history = fit(*pair(), bits(), optimizer=pyro.optim.AdagradRMSProp({"eta": 0.01}), epochs=5, progress=False)
+    assert history.elbo[-1] > history.elbo[0]
+
+
+def test_an_auxiliary_site_that_is_no_latents_image_makes_no_bound():
+    model, _, x = normal()
+
+    def guide(x):
+        loc = pyro.param("loc", torch.zeros(2))
+        with pyro.plate("data", len(x)):
+            pyro.sample("a", dist.Normal(0.0, 5.0), infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Normal(loc + 0 * x, 1.0).to_event(1))
+
+    assert not bounds(model, guide, x, particles=10).attrs["is_bound"]
+    assert not fit(model, guide, x, epochs=1, progress=False).is_bound
+
+
+def test_an_expanded_parameter_gets_memory_of_its_own():
+    """A fused optimizer would write past it."""
+    model, _, x = normal()
+    wide = torch.nn.Parameter(torch.tensor(0.0).expand(6, 2))
+
+    class Wide(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loc = wide
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(self.loc, 1.0).to_event(1))
+
+    fit(model, Wide(), x, epochs=3, progress=False)
+    assert wide.is_contiguous()
+    assert len(wide.unique()) == 12
+
+
+@pytest.mark.parametrize("batch_size", [20, 5])
+def test_the_elbo_of_a_subsampled_plate_is_told_per_data_point(batch_size):
+    def model(x):
+        with pyro.plate("data", 20, subsample=x):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        scale = pyro.param("scale", torch.tensor(0.7071), constraint=dist.constraints.positive)
+        with pyro.plate("data", 20, subsample=x):
+            pyro.sample("z", dist.Normal(x / 2, scale))
+
+    x = torch.linspace(-1, 1, 20)
+    exact = float(dist.Normal(0.0, 2**0.5).log_prob(x).mean())  # which this guide gives at every draw
+    found = fit(model, guide, x, epochs=1, batch_size=batch_size, optimizer=partial(Adam, lr=1e-6), progress=False)
+    assert found.elbo[0] == pytest.approx(exact, abs=1e-3)

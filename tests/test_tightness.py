@@ -6,6 +6,8 @@ import warnings
 from functools import partial
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from zoo import MODELS, OBSERVED
@@ -198,3 +200,21 @@ def test_mistakes(make, message):
     model, x = pca(count=5)
     with pytest.raises(InputError, match=re.escape(message)):
         make(model, (x > 0).double())
+
+
+def test_latents_that_are_whole_numbers():
+    torch.manual_seed(0)
+    x, places = torch.randn(8, 6), torch.randn(3, 6)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            kind = pyro.sample("kind", dist.Categorical(torch.ones(3) / 3))
+            pyro.sample("x", dist.Normal(places[kind], 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("kind", dist.Categorical(logits=torch.zeros(len(x), 3)))
+
+    found = tightness(model, guide, x, particles=100)
+    log_p = dist.Normal(places, 1.0).to_event(1).log_prob(x[:, None]).logsumexp(-1) - math.log(3)
+    np.testing.assert_allclose(found.log_evidence, log_p, rtol=1e-5)

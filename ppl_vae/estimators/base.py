@@ -14,8 +14,9 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from ppl_vae.contexts import Program, random_state_kept
+from ppl_vae.contexts import random_state_kept
 from ppl_vae.errors import InputError
+from ppl_vae.modules import Program
 from ppl_vae.traces import (
     batch_size,
     plates_below,

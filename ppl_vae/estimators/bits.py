@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torchvision.ops import MLP
 
-from ppl_vae.contexts import Program
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.discrete import bit_logits, model_at
+from ppl_vae.modules import Program
 
 
 class DisARM(LogWeightELBO):

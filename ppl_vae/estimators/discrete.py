@@ -8,9 +8,9 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from ppl_vae.contexts import Program
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
+from ppl_vae.modules import Program
 from ppl_vae.programs import NotReparameterized
 from ppl_vae.traces import random_sites, sum_density, trace_model
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.contexts import Program
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, latent_sites
 from ppl_vae.estimators.discrete import factor, one_site
 from ppl_vae.evidence.exact import MOST_STATES, states_of
+from ppl_vae.modules import Program
 
 
 class Enumeration(LogWeightELBO):

@@ -8,10 +8,10 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
-from ppl_vae.contexts import Program
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, Run, detached, fresh, latent_sites, redrawn
 from ppl_vae.estimators.requirements import require_reparameterized
+from ppl_vae.modules import Program
 
 
 class _Checked:

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.distributions import Bernoulli, OneHotCategorical
 from torch.nn.functional import logsigmoid
 
-from ppl_vae.contexts import Program
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.discrete import factor, model_at, one_site
+from ppl_vae.modules import Program
 from ppl_vae.traces import random_sites
 
 

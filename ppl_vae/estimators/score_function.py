@@ -8,10 +8,10 @@ from pyro.infer import TraceGraph_ELBO
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
-from ppl_vae.contexts import Program
 from ppl_vae.estimators.base import LogWeightELBO, detached
 from ppl_vae.estimators.pathwise import log_mean
 from ppl_vae.estimators.requirements import require_not_reparameterized
+from ppl_vae.modules import Program
 
 
 class ScoreFunction(TraceGraph_ELBO):

@@ -12,10 +12,10 @@ from pyro.infer.traceenum_elbo import _compute_dice_elbo
 from pyro.poutine import Trace
 from torch import Tensor
 
-from ppl_vae.contexts import Program
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.pathwise import Pathwise, PathwiseKL
 from ppl_vae.estimators.score_function import ScoreFunction
+from ppl_vae.modules import Program
 
 _READERS = ("pyro.infer.trace_elbo.torch_item", "pyro.infer.trace_mean_field_elbo.torch_item")
 _MADE: dict[type[ELBO], type[ELBO]] = {

@@ -16,11 +16,12 @@ import xarray as xr
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae.contexts import Program, evaluating
+from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.latents import Coordinates, largest_bytes, latent_values, log_guide, log_joint, run
 from ppl_vae.iwelbo import iwelbo
 from ppl_vae.log_weights import CHUNK_BYTES
+from ppl_vae.modules import Program
 from ppl_vae.traces import batch_size, random_sites, rows
 
 SCHEDULES = ("sigmoid", "geometric", "linear")

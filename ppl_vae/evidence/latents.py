@@ -11,9 +11,10 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import biject_to, transforms
 
-from ppl_vae.contexts import Program, local_parameters, random_state_kept
+from ppl_vae.contexts import local_parameters, random_state_kept
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import LargestOutput
+from ppl_vae.modules import Program
 from ppl_vae.traces import (
     DATA_PLATE,
     PARTICLE_PLATE,
