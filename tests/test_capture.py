@@ -1,4 +1,4 @@
-"""Captured training: the same numbers as uncaptured, fresh noise, and a pair that can't be captured is found out."""
+"""Captured training: the same numbers as uncaptured, fresh noise."""
 
 import warnings
 from functools import partial
@@ -8,10 +8,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule, PyroSample
 from torch import nn
+from twice import OBSERVED, bits, both, pair, state
 from zoo import SOUND, ZOO, Case
 
 from ppl_vae import fit, freeze
@@ -19,11 +20,9 @@ from ppl_vae.capture import CaptureWarning, Step
 from ppl_vae.contexts import local_parameters
 from ppl_vae.estimators import IWAE, RELAX, DReG, NeuralBaseline, RunningMean, ScoreFunction, StickingTheLanding
 from ppl_vae.graphs import simplify
-from ppl_vae.guides import Amortized, Bernoulli, Diagonal, PerDatapoint
-from ppl_vae.models import VAE, BernoulliVAE
-from ppl_vae.modules import modules_of
+from ppl_vae.guides import Amortized, Diagonal
+from ppl_vae.models import VAE
 
-OBSERVED = 12
 FLOWS = ("iaf", "maf", "nsf")  # of thousands of nodes: tracing takes seconds
 
 
@@ -33,26 +32,6 @@ def takes_long(case):
 
 
 CASES = [case for case in ZOO if not takes_long(case) or (case.model, case.source) == ("vae", "amortized")]
-
-
-def state(*modules):
-    return torch.cat([leaf.detach().flatten().double() for module in modules for leaf in module.parameters()])
-
-
-def both(make, elbo, transform=None, epochs=4, batch_size=3, dtype=torch.float64):
-    """The parameters and the history after a training, uncaptured and captured, and what was warned of."""
-    found = []
-    for capture in (False, True):
-        model, guide, batch = make()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            history = fit(
-                model, guide, batch, elbo(), epochs=epochs, batch_size=batch_size, transform=transform, seed=1,
-                progress=False, capture=capture,
-            )  # fmt: skip
-        told = [warning for warning in caught if warning.category is CaptureWarning]
-        found.append((state(*modules_of(model, guide)), history.elbo, told))
-    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -77,23 +56,11 @@ def test_other_estimators_are_captured_too(case: Case, elbo):
     assert not captured[2]
 
 
-def bits():
-    torch.manual_seed(0)
-    x = torch.ones(7, OBSERVED).mul(0.5).bernoulli()
-    return BernoulliVAE(OBSERVED, 4, hidden=(8,)), Amortized(Bernoulli(4), OBSERVED, hidden=(8,)), x
-
-
 @pytest.mark.parametrize("elbo", [lambda: RunningMean(2), lambda: NeuralBaseline(2), RELAX])
 def test_estimators_that_learn_are_captured_too(elbo):
     plain, captured = both(bits, elbo, epochs=10)
     torch.testing.assert_close(captured[0], plain[0], rtol=1e-4, atol=1e-5)
     assert not captured[2]
-
-
-def pair():
-    torch.manual_seed(0)
-    x = torch.ones(7, OBSERVED).mul(0.5).bernoulli()
-    return VAE(OBSERVED, 2, hidden=(8,)), Amortized(Diagonal(2), OBSERVED, hidden=(8,)), x
 
 
 class Regression(PyroModule):
@@ -306,160 +273,6 @@ def test_dropout_and_batch_norm_train_as_uncaptured():
     model, guide, x = make()
     fit(model, guide, x, epochs=6, batch_size=7, progress=False, capture=True)
     assert int(guide.encoder.layers[1].num_batches_tracked) == 6 + 1  # and once to set up
-
-
-class Branching(Amortized):
-    """Control flow on values: no graph holds it."""
-
-    def params(self, x, *given):
-        found = super().params(x, *given)
-        return found if float(found.sum()) > 0 else found * 1.0
-
-
-class Annealed(VAE):
-    """A number that changes at each call: a graph would hold it as it was."""
-
-    def __init__(self, *sizes, **options):
-        super().__init__(*sizes, **options)
-        self.calls = []
-
-    def likelihood(self, z, *given):
-        self.calls.append(1)
-        found = super().likelihood(z, *given)
-        return found.mask(torch.tensor(True)) if len(self.calls) < 3 else dist.Bernoulli(
-            logits=found.base_dist.logits * (1 + 0.01 * len(self.calls))
-        ).to_event(1)  # fmt: skip
-
-
-def test_control_flow_on_values_is_found_out_and_said_once():
-    def make():
-        model, _, x = pair()
-        torch.manual_seed(1)
-        return model, Branching(Diagonal(2), OBSERVED, hidden=(8,)), x
-
-    plain, captured = both(make, Trace_ELBO)
-    assert torch.equal(captured[0], plain[0])
-    (warned,) = captured[2]
-    assert "the pair runs uncaptured: it can't be traced" in str(warned.message)
-
-
-def test_a_program_that_changes_is_found_out():
-    torch.manual_seed(0)
-    model, (_, guide, x) = Annealed(OBSERVED, 2, hidden=(8,)), pair()
-    with pytest.warns(CaptureWarning, match="it changes by itself|gives other gradients"):
-        fit(model, guide, x, epochs=10, batch_size=7, progress=False, capture=True)
-
-
-class Late(VAE):
-    """A number that changes from outside, between epochs."""
-
-    factor = 1.0
-
-    def likelihood(self, z, *given):
-        return dist.Bernoulli(logits=super().likelihood(z, *given).base_dist.logits * self.factor).to_event(1)
-
-
-def test_a_change_between_epochs_is_found_out():
-    torch.manual_seed(0)
-    model, (_, guide, x) = Late(OBSERVED, 2, hidden=(8,)), pair()
-
-    def transform(batch):
-        transform.calls += 1
-        model.factor = 1.0 if transform.calls < 20 else 2.0
-        return batch
-
-    transform.calls = 0
-    with pytest.warns(CaptureWarning, match="it changes by itself"):
-        fit(model, guide, x, epochs=150, batch_size=7, progress=False, capture=True, transform=transform)
-
-
-def test_an_elbo_of_numbers_runs_uncaptured():
-    plain, captured = both(pair, lambda: RenyiELBO(num_particles=2))
-    assert torch.equal(captured[0], plain[0])
-    (warned,) = captured[2]
-    assert "RenyiELBO is not made of tensors alone" in str(warned.message)
-
-
-class Averaging(Amortized):
-    """A baseline that Pyro keeps in the parameter store and changes at each step."""
-
-    def forward(self, x):
-        with pyro.plate("data", len(x)):
-            options = {"baseline": {"use_decaying_avg_baseline": True}}
-            pyro.sample("z", self.posterior(x), infer=options)
-
-
-def test_a_decaying_average_runs_uncaptured_and_is_averaged_once_a_step():
-    def make():
-        pyro.clear_param_store()
-        model, _, x = bits()
-        torch.manual_seed(1)
-        return model, Averaging(Bernoulli(4), OBSERVED, hidden=(8,)), x
-
-    plain, captured = both(make, TraceGraph_ELBO, epochs=10, batch_size=7)
-    assert torch.equal(captured[0], plain[0])
-    (warned,) = captured[2]
-    assert "it changes '__baseline_avg_downstream_cost_z' in the parameter store" in str(warned.message)
-
-
-@pytest.mark.parametrize(
-    "many",
-    [
-        lambda x, h: h * (x[:, 0] > 0).nonzero().shape[0] / 7,
-        lambda x, h: h + h[x[:, 0] > 0].sum(0),
-        lambda x, h: h + torch.masked_select(h[:, 0], x[:, 0] > 0).sum(),
-    ],
-)
-def test_sizes_that_depend_on_values_run_uncaptured(many):
-    class Masking(Amortized):
-        def params(self, x, *given):
-            return many(x, super().params(x, *given))
-
-    def make():
-        model, _, x = pair()
-        torch.manual_seed(1)
-        return model, Masking(Diagonal(2), OBSERVED, hidden=(8,)), x
-
-    plain, captured = both(make, Trace_ELBO, epochs=6)
-    torch.testing.assert_close(captured[0], plain[0], rtol=0, atol=0)
-    (warned,) = captured[2]
-    assert "finds depends on values" in str(warned.message)
-
-
-class Remembering(Amortized):
-    """Keeps a mean of the data: as a buffer that is set anew, a plain tensor or a counter."""
-
-    def __init__(self, what):
-        super().__init__(Diagonal(2), OBSERVED, hidden=(8,))
-        self.what, self.count, self.plain = what, 0, torch.zeros(OBSERVED)
-        self.register_buffer("mean", torch.zeros(OBSERVED))
-
-    def params(self, x, *given):
-        name = {"buffer": "mean", "tensor": "plain"}.get(self.what)
-        if name is not None:
-            setattr(self, name, 0.5 * getattr(self, name) + 0.5 * x.detach().mean(-2))
-            return super().params(x - getattr(self, name), *given)
-        self.count += 1
-        return super().params(x, *given) * min(1.0, 0.2 + self.count / 20)
-
-
-@pytest.mark.parametrize(("what", "named"), [("buffer", "mean"), ("tensor", "plain"), ("counter", "count")])
-def test_what_a_program_remembers_is_found_out_and_changed_once_a_step(what, named):
-    def make():
-        model, _, x = pair()
-        torch.manual_seed(1)
-        return model, Remembering(what), x
-
-    plain, captured = both(make, Trace_ELBO, epochs=10, batch_size=7)
-    assert torch.equal(captured[0], plain[0])
-    (warned,) = captured[2]
-    assert f"it sets Remembering.{named} anew at each run" in str(warned.message)
-
-
-def test_a_table_with_sparse_gradients_runs_uncaptured():
-    model, _, x = pair()
-    with pytest.warns(CaptureWarning, match="a table has sparse gradients"):
-        fit(model, PerDatapoint(Diagonal(2), 7), (x, torch.arange(7)), epochs=2, progress=False, capture=True)
 
 
 def test_functions_with_parameters_in_the_store_are_captured():
