@@ -8,8 +8,8 @@ that changed in between runs uncaptured from then on.
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 
-from ppl_vae.contexts import attributes_kept, random_state_kept, store_kept, unvalidated
+from ppl_vae.contexts import attributes_kept, random_state_kept, store_kept, tensors_kept, unvalidated
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import Share, SharedNoise, count, summed
 from ppl_vae.errors import InputError
@@ -154,27 +154,22 @@ class Step:
             return self._give_up(reason, batch, quiet=self._capture == "auto")
         if any(leaf.layout != torch.strided for leaf in self._leaves) or self._has_sparse_tables():
             return self._give_up("a table has sparse gradients", batch)
-        with random_state_kept(), store_kept(), attributes_kept(self._modules) as rebound:
-            before = self._copies()
+        with self._put_back(), store_kept(), attributes_kept(self._modules) as rebound:
             loss = self._uncaptured(batch)  # the program's own step, to compare with
             theirs = [leaf.grad for leaf in self._leaves]
             changed = rebound()
-        self._restore(before)
         if changed:
             return self._give_up(f"it sets {changed[0]} anew at each run, which a graph can't", batch)
         masking = isinstance(self._elbo, TraceEnum_ELBO)
         try:
-            with random_state_kept():
+            with self._put_back():
                 self._run(tensors, *batch)  # what the estimator finds out at its first run is no part of the graph
-                self._restore(before)
+            with self._put_back():
                 self._graphs[key] = graph = traced(partial(self._run, tensors), batch, self._moving(), masking)
-            self._restore(before)
             run = self._replays[key] = replay(graph)
-            with random_state_kept():
+            with self._put_back():
                 found = run(*batch)
-            self._restore(before)
         except Exception as error:  # whatever a program does that a graph can't
-            self._restore(before)
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             return self._give_up(f"it can't be traced ({reason})", batch)
         sequential = self._elbo.num_particles > 1 and not self._elbo.vectorize_particles
@@ -185,13 +180,10 @@ class Step:
 
     def _checked(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor | float:
         """A replay beside a run of the program with the same random numbers."""
-        before = self._copies()
-        with random_state_kept():
+        with self._put_back():
             expected = self._run(self._tensors, *batch)  # type: ignore[arg-type]
-            self._restore(before)
-        with random_state_kept():
+        with self._put_back():
             found = self._replays[key](*batch)
-        self._restore(before)
         if not agree(expected, found):
             return self._give_up("it changes by itself: the program no longer gives what its trace gives", batch)
         return self._put(self._replays[key](*batch))
@@ -251,15 +243,12 @@ class Step:
             return
         start, graph = time.perf_counter(), self._graphs.pop(key)
         try:
-            with torch.no_grad(), random_state_kept():
-                before = self._copies()
+            with torch.no_grad(), self._put_back():
                 compiled = torch.compile(graph, fullgraph=True, dynamic=False, options={"fallback_random": True})
                 found = compiled(*batch)
-                self._restore(before)
-            with random_state_kept():
+            with self._put_back():
                 if not agree(self._replays[key](*batch), found, _COARSE if _is_coarse(graph) else _FINE):
                     raise RuntimeError("the compiled graph gives other gradients")
-                self._restore(before)
             self._replays[key] = replay(compiled)
             self._launches.pop(key, None)
         except Exception as error:  # no C++ compiler, most often
@@ -278,9 +267,8 @@ class Step:
     def _moving(self) -> list[Tensor]:
         return [*self._leaves, *self._buffers(), *(leaf for module in self._modules for leaf in module.parameters())]
 
-    def _copies(self) -> list[Tensor]:
-        return [buffer.clone() for buffer in self._buffers()]
-
-    def _restore(self, before: list[Tensor]) -> None:
-        for buffer, value in zip(self._buffers(), before, strict=True):
-            buffer.copy_(value)
+    @contextmanager
+    def _put_back(self) -> Iterator[None]:
+        """A run that counts for nothing: random numbers and buffers are afterwards as they were."""
+        with random_state_kept(), tensors_kept(self._buffers()):
+            yield

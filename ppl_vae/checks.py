@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from ppl_vae.contexts import (
     attributes_kept,
-    buffers_kept,
     evaluating,
     local_parameters,
     random_state_kept,
     store_kept,
+    tensors_kept,
 )
 from ppl_vae.errors import InputError
 from ppl_vae.modules import Program, modules_of, parameters_beside
@@ -40,7 +40,8 @@ def check(model: Program, guide: Program, *batch: Any) -> list[str]:
         One sentence for each mistake: what it is and how to mend it. An empty list means that none was found.
     """
     size, modules = batch_size(batch), modules_of(model, guide)
-    with attributes_kept(modules), buffers_kept(modules):
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    with attributes_kept(modules), tensors_kept(buffers):
         found = _mistakes(model, guide, batch)
         if not found:
             with _alone(model, guide):

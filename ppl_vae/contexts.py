@@ -75,14 +75,15 @@ def attributes_kept(modules: Iterable[nn.Module]) -> Iterator[Callable[[], list[
 
 
 @contextmanager
-def buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Puts back what modules change in their buffers, running means say."""
-    before = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+def tensors_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Puts back what is changed in tensors in place: buffers such as running means, parameters."""
+    before = [(tensor, tensor.detach().clone()) for tensor in tensors]
     try:
         yield
     finally:
-        for buffer, value in before:
-            buffer.copy_(value)
+        with torch.no_grad():
+            for tensor, value in before:
+                tensor.copy_(value)
 
 
 @contextmanager

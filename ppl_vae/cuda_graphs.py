@@ -3,15 +3,14 @@
 See "CUDA Graphs" in PyTorch's notes; the random numbers of a replay go on from where the device's generator is.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ppl_vae.contexts import random_state_kept
+from ppl_vae.contexts import random_state_kept, tensors_kept
 from ppl_vae.graphs import agree
 
 _WARM = 3  # runs on the capturing stream: libraries set themselves up in the first ones
@@ -54,11 +53,11 @@ def launched(run: Callable[..., Any], batch: Sequence[Tensor], state: Callable[[
     Raises:
         RuntimeError: where the graph gives other numbers, or can't be recorded.
     """
-    with random_state_kept(), _kept(state()):
+    with random_state_kept(), tensors_kept(state()):
         graph = CudaGraph(run, batch)
-    with random_state_kept(), _kept(state()):
+    with random_state_kept(), tensors_kept(state()):
         expected = [part.clone() for part in (*run(*batch), *state()) if part is not None]
-    with random_state_kept(), _kept(state()):
+    with random_state_kept(), tensors_kept(state()):
         found = [part.clone() for part in (*graph(*batch), *state()) if part is not None]
     if not agree(expected, found):
         raise RuntimeError("it gives other numbers")
@@ -89,14 +88,3 @@ def state_of(steppers: Iterable[Optimizer]) -> list[Tensor]:
     """The tensors that optimizers remember."""
     kept = (entry for stepper in steppers for entry in stepper.state.values())
     return [value for entry in kept for value in entry.values() if isinstance(value, Tensor)]
-
-
-@contextmanager
-def _kept(tensors: Sequence[Tensor]) -> Iterator[None]:
-    before = [tensor.detach().clone() for tensor in tensors]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in zip(tensors, before, strict=True):
-                tensor.copy_(value)

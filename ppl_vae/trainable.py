@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ppl_vae import distributed
 from ppl_vae.checks import require_a_pair
-from ppl_vae.contexts import local_parameters
+from ppl_vae.contexts import local_parameters, store_kept
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.requirements import require_known
 from ppl_vae.modules import Program, parameters_beside
@@ -137,9 +137,8 @@ def parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]
         return
     modules = (program for program in (model, guide) if isinstance(program, nn.Module))
     frozen = [leaf for module in modules for leaf in module.parameters() if not leaf.requires_grad]
-    store = pyro.get_param_store()
     try:
-        with store.scope(state=store.get_state()):
+        with store_kept():
             yield
     finally:
         for leaf in frozen:
