@@ -25,6 +25,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.modules import Program, modules_of, parameters_beside
 from ppl_vae.traces import DATA_PLATE, PARTICLE_PLATE, batch_size, parameter_sites, random_sites, rows
 
+NOTHING_REACHED = "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
 _PARTICLES = 2
 
 
@@ -247,7 +248,7 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
     with torch.enable_grad(), poutine.trace(param_only=True) as capture:
         loss = _loss(model, guide, batch)
         if not loss.requires_grad:
-            yield "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
+            yield NOTHING_REACHED
             return
         slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     for name, slope in zip(parameters, slopes, strict=True):

@@ -14,7 +14,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae import distributed
-from ppl_vae.checks import require_a_pair
+from ppl_vae.checks import NOTHING_REACHED, require_a_pair
 from ppl_vae.contexts import local_parameters, store_kept
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.requirements import require_known
@@ -60,9 +60,7 @@ class Trainable:
                     "this name, which would be trained instead: call pyro.clear_param_store() after making it anew"
                 )
         if all(leaf.grad is None for leaf in self.parameters):
-            raise InputError(
-                "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
-            )
+            raise InputError(NOTHING_REACHED)
         idle = [name for name, leaf in self.unregistered.items() if leaf.grad is not None]
         if idle:
             warnings.warn(
