@@ -112,7 +112,7 @@ def ours(hidden: int, device: str, capture: bool | str) -> Side:
 
     def step(x: Tensor) -> None:
         with local_parameters(model, guide):
-            run((x,), first=False, rare=False)
+            run((x,), rare=False)
         if not run.updated:
             optimizer.step()
 

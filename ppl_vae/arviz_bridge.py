@@ -86,7 +86,7 @@ def _resampled(
             posterior[site["name"]] = (dims, by_chain(picked))
     dims = ("chain", "draw", "data")
     likelihood = {"x": (dims, by_chain(observed.gather(0, picks).double()))}
-    evidence, error = iwelbo(weights, draws)
+    evidence, error = iwelbo(weights, draws, khat)
     importance = {
         "log_weight": (dims, by_chain(weights.double())),
         "khat": ("data", khat),

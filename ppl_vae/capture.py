@@ -2,14 +2,15 @@
 
 The graph holds the forward and the backward pass; it reads parameters and buffers where they are and draws fresh random
 numbers in the order of the program, so the same seed gives the same numbers. What a program reads from Python is a
-constant in it: that is checked against the program itself at the second replay and once in every epoch, and a program
-that changed in between runs uncaptured from then on.
+constant in it, so a program runs uncaptured if its run before the tracing draws from other generators than torch's,
+reads a clock or changes what it holds (:mod:`ppl_vae.watching`), or gives other numbers a second time. What it holds is
+looked at again before each replay, and the program itself runs beside its replays in a growing rhythm.
 """
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -20,21 +21,22 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 
-from ppl_vae.contexts import attributes_kept, random_state_kept, store_kept, tensors_kept, unvalidated
+from ppl_vae.contexts import Moment, unvalidated
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import Share, SharedNoise, count, summed
-from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import Objective, tensor_only
 from ppl_vae.graphs import agree, replay, traced
+from ppl_vae.held import Held
 from ppl_vae.modules import Program
+from ppl_vae.watching import watched
 
 Capture = Literal["auto", "compile"] | bool
 Key = tuple[Any, ...]
 MANY_STEPS = 500  # earn the tracing back, which costs some 150
 LONG_RUN = 600.0  # seconds still to go that earn a compiler's half minute back
-_FINE, _COARSE = 1e-3, 0.05  # a compiler leaves out casts to bfloat16 and back
-_RARELY = 100  # replays at least between two checks, which cost some ten steps each
+_CLOSE, _FINE, _COARSE = 1e-5, 1e-3, 0.05  # a compiler fuses sums, and leaves out casts to bfloat16 and back
+_RARELY = 512  # replays at most between two runs of the program beside them, which cost some five steps each
 
 
 def _is_coarse(graph: GraphModule) -> bool:
@@ -86,15 +88,17 @@ class Step:
         self._graphs: dict[Key, GraphModule] = {}
         self._steppers, self._launches = list(steppers), dict[Key, CudaGraph | None]()
         self.updated = False
-        self._began, self._steps, self._unchecked = 0.0, 0, 0
+        self._began, self._steps = 0.0, 0
+        self._held: dict[Key, Held] = {}
+        self._tolerances: dict[Key, float] = {}
+        self._rhythm, self._verified = dict[Key, tuple[int, int]](), 0
         self.reason, self.compile_seconds = "" if capture else "capture=False", 0.0
 
-    def __call__(self, batch: tuple[Tensor, ...], first: bool, rare: bool) -> Tensor | float:
+    def __call__(self, batch: tuple[Tensor, ...], rare: bool) -> Tensor | float:
         """One step.
 
         Args:
             batch: the arguments of model and guide.
-            first: the first step of an epoch, in which a capture is checked.
             rare: a batch whose shape comes once in an epoch.
 
         Returns:
@@ -103,10 +107,10 @@ class Step:
         if count() > 1:
             share = Share(len(batch[0]))
             self._noise = SharedNoise(share)
-            return summed(self._local(share.of(batch), first, rare, (share.start, share.total)), self._leaves, share)
-        return self._local(batch, first, rare, ())
+            return summed(self._local(share.of(batch), rare, (share.start, share.total)), self._leaves, share)
+        return self._local(batch, rare, ())
 
-    def _local(self, batch: tuple[Tensor, ...], first: bool, rare: bool, where: tuple[int, ...]) -> Tensor | float:
+    def _local(self, batch: tuple[Tensor, ...], rare: bool, where: tuple[int, ...]) -> Tensor | float:
         self._steps += 1
         self.updated = False
         modes = tuple(module.training for module in self._modules)
@@ -117,9 +121,12 @@ class Step:
             return self._uncaptured(batch)
         if key not in self._replays:
             return self._trace(key, batch)
-        self._unchecked += 1
-        if uses == 3 or (first and self._unchecked >= _RARELY):
-            self._unchecked = 0
+        drifted = self._held[key].drifted()
+        if drifted:
+            return self._give_up(f"{drifted} is no longer what it was when the pair was traced", batch)
+        due, gap = self._rhythm.get(key, (0, 1))
+        if uses >= due:
+            self._rhythm[key] = uses + gap, min(2 * gap, _RARELY)
             return self._checked(key, batch)
         if not rare:
             self._maybe_compile(key, batch)
@@ -139,10 +146,8 @@ class Step:
 
     def _run(self, elbo: Objective, *batch: Tensor) -> tuple[Tensor | None, ...]:
         """The loss and the gradients, as the graph is to have them."""
-        with unvalidated(), store_kept() as changed, self._noise:
+        with unvalidated(), self._noise:
             value, surrogate = elbo.objective(self._model, self._guide, batch)
-            if changed():
-                raise InputError(f"it changes {changed()[0]!r} in the parameter store")
             gradients = torch.autograd.grad(-surrogate.sum(), self._leaves, allow_unused=True)
             return -value.detach().sum(), *gradients
 
@@ -154,39 +159,59 @@ class Step:
             return self._give_up(reason, batch, quiet=self._capture == "auto")
         if any(leaf.layout != torch.strided for leaf in self._leaves) or self._has_sparse_tables():
             return self._give_up("a table has sparse gradients", batch)
-        with self._put_back(), store_kept(), attributes_kept(self._modules) as rebound:
-            loss = self._uncaptured(batch)  # the program's own step, to compare with
-            theirs = [leaf.grad for leaf in self._leaves]
-            changed = rebound()
-        if changed:
-            return self._give_up(f"it sets {changed[0]} anew at each run, which a graph can't", batch)
+        before = Moment(self._buffers())
+        loss, reason, held = self._watched(lambda: self._uncaptured(batch))
+        after, theirs = Moment(self._buffers()), [leaf.grad for leaf in self._leaves]
         masking = isinstance(self._elbo, TraceEnum_ELBO)
-        try:
-            with self._put_back():
-                self._run(tensors, *batch)  # what the estimator finds out at its first run is no part of the graph
-            with self._put_back():
-                self._graphs[key] = graph = traced(partial(self._run, tensors), batch, self._moving(), masking)
-            run = self._replays[key] = replay(graph)
-            with self._put_back():
-                found = run(*batch)
-        except Exception as error:  # whatever a program does that a graph can't
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            return self._give_up(f"it can't be traced ({reason})", batch)
         sequential = self._elbo.num_particles > 1 and not self._elbo.vectorize_particles
-        if not sequential and not agree([loss, *theirs], found):
-            return self._give_up("a replay gives other gradients than the program", batch)
-        self._tensors = tensors
-        return self._checked(key, batch) if sequential else self._put(run(*batch))
+        try:
+            if not reason:
+                before.put_back()
+                first = self._run(tensors, *batch)  # what the estimator finds out at its first run is no part of it
+                before.put_back()
+                if not agree(first, self._run(tensors, *batch), _CLOSE):
+                    reason = "it gives other numbers when it runs again with the same random numbers"
+            if not reason:
+                before.put_back()
+                self._graphs[key] = graph = traced(partial(self._run, tensors), batch, self._moving(), masking)
+                before.put_back()
+                replayed = replay(graph)
+                found = replayed(*batch)
+                if not agree(first if sequential else [loss, *theirs], found, _CLOSE):
+                    reason = "a replay gives other gradients than the program"
+        except Exception as error:  # whatever a program does that a graph can't
+            text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = f"it can't be traced ({text})"
+        if reason:  # the program's own step stands as it was taken
+            after.put_back()
+            for leaf, gradient in zip(self._leaves, theirs, strict=True):
+                leaf.grad = gradient
+            self._uncaptured_from_now(reason)
+            return loss
+        self._tensors, self._replays[key], self._held[key], self._verified = tensors, replayed, held, self._steps
+        return self._put(found)
 
     def _checked(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor | float:
         """A replay beside a run of the program with the same random numbers."""
-        with self._put_back():
-            expected = self._run(self._tensors, *batch)  # type: ignore[arg-type]
-        with self._put_back():
-            found = self._replays[key](*batch)
-        if not agree(expected, found):
-            return self._give_up("it changes by itself: the program no longer gives what its trace gives", batch)
-        return self._put(self._replays[key](*batch))
+        before = Moment(self._buffers())
+        expected, reason, _ = self._watched(lambda: self._run(self._tensors, *batch))  # type: ignore[arg-type]
+        after = Moment(self._buffers())
+        before.put_back()
+        found = self._replays[key](*batch)
+        if not reason and not agree(expected, found, self._tolerances.get(key, _CLOSE)):
+            reason = "it changes by itself: the program no longer gives what its trace gives"
+            if self._steps > self._verified + 1:
+                steps = f"steps {self._verified + 1} to {self._steps - 1}"
+                reason += f" (found in step {self._steps}; {steps} were taken with what it gave before)"
+        if reason:  # the program's own run is the step
+            after.put_back()
+            self._uncaptured_from_now(reason)
+            return self._put(expected)
+        self._verified = self._steps
+        return self._put(found)
+
+    def _watched(self, run: Callable[[], Any]) -> tuple[Any, str, Held]:
+        return watched(run, (self._model, self._guide), [*self._leaves, *self._buffers()])
 
     def _put(self, found: tuple[Tensor | None, ...]) -> Tensor:
         loss, *gradients = found
@@ -195,11 +220,15 @@ class Step:
         return loss  # type: ignore[return-value]
 
     def _give_up(self, reason: str, batch: tuple[Tensor, ...], quiet: bool = False) -> Tensor | float:
+        self._uncaptured_from_now(reason, quiet)
+        return self._uncaptured(batch)
+
+    def _uncaptured_from_now(self, reason: str, quiet: bool = False) -> None:
         self.reason = reason
         self._replays.clear()
+        self._graphs.clear()
         if not quiet:  # an ELBO that is what it is: nobody asked for a capture
-            warnings.warn(f"the pair runs uncaptured: {reason}", CaptureWarning, stacklevel=4)
-        return self._uncaptured(batch)
+            warnings.warn(f"the pair runs uncaptured: {reason}", CaptureWarning, stacklevel=5)
 
     def _launch(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor:
         """A replay as one CUDA graph, the optimizers' step in it."""
@@ -243,12 +272,15 @@ class Step:
             return
         start, graph = time.perf_counter(), self._graphs.pop(key)
         try:
-            with torch.no_grad(), self._put_back():
+            before = Moment(self._buffers())
+            with torch.no_grad():
                 compiled = torch.compile(graph, fullgraph=True, dynamic=False, options={"fallback_random": True})
                 found = compiled(*batch)
-            with self._put_back():
-                if not agree(self._replays[key](*batch), found, _COARSE if _is_coarse(graph) else _FINE):
-                    raise RuntimeError("the compiled graph gives other gradients")
+            before.put_back()
+            self._tolerances[key] = _COARSE if _is_coarse(graph) else _FINE
+            if not agree(self._replays[key](*batch), found, self._tolerances[key]):
+                raise RuntimeError("the compiled graph gives other gradients")
+            before.put_back()
             self._replays[key] = replay(compiled)
             self._launches.pop(key, None)
         except Exception as error:  # no C++ compiler, most often
@@ -266,9 +298,3 @@ class Step:
 
     def _moving(self) -> list[Tensor]:
         return [*self._leaves, *self._buffers(), *(leaf for module in self._modules for leaf in module.parameters())]
-
-    @contextmanager
-    def _put_back(self) -> Iterator[None]:
-        """A run that counts for nothing: random numbers and buffers are afterwards as they were."""
-        with random_state_kept(), tensors_kept(self._buffers()):
-            yield

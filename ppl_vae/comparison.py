@@ -12,12 +12,13 @@ import xarray as xr
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from ppl_vae.best_evidence import Evidence
 from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.iwelbo import average
 from ppl_vae.programs import FamilyGuide
 from ppl_vae.psis import shares
-from ppl_vae.tightness import model_evidence, tightness, with_gaps
+from ppl_vae.tightness import evidence_of, model_evidence, tightness, with_evidence
 from ppl_vae.traces import rows
 from ppl_vae.training import History, fit, freeze, resolve_device
 
@@ -31,7 +32,8 @@ class Row:
         is_bound: False for a delta guide, whose figures bound nothing.
         elbo: the ELBO.
         iwelbo: IWELBO_K for each K of the table.
-        log_evidence: the best estimate of log p(x).
+        log_evidence: the best estimate of log p(x), None where a point mass alone would have to tell it; its error and
+            those of the gaps are None where importance weights can't be trusted to tell one.
         gap: log_evidence - elbo, None where the figures bound nothing.
         approximation_gap: what the family's best member would leave of the gap, None where it was not split.
         amortization_gap: the rest of it, likewise.
@@ -46,8 +48,8 @@ class Row:
     elbo: float
     elbo_se: float
     iwelbo: dict[int, tuple[float, float]]
-    log_evidence: float
-    log_evidence_se: float
+    log_evidence: float | None
+    log_evidence_se: float | None
     gap: float | None
     gap_se: float | None
     approximation_gap: float | None
@@ -116,8 +118,8 @@ def compare(
         particles: draws of z for each data point.
         curve: the values of K in ``bounds``; see :func:`ppl_vae.bounds`.
         columns: the values of K in the rows; those above ``particles`` are left out.
-        evidence: where log p(x) comes from: "exact", "importance" (the best guide's IWELBO), "annealed", or "auto"
-            (exact where it can be had, else importance).
+        evidence: where log p(x) comes from: "exact", "importance" (the IWELBO of the guide whose weights can be
+            trusted), "annealed", or "auto" (exact where it can be had, else importance); see :func:`tightness`.
         split: take the gap of each guide apart where it can be; see :func:`ppl_vae.tightness`.
         annealing: options of :func:`ppl_vae.evidence.annealed`.
         refinement: options of :func:`ppl_vae.refine`.
@@ -169,12 +171,9 @@ def compare(
             split=split and _can_be_split(pair[1], batch),
         )  # fmt: skip
     pyro.set_rng_seed(seed)
-    found, words = _evidence(pairs, measured, batch, joint, evidence, annealing or {})
-    words += _beaten(measured, found) if evidence == "annealed" else ""
-    measured = {
-        name: with_gaps(dataset.assign(log_evidence=found[name][0], log_evidence_se=found[name][1]))
-        for name, dataset in measured.items()
-    }
+    chosen = _evidence(pairs, measured, batch, joint, evidence, annealing or {})
+    measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
+    words = "each model's own, exact or by its guide" if joint else next(iter(chosen.values())).words
     table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in pairs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
     return Comparison(table, _stack(measured, joint), words, pairs, histories)
@@ -191,9 +190,6 @@ def _elbo(elbo: ELBO | Callable[[Any], ELBO] | None, guide: nn.Module) -> ELBO |
     return elbo if elbo is None or isinstance(elbo, ELBO) else elbo(guide)
 
 
-Evidence = tuple[xr.DataArray, xr.DataArray]
-
-
 def _evidence(
     pairs: Mapping[str, tuple[nn.Module, nn.Module]],
     measured: Mapping[str, xr.Dataset],
@@ -201,42 +197,21 @@ def _evidence(
     joint: bool,
     source: str,
     annealing: Mapping[str, Any],
-) -> tuple[dict[str, Evidence], str]:
-    """The best estimate of log p(x) for each guide's model, per data point with its error, and what it is."""
-    if source != "importance":
-        known: dict[int, tuple[Evidence, str]] = {}
-        for model, _ in pairs.values():
-            if id(model) not in known:
-                value, error, words = model_evidence(model, batch, source, annealing)
-                if value is None:
-                    break
-                known[id(model)] = (xr.DataArray(value, dims="data"), xr.DataArray(error, dims="data")), words
-        else:
-            return {name: known[id(model)][0] for name, (model, _) in pairs.items()}, words
-    weighted = {name: (dataset.log_evidence, dataset.log_evidence_se) for name, dataset in measured.items()}
-    count = int(next(iter(measured.values())).K[-1])
-    if joint:
-        return weighted, f"each model's own IWELBO at K = {count}, a lower bound"
-    sound = [name for name, dataset in measured.items() if dataset.attrs["is_bound"]] or list(measured)
-    best = max(sound, key=lambda name: float(weighted[name][0].mean()))
-    return dict.fromkeys(pairs, weighted[best]), f"IWELBO at K = {count} with the guide {best!r}, a lower bound"
-
-
-def _beaten(measured: Mapping[str, xr.Dataset], found: Mapping[str, Evidence]) -> str:
-    """Says where an IWELBO lies above the estimate of log p(x), which a lower bound never does to log p(x) itself."""
-    words = ""
-    for name, dataset in measured.items():
-        (value, error), (bound, other) = average(*found[name]), average(dataset.log_evidence, dataset.log_evidence_se)
-        if dataset.attrs["is_bound"] and bound - value > 4 * math.hypot(error, other):
-            words += f"; too low by {bound - value:.2f} at least, as {name}'s IWELBO tells: anneal in more steps"
-    return words
+) -> dict[str, Evidence]:
+    """The best estimate of log p(x) of each guide's model."""
+    if not joint:
+        (model, _), *_ = pairs.values()
+        return dict.fromkeys(pairs, evidence_of(measured, model_evidence(model, batch, source, annealing)))
+    known = {name: model_evidence(model, batch, source, annealing) for name, (model, _) in pairs.items()}
+    return {name: evidence_of({name: measured[name]}, known[name]) for name in pairs}
 
 
 def _row(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> Row:
     def mean(variable: str) -> tuple[float | None, float | None]:
         if variable not in dataset or bool(dataset[variable].isnull().any()):
             return None, None
-        return average(dataset[variable], dataset[f"{variable}_se"])
+        value, error = average(dataset[variable], dataset[f"{variable}_se"], dataset.get(f"{variable}_bias"))
+        return value, None if math.isnan(error) else error
 
     chosen = [count for count in columns if count in dataset.K]
     good = shares(dataset.khat, dataset.attrs["khat_threshold"])["good"]
@@ -246,7 +221,7 @@ def _row(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> 
         bool(dataset.attrs["is_bound"]),
         *average(dataset.elbo, dataset.elbo_se),
         {count: average(dataset.iwelbo.sel(K=count), dataset.iwelbo_se.sel(K=count)) for count in chosen},
-        *average(dataset.log_evidence, dataset.log_evidence_se),
+        *mean("log_evidence"),
         *mean("gap"),
         *mean("approximation_gap"),
         *mean("amortization_gap"),
@@ -263,7 +238,8 @@ def _stack(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Dataset:
     stacked = xr.concat([dataset.drop_attrs() for dataset in measured.values()], dim=names, join="outer")
     first = next(iter(measured.values()))
     if not joint:
-        stacked = stacked.assign(log_evidence=first.log_evidence, log_evidence_se=first.log_evidence_se)
+        of_the_model = ("log_evidence", "log_evidence_se", "log_evidence_bias")
+        stacked = stacked.assign({name: first[name] for name in of_the_model})
     shared = ("units", "particles", "khat_threshold", "evidence", "marginal_points")
     for attribute in first.attrs:
         if attribute not in shared:

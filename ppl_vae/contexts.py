@@ -15,32 +15,44 @@ from torch.nn.functional import one_hot
 from ppl_vae.modules import Program, modules_of, own_modules, programs_that_are_modules
 
 
+class Moment:
+    """The random numbers, on every device in use, and some tensors as they are now, to be put back.
+
+    Args:
+        tensors: what a run changes in place and must leave as it was: buffers such as running means, parameters.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self._tensors = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        self._random = pyro.util.get_rng_state()
+        self._on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def put_back(self) -> None:
+        """Makes everything what it was."""
+        pyro.util.set_rng_state(self._random)
+        if self._on_gpus:
+            torch.cuda.set_rng_state_all(self._on_gpus)
+        with torch.no_grad():
+            for tensor, value in self._tensors:
+                tensor.copy_(value)
+
+
 @contextmanager
 def random_state_kept() -> Iterator[None]:
     """Puts the random numbers back where they were, on every device in use."""
-    state = pyro.util.get_rng_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    before = Moment()
     try:
-        with torch.random.fork_rng(devices=devices):
-            yield
+        yield
     finally:
-        pyro.util.set_rng_state(state)
+        before.put_back()
 
 
 @contextmanager
-def store_kept() -> Iterator[Callable[[], list[str]]]:
-    """Puts the global parameter store back as it was, where Pyro also keeps decaying averages.
-
-    Yields a function that names what is another tensor by now.
-    """
+def store_kept() -> Iterator[None]:
+    """Puts the global parameter store back as it was, where Pyro also keeps decaying averages."""
     store = pyro.get_param_store()
-    before = store.get_state()["params"]
-
-    def changed() -> list[str]:
-        return [name for name, leaf in store.get_state()["params"].items() if leaf is not before.get(name)]
-
     with store.scope(state=store.get_state()):
-        yield changed
+        yield
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ppl_vae.iwelbo import average, bounds
 from ppl_vae.optimizers import cooldown
 from ppl_vae.options import CAPTURES, adam, default_epochs, refuse_mixture
 from ppl_vae.plots import NOT_A_BOUND, training_curves
+from ppl_vae.psis import shares
 from ppl_vae.training import fit, resolve_device
 
 
@@ -111,9 +112,11 @@ def train_on_images(
         print(json.dumps(report.plain(result)))
         return
     mark = "" if is_bound else f" ({NOT_A_BOUND})"
+    bad = 1 - shares(measured.khat, measured.attrs["khat_threshold"])["good"]
+    heavy = f" (no error: the weights of {bad:.0%} of the images can't be trusted)" if bad > 0 else ""
     shown = Table("", "on the test images", title=f"{model}, {guide} guide, {data}")
-    shown.add_row(f"ELBO{mark}", f"{result['test_elbo']:.3f} ± {result['test_elbo_se']:.3f} nats/image")
-    shown.add_row(f"IWELBO K={max(curve)}{mark}", "{:.3f} ± {:.3f} nats/image".format(*curve[max(curve)]))
+    shown.add_row(f"ELBO{mark}", f"{report.with_error(result['test_elbo'], result['test_elbo_se'])} nats/image")
+    shown.add_row(f"IWELBO K={max(curve)}{mark}", f"{report.with_error(*curve[max(curve)])} nats/image{heavy}")
     if "test_log_evidence" in result:
         shown.add_row("log p(x), exact", f"{result['test_log_evidence']:.3f} nats/image")
     shown.add_row("seconds per epoch", f"{result['seconds_per_epoch']:.2f} ({history.points_per_second:.0f} images/s)")

@@ -12,6 +12,7 @@ from torch import Tensor
 from ppl_vae.checks import explained
 from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
+from ppl_vae.log_means import of_draws, student
 from ppl_vae.log_weights import log_weight_chunks, probe
 from ppl_vae.modules import Program
 from ppl_vae.psis import effective_sample_size, khat_threshold, pareto_k
@@ -25,7 +26,6 @@ def bounds(
     *batch: Any,
     particles: int = 1000,
     curve: Iterable[int] | None = None,
-    diagnose: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
     """The ELBO and IWELBO_K of each data point, for a whole curve of K from the same log-weights.
@@ -39,14 +39,16 @@ def bounds(
         batch: the arguments of both, one row a data point.
         particles: draws of z for each data point.
         curve: the values of K; 1, 2, 5, 10, ... up to ``particles`` where None.
-        diagnose: also tell whether the weights can be trusted.
         progress: called with the number of data points that were just finished.
 
     Returns:
         A dataset with dimensions K and data, in nats: ``elbo`` and ``elbo_se`` (data), ``iwelbo`` and ``iwelbo_se``
-        (K, data). The standard errors are Monte Carlo errors, of the draws of z. Attribute ``is_bound`` is 0 for a
-        guide with a point mass (a delta guide), whose figures bound nothing. With ``diagnose`` also ``khat`` and
-        ``ess`` (data), and the attribute ``khat_threshold``; see :mod:`ppl_vae.psis`.
+        (K, data). The standard errors are Monte Carlo errors, of the draws of z, such that 1.96 of them on either side
+        make a 95% interval. For the last K, of which there are fewer than 10 groups, the error is NaN where the weights
+        can't be trusted. ``bias`` (data) is how far the IWELBO at K = ``particles`` lies below log p(x), to first
+        order. ``khat`` and ``ess`` (data) tell whether the weights can be trusted, by the attribute
+        ``khat_threshold``; see :mod:`ppl_vae.psis`. Attribute ``is_bound`` is 0 for a guide with a point mass (a delta
+        guide), whose figures bound nothing and whose weights say nothing.
 
     Raises:
         InputError: for a K that is not between 1 and ``particles``, or a pair without log-weights per data point.
@@ -61,47 +63,51 @@ def bounds(
         with explained(model, guide, *batch):
             is_bound = probe(model, guide, *batch).is_bound
         for weights in log_weight_chunks(model, guide, *batch, particles=particles):
-            pairs = [iwelbo(weights, count) for count in [1, *counts]]
+            khat = pareto_k(weights)
+            pairs = [iwelbo(weights, count, khat) for count in [1, *counts]]
             values.append(torch.stack([value for value, _ in pairs]).cpu())
             errors.append(torch.stack([error for _, error in pairs]).cpu())
-            if diagnose:
-                diagnostics.append(np.stack([pareto_k(weights), effective_sample_size(weights)]))
+            bias = of_draws(weights, khat).bias.cpu().numpy()
+            diagnostics.append(np.stack([bias, khat, effective_sample_size(weights)]))
             if progress is not None:
                 progress(weights.shape[1])
     value, error = (np.concatenate([part.numpy() for part in parts], axis=1) for parts in (values, errors))
-    found = xr.Dataset(
+    told = np.concatenate(diagnostics, axis=1)
+    if not is_bound:
+        told = np.full_like(told, np.nan)
+    return xr.Dataset(
         {
             "elbo": ("data", value[0]),
             "elbo_se": ("data", error[0]),
             "iwelbo": (("K", "data"), value[1:]),
             "iwelbo_se": (("K", "data"), error[1:]),
+            **{name: ("data", row) for name, row in zip(("bias", "khat", "ess"), told, strict=True)},
         },
         coords={"K": np.array(counts, dtype=np.int32)},
-        attrs={"is_bound": int(is_bound), "particles": particles, "units": "nats"},
+        attrs={
+            "is_bound": int(is_bound),
+            "particles": particles,
+            "units": "nats",
+            "khat_threshold": khat_threshold(particles),
+        },
     )
-    if diagnose:
-        khat, ess = np.concatenate(diagnostics, axis=1) if is_bound else np.full((2, found.sizes["data"]), np.nan)
-        found = found.assign(khat=("data", khat), ess=("data", ess))
-        found.attrs["khat_threshold"] = khat_threshold(particles)
-    return found
 
 
-def iwelbo(log_weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def iwelbo(log_weights: Tensor, count: int, khat: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
     """IWELBO_K and its standard error from log-weights of shape (particles, batch), each of shape (batch,), float64.
 
-    From ten groups on, the error is the spread between groups; below that it is the delta method's within each group,
-    Var[log mean w] = 1 / ESS - 1 / K with ESS the effective sample size, which is too small where ESS is.
+    From ten groups on, and for the ELBO, the error is that of the spread between groups, by Student's t; else that of
+    :func:`ppl_vae.log_means.of_draws` by the weights' ``khat``, which is found where None.
     """
     groups = len(log_weights) // count
     grouped = log_weights[: groups * count].double().unflatten(0, (groups, count))
-    log_sum = grouped.logsumexp(1)
-    value = (log_sum - math.log(count)).mean(0)
-    if groups >= _FEW_GROUPS:
-        return value, (log_sum.var(0) / groups).sqrt()
-    if count == 1:
-        return value, torch.full_like(value, torch.nan)
-    inverse_ess = ((2 * grouped).logsumexp(1) - 2 * log_sum).exp()
-    return value, ((inverse_ess - 1 / count).clamp(min=0).mean(0) / groups).sqrt()
+    log_means = grouped.logsumexp(1) - math.log(count)
+    value = log_means.mean(0)
+    if count == 1 or groups >= _FEW_GROUPS:
+        return value, student(groups - 1) * (log_means.var(0) / groups).sqrt()
+    drawn = log_weights[: groups * count]
+    shapes = khat if khat is not None and len(drawn) == len(log_weights) else pareto_k(drawn)
+    return value, of_draws(drawn, shapes).error
 
 
 def default_curve(particles: int) -> list[int]:
@@ -110,6 +116,10 @@ def default_curve(particles: int) -> list[int]:
     return sorted({step for step in steps if step <= particles} | {particles})
 
 
-def average(value: xr.DataArray, error: xr.DataArray) -> tuple[float, float]:
-    """The mean over the data points and its Monte Carlo standard error, for these very data points."""
-    return float(value.mean()), float(np.sqrt((error**2).sum())) / value.size
+def average(value: xr.DataArray, error: xr.DataArray, bias: xr.DataArray | None = None) -> tuple[float, float]:
+    """The mean over the data points and its error, for these very data points; NaN where a point has none.
+
+    The errors of points are independent of each other; what all of them are biased by adds up.
+    """
+    shared = 0.0 if bias is None else float(bias.mean(skipna=False))
+    return float(value.mean()), math.hypot(float(np.sqrt((error**2).sum(skipna=False))) / value.size, shared)

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ppl_vae.contexts import random_state_kept, unvalidated
 from ppl_vae.errors import InputError
 from ppl_vae.graphs import agree, replay, traced
+from ppl_vae.held import Held
 from ppl_vae.modules import Program, modules_of
 from ppl_vae.traces import (
     batch_size,
@@ -28,6 +29,7 @@ from ppl_vae.traces import (
     sum_density,
     traces,
 )
+from ppl_vae.watching import watched
 
 _MANY = 8
 _MANY_CHUNKS = 300  # of one shape earn the tracing back
@@ -102,6 +104,7 @@ class _Weigher:
         self._pair, self._nesting = (model, guide), nesting
         self._wanted = expected >= _MANY_CHUNKS and not torch.is_grad_enabled()
         self._graphs: dict[Any, Callable[..., Any] | None] = {}
+        self._held: Held | None = None
 
     def __call__(self, batch: tuple[Any, ...], particles: int) -> Tensor:
         """Log-weights of shape (particles, batch)."""
@@ -111,7 +114,9 @@ class _Weigher:
         if key not in self._graphs:
             self._graphs[key] = self._graph(batch, particles)
         run = self._graphs[key]
-        return run(*batch) if run is not None else weigh(*self._pair, batch, particles, self._nesting)
+        if run is None or (self._held is not None and self._held.drifted()):
+            return weigh(*self._pair, batch, particles, self._nesting)
+        return run(*batch)
 
     def _graph(self, batch: tuple[Any, ...], particles: int) -> Callable[..., Any] | None:
         """None where the pair can't be traced, or its trace gives other weights with the same random numbers."""
@@ -121,10 +126,13 @@ class _Weigher:
 
         moving = [tensor for module in modules_of(*self._pair) for tensor in (*module.parameters(), *module.buffers())]
         try:
+            with random_state_kept():
+                expected, reason, held = watched(lambda: run(*batch), self._pair)
+            if reason:
+                return None
             with random_state_kept(), unvalidated():
                 found = replay(traced(run, batch, moving))
-            with random_state_kept():
-                expected = run(*batch)
+            self._held = self._held or held
             with random_state_kept():
                 return found if agree([expected], [found(*batch)]) else None
         except Exception:  # whatever a program does that a graph can't

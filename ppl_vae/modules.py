@@ -80,17 +80,27 @@ def _referred(programs: Iterable[Any]) -> list[tuple[str, nn.Module]]:
 
 def _names(function: FunctionType) -> dict[str, Any]:
     """What a function's closure and the globals that its code names hold."""
-    found = {name: function.__globals__[name] for name in _named(function.__code__) if name in function.__globals__}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+    found = {}
+    for name, (holder, key) in places_of(function).items():
         try:
-            found[name] = cell.cell_contents
-        except ValueError:  # not filled yet
+            found[name] = holder[key] if isinstance(holder, dict) else getattr(holder, key)
+        except ValueError:  # a cell that is not filled yet
             continue
     return found
 
 
-def _named(code: CodeType) -> set[str]:
-    inner = (_named(part) for part in code.co_consts if isinstance(part, CodeType))
+def places_of(function: FunctionType) -> dict[str, tuple[Any, str]]:
+    """Where a function's closure and the globals that its code names are: a holder, and the key or attribute in it."""
+    known = function.__globals__
+    found: dict[str, tuple[Any, str]] = {name: (known, name) for name in named_in(function.__code__) if name in known}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        found[name] = cell, "cell_contents"
+    return found
+
+
+def named_in(code: CodeType) -> set[str]:
+    """The names that code uses, that of the functions inside it too."""
+    inner = (named_in(part) for part in code.co_consts if isinstance(part, CodeType))
     return set(code.co_names).union(*inner)
 
 

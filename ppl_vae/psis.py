@@ -18,9 +18,14 @@ def pareto_k(log_weights: Tensor) -> np.ndarray:
 
     The error of an importance-weighted estimate falls as it should where k-hat is under :func:`khat_threshold`
     (Vehtari et al. 2024). ArviZ fits it; weights that are all but equal get 0, and it is infinite where there are too
-    few particles to tell.
+    few particles to tell, or no finite weight.
     """
-    return smoothed(log_weights)[1]
+    raw = log_weights.detach().double().cpu().numpy().T
+    khat = np.full(len(raw), np.inf)
+    told = np.isfinite(raw.max(1))
+    if told.any():
+        khat[told] = _smoothed(raw[told])[1]
+    return khat
 
 
 def smoothed(log_weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -28,12 +33,22 @@ def smoothed(log_weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
     raw = log_weights.detach().double().cpu().numpy().T
     if not np.isfinite(raw.max(1)).all():
         raise InputError("the log-weights of a data point are all -inf or NaN: its k-hat can't be told")
+    weights, khat = _smoothed(raw)
+    return weights.T, khat
+
+
+def _smoothed(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weights = raw - np.logaddexp.reduce(raw, axis=1, keepdims=True)
     khat = np.zeros(len(raw))
     uneven = np.ptp(raw, axis=1) > _EVEN
     if uneven.any():
         weights[uneven], khat[uneven] = _psislw(raw[uneven])
-    return weights.T, khat
+    return weights, khat
+
+
+def tail_length(particles: int) -> int:
+    """How many of the largest weights are the tail: min(S / 5, 3 sqrt(S)) (Vehtari et al. 2024, section 6)."""
+    return min(max(1, math.ceil(min(particles / 5, 3 * math.sqrt(particles)))), particles - 1)
 
 
 def khat_threshold(particles: int) -> float:

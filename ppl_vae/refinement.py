@@ -25,12 +25,14 @@ class Held(FamilyGuide):
     Args:
         family: shared with the guide it comes from; it is not registered as a part of this one.
         params: shape (batch, num_params).
+        left: how far the ELBO of each data point is likely to be from the best one, nats, shape (batch,); none if None.
     """
 
-    def __init__(self, family: nn.Module, params: Tensor) -> None:
+    def __init__(self, family: nn.Module, params: Tensor, left: Tensor | None = None) -> None:
         super().__init__()
         self._family = (family,)
         self.held = nn.Parameter(params)
+        self.left = left if left is not None else params.new_zeros(len(params))
 
     @property
     def family(self) -> nn.Module:  # type: ignore[override]
@@ -94,7 +96,8 @@ def refine(
 
     Returns:
         A guide for this very batch, which takes the index as its last argument: its bounds are
-        ``bounds(model, refined, *batch, torch.arange(len(x)))``.
+        ``bounds(model, refined, *batch, torch.arange(len(x)))``. Its attribute ``left``, shape (batch,), is what the
+        last round still gained, in nats: since rounds gain less and less, about what is left to gain.
 
     Raises:
         InputError: for a guide that is no FamilyGuide, or whose family is not reparameterized.
@@ -110,17 +113,19 @@ def refine(
             raise InputError(f"refine climbs reparameterized draws, {type(guide.family).__name__} has none")
         probed = probe(model, guide, *batch)
         together = max(1, _CHUNK_BYTES // (probed.largest_bytes * particles))
+        left = torch.zeros_like(start[:, 0])
         for first in range(0, size, together):
             held = Held(guide.family, start[first : first + together])
             part = (*rows(batch, size, first, first + together), torch.arange(len(held.held), device=start.device))
             for number in range(rounds):
                 before = held.held.detach().clone()
                 _round(model, held, part, rate / 2**number, particles, steps, probed.nesting)
-                gain = _keep_the_better(model, held, part, before, 4 * particles, probed.nesting)
-                if gain < tolerance:
+                gains = _keep_the_better(model, held, part, before, 4 * particles, probed.nesting)
+                left[first : first + together] = gains
+                if float(gains.mean()) < tolerance:
                     break
             start[first : first + together] = held.held.detach()
-    return Held(guide.family, start)
+    return Held(guide.family, start, left)
 
 
 def _round(
@@ -138,8 +143,8 @@ def _round(
 
 def _keep_the_better(
     model: Program, held: Held, batch: tuple[Any, ...], before: Tensor, particles: int, nesting: int
-) -> float:
-    """Puts back the rows that a round made worse; returns the mean gain in nats."""
+) -> Tensor:
+    """Puts back the rows that a round made worse; returns the gains in nats, shape (batch,)."""
     state, after = pyro.util.get_rng_state(), held.held.detach().clone()
     elbos = []
     for params in (before, after):
@@ -149,4 +154,4 @@ def _keep_the_better(
             elbos.append(weigh(model, held, batch, particles, nesting).double().mean(0))
     better = elbos[1] > elbos[0]
     held.held.data = torch.where(better[:, None], after, before)
-    return float((elbos[1] - elbos[0]).clamp(min=0).mean())
+    return (elbos[1] - elbos[0]).clamp(min=0)

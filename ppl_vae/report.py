@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import sys
@@ -77,18 +78,21 @@ def table(comparison: Comparison) -> Table:
             row.guide if row.is_bound else f"{row.guide} ({plots.NOT_A_BOUND})",
             f"{row.elbo:.3f} ± {row.elbo_se:.3f}",
             *(f"{row.iwelbo[count][0]:.3f}" if row.is_bound else "-" for count in counts),
-            f"{row.log_evidence:.3f}",
-            _with_error(row.gap, row.gap_se),
-            *((_with_error(row.approximation_gap, row.approximation_gap_se),) if split else ()),
-            *((_with_error(row.amortization_gap, row.amortization_gap_se),) if split else ()),
+            "-" if row.log_evidence is None else f"{row.log_evidence:.3f}",
+            with_error(row.gap, row.gap_se),
+            *((with_error(row.approximation_gap, row.approximation_gap_se),) if split else ()),
+            *((with_error(row.amortization_gap, row.amortization_gap_se),) if split else ()),
             "-" if row.khat_good is None else f"{row.khat_good:.1%}",
             f"{row.seconds:.1f}",
         )
     return found
 
 
-def _with_error(value: float | None, error: float | None) -> str:
-    return "-" if value is None else f"{value:.3f} ± {error:.3f}"
+def with_error(value: float | None, error: float | None) -> str:
+    """A figure for people: with its error where there is one."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if error is None or math.isnan(error) else f"{value:.3f} ± {error:.3f}"
 
 
 def show(shown: Table) -> None:

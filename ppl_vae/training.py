@@ -205,7 +205,7 @@ def fit(
                 rows = points = 0  # a loader's sampler may leave some out, and its dataset may hold whole batches
                 for index, batch in enumerate(source.epoch()):
                     with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
-                        loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))
+                        loss: Any = step(batch, rare=len(batch[0]) < min(batch_size, size))
                     if (epoch, index) == (done, 0):
                         found.require_gradients()
                     if waits:

@@ -219,7 +219,7 @@ def test_particles_one_by_one_have_the_same_distribution():
         step = Step(elbo, model, anchored, leaves, [model, guide], capture, 1000)
         with local_parameters(model, guide):
             for number in range(800):
-                step((x,), first=False, rare=False)
+                step((x,), rare=False)
                 if number > 2:
                     found.append(torch.cat([leaf.grad.flatten() for leaf in leaves]))
         assert not step.reason or not capture
@@ -236,7 +236,7 @@ def test_the_noise_is_fresh_at_every_replay():
     leaves = list(guide.parameters())
     step = Step(StickingTheLanding(), model, guide, leaves, [model, guide], True, 10)
     with local_parameters(model, guide):
-        losses = [float(step((x,), first=False, rare=False)) for _ in range(6)]
+        losses = [float(step((x,), rare=False)) for _ in range(6)]
     assert not step.reason
     assert len(set(losses)) == 6
 

@@ -51,8 +51,8 @@ def parameters(inside, optimizer, steps=30, capture=True):
     step = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 1000, [stepper] if inside else ())
     updated = 0
     with local_parameters(model, guide):
-        for number in range(steps):
-            step((x,), first=number % 10 == 0, rare=False)
+        for _ in range(steps):
+            step((x,), rare=False)
             updated += step.updated
             if not step.updated:
                 stepper.step()

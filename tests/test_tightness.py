@@ -18,7 +18,7 @@ from ppl_vae.guides import Amortized, Delta, Diagonal, Exact, FixedScale, Full, 
 from ppl_vae.information import information
 from ppl_vae.iwelbo import average
 from ppl_vae.models import LinearGaussian
-from ppl_vae.psis import effective_sample_size, khat_threshold, pareto_k, shares
+from ppl_vae.psis import effective_sample_size, khat_threshold, pareto_k, shares, smoothed
 
 
 def pca(latents=4, count=60, scale=1.0):
@@ -123,8 +123,10 @@ def test_khat_classes():
     even = torch.zeros(50, 2)
     assert (pareto_k(even) == 0).all()
     assert np.allclose(effective_sample_size(even), 50)
+    hopeless = torch.full((50, 2), -math.inf)
+    assert np.isinf(pareto_k(hopeless)).all()
     with pytest.raises(InputError, match="all -inf or NaN"):
-        pareto_k(torch.full((50, 2), -math.inf))
+        smoothed(hopeless)
 
 
 def test_no_generalization_gap_between_the_same_images():

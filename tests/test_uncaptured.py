@@ -2,7 +2,6 @@
 
 
 import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO
@@ -11,7 +10,6 @@ from twice import OBSERVED, bits, both, pair
 from ppl_vae import fit
 from ppl_vae.capture import CaptureWarning
 from ppl_vae.guides import Amortized, Bernoulli, Diagonal, PerDatapoint
-from ppl_vae.models import VAE
 
 
 class Branching(Amortized):
@@ -20,21 +18,6 @@ class Branching(Amortized):
     def params(self, x, *given):
         found = super().params(x, *given)
         return found if float(found.sum()) > 0 else found * 1.0
-
-
-class Annealed(VAE):
-    """A number that changes at each call: a graph would hold it as it was."""
-
-    def __init__(self, *sizes, **options):
-        super().__init__(*sizes, **options)
-        self.calls = []
-
-    def likelihood(self, z, *given):
-        self.calls.append(1)
-        found = super().likelihood(z, *given)
-        return found.mask(torch.tensor(True)) if len(self.calls) < 3 else dist.Bernoulli(
-            logits=found.base_dist.logits * (1 + 0.01 * len(self.calls))
-        ).to_event(1)  # fmt: skip
 
 
 def test_control_flow_on_values_is_found_out_and_said_once():
@@ -47,36 +30,6 @@ def test_control_flow_on_values_is_found_out_and_said_once():
     assert torch.equal(captured[0], plain[0])
     (warned,) = captured[2]
     assert "the pair runs uncaptured: it can't be traced" in str(warned.message)
-
-
-def test_a_program_that_changes_is_found_out():
-    torch.manual_seed(0)
-    model, (_, guide, x) = Annealed(OBSERVED, 2, hidden=(8,)), pair()
-    with pytest.warns(CaptureWarning, match="it changes by itself|gives other gradients"):
-        fit(model, guide, x, epochs=10, batch_size=7, progress=False, capture=True)
-
-
-class Late(VAE):
-    """A number that changes from outside, between epochs."""
-
-    factor = 1.0
-
-    def likelihood(self, z, *given):
-        return dist.Bernoulli(logits=super().likelihood(z, *given).base_dist.logits * self.factor).to_event(1)
-
-
-def test_a_change_between_epochs_is_found_out():
-    torch.manual_seed(0)
-    model, (_, guide, x) = Late(OBSERVED, 2, hidden=(8,)), pair()
-
-    def transform(batch):
-        transform.calls += 1
-        model.factor = 1.0 if transform.calls < 20 else 2.0
-        return batch
-
-    transform.calls = 0
-    with pytest.warns(CaptureWarning, match="it changes by itself"):
-        fit(model, guide, x, epochs=150, batch_size=7, progress=False, capture=True, transform=transform)
 
 
 def test_an_elbo_of_numbers_runs_uncaptured():

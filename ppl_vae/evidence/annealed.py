@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyro
 import torch
 import xarray as xr
@@ -19,7 +18,7 @@ from torch import Tensor
 from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.latents import Coordinates, largest_bytes, latent_values, log_guide, log_joint, run
-from ppl_vae.iwelbo import iwelbo
+from ppl_vae.log_means import LogMean, of_chains
 from ppl_vae.log_weights import CHUNK_BYTES
 from ppl_vae.modules import Program
 from ppl_vae.traces import batch_size, random_sites, rows
@@ -27,6 +26,7 @@ from ppl_vae.traces import batch_size, random_sites, rows
 SCHEDULES = ("sigmoid", "geometric", "linear")
 _TARGET_ACCEPTANCE = 0.65  # the best for HMC in many dimensions (Beskos et al. 2013)
 _PILOT_CHAINS = 4
+_FEWEST_MIXING = 10
 
 
 def temperatures(schedule: str, steps: int) -> Tensor:
@@ -70,26 +70,31 @@ def annealed(
         progress: called with the number of data points that were just finished.
 
     Returns:
-        A dataset with dimension data: ``log_evidence`` and ``log_evidence_se`` in nats (the error by the spread of the
-        chains' weights), ``acceptance`` (the mean over the moves), ``ess`` (of the chains' weights).
+        A dataset with dimension data, in nats: ``log_evidence``, ``log_evidence_se`` (by the spread of the chains'
+        weights, such that 1.96 of it on either side make a 95% interval for so many chains) and ``log_evidence_bias``
+        (how far a mean over so few chains lies below log p(x), to first order; see :mod:`ppl_vae.log_means`);
+        ``acceptance`` (the mean over the moves), ``ess`` (of the chains' weights).
 
     Raises:
         InputError: for a discrete latent, too few chains or steps, or an unknown schedule.
     """
     path = _Path(temperatures(schedule, steps), leapfrog, chains)
-    parts = []
+    weights, acceptances = [], []
     with evaluating(model, guide), pyro.validation_enabled(False):
         for part in _chunks(model, batch, chains):
             target = _Target(model, guide, part)
             sizes, _ = path.adapt(target)
-            weights, acceptance = path.forward(target, sizes)
-            value, error = iwelbo(weights, chains)
-            ess = (2 * weights.logsumexp(0) - (2 * weights).logsumexp(0)).exp()
-            parts.append(torch.stack([value, error, acceptance.double(), ess]).cpu())
+            weight, acceptance = path.forward(target, sizes)
+            weights.append(weight.cpu())
+            acceptances.append(acceptance.cpu())
             if progress is not None:
                 progress(batch_size(part))
-    names = ("log_evidence", "log_evidence_se", "acceptance", "ess")
-    return _dataset(names, parts, steps=steps, chains=chains, leapfrog=leapfrog, schedule=schedule)
+    whole = torch.cat(weights, 1)
+    found = _three("log_evidence", of_chains(whole)) | {
+        "acceptance": torch.cat(acceptances),
+        "ess": (2 * whole.logsumexp(0) - (2 * whole).logsumexp(0)).exp(),
+    }
+    return _dataset(found, steps=steps, chains=chains, leapfrog=leapfrog, schedule=schedule)
 
 
 def sandwich(
@@ -103,7 +108,8 @@ def sandwich(
     """Bidirectional Monte Carlo (Grosse et al. 2015): log p(x) from below and from above, on data the model draws.
 
     For data drawn with their latent from the model, that latent is an exact draw from the posterior; annealing from
-    it back to the prior gives an upper bound where the forward run gives a lower one.
+    it back to the prior gives an upper bound where the forward run gives a lower one. Each chain starts from a draw of
+    its own: a tenth of the steps, all at the posterior, take it away from the one that they all come from.
 
     Args:
         model: any Pyro program whose continuous latents live in the plate "data".
@@ -112,31 +118,35 @@ def sandwich(
         steps: see :func:`annealed`; likewise the other arguments.
 
     Returns:
-        The batch with simulated data in it, and a dataset with dimension data, in nats: ``lower``, ``upper`` with
-        their standard errors, ``log_evidence`` (their midpoint), ``width`` and ``acceptance``.
+        The batch with simulated data in it, and a dataset with dimension data, in nats: ``lower``, ``upper`` and
+        ``log_evidence``, their midpoint, each with ``_se`` and ``_bias`` as in :func:`annealed`; ``width`` and
+        ``acceptance``.
 
     Raises:
         InputError: as :func:`annealed`, or where the model observes none of its arguments.
     """
     path = _Path(temperatures(schedule, steps), leapfrog, chains)
-    batches, parts = [], []
+    batches, ahead, back, acceptances = [], [], [], []
     with evaluating(model), pyro.validation_enabled(False):
         for part in _chunks(model, batch, chains):
             simulated, values = simulate(model, *part)
             target = _Target(model, None, simulated)
             sizes, _ = path.adapt(target)
-            weights, acceptance = path.forward(target, sizes)
-            lower, lower_se = iwelbo(weights, chains)
-            u = target.coordinates.vector(values).expand(chains, -1, -1)
-            inverse, upper_se = iwelbo(-path.backward(target, sizes, u), chains)
-            parts.append(
-                torch.stack([lower, lower_se, -inverse, upper_se, (lower - inverse) / 2, -inverse - lower, acceptance])
-            )
+            weight, acceptance = path.forward(target, sizes)
+            u = path.mixed(target, sizes[-1], target.coordinates.vector(values).expand(chains, -1, -1))
+            ahead.append(weight.cpu())
+            back.append(path.backward(target, sizes, u).cpu())
+            acceptances.append(acceptance.cpu())
             batches.append(simulated)
-    names = ("lower", "lower_se", "upper", "upper_se", "log_evidence", "width", "acceptance")
-    found = _dataset(names, [part.cpu() for part in parts], steps=steps, chains=chains, leapfrog=leapfrog)
+    lower, inverse = of_chains(torch.cat(ahead, 1)), of_chains(-torch.cat(back, 1))
+    upper = LogMean(-inverse.value, inverse.error, inverse.bias)
+    middle = LogMean(
+        (lower.value + upper.value) / 2, torch.hypot(lower.error, upper.error) / 2, (lower.bias - upper.bias).abs() / 2
+    )
+    found = _three("lower", lower) | _three("upper", upper) | _three("log_evidence", middle)
+    found |= {"width": upper.value - lower.value, "acceptance": torch.cat(acceptances)}
     joined = (torch.cat(args) if isinstance(args[0], Tensor) else args[0] for args in zip(*batches, strict=True))
-    return tuple(joined), found
+    return tuple(joined), _dataset(found, steps=steps, chains=chains, leapfrog=leapfrog)
 
 
 def simulate(model: Program, *batch: Any) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
@@ -259,6 +269,13 @@ class _Path:
                 total += rate
         return weights, total / max(1, len(sizes) - 1)
 
+    def mixed(self, target: _Target, size: Tensor, u: Tensor) -> Tensor:
+        """Posterior draws u moved on at the posterior: still draws from it, but away from where they were."""
+        state = target(u)
+        for _ in range(max(_FEWEST_MIXING, len(self.betas) // 10)):
+            state, _ = self._move(target, state, 1.0, size)
+        return state.u
+
     def backward(self, target: _Target, sizes: Tensor, u: Tensor) -> Tensor:
         """The same weights from a posterior draw u back to the start."""
         state = target(u)
@@ -293,7 +310,10 @@ def _chunks(model: Program, batch: tuple[Any, ...], chains: int) -> Iterator[tup
         yield rows(batch, size, start, start + points)
 
 
-def _dataset(names: tuple[str, ...], parts: list[Tensor], **attrs: Any) -> xr.Dataset:
-    columns = np.concatenate([part.numpy() for part in parts], axis=1)
-    found = {name: ("data", column) for name, column in zip(names, columns, strict=True)}
+def _three(name: str, mean: LogMean) -> dict[str, Tensor]:
+    return {name: mean.value, f"{name}_se": mean.error, f"{name}_bias": mean.bias}
+
+
+def _dataset(columns: dict[str, Tensor], **attrs: Any) -> xr.Dataset:
+    found = {name: ("data", column.double().numpy()) for name, column in columns.items()}
     return xr.Dataset(found, attrs={"units": "nats", **attrs})
