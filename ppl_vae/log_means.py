@@ -65,7 +65,7 @@ def of_chains(log_weights: Tensor) -> LogMean:
     So few weights do not show their tail. The log-weight of an annealed chain is a sum over many steps and all but
     normal, which makes the relative variance of a weight exp(v) - 1 for log-weights of variance v; the larger one of
     this and the weights' own is taken, and Student's t quantile for the degrees of freedom of the chains. Where a data
-    point's v is below the median of all data points, the median is taken: few chains miss their tail together.
+    point's v is below the mean of all data points, the mean is taken: few chains that miss a tail do so together.
     """
     count = len(log_weights)
     raw = log_weights.detach().double()
@@ -73,7 +73,8 @@ def of_chains(log_weights: Tensor) -> LogMean:
     weights = (raw - largest).exp()
     mean = weights.mean(0)
     spread = raw.var(0)
-    spread = torch.expm1(torch.maximum(spread, spread.median()).clamp(max=10.0))
+    usual = spread.clamp(max=4 * float(spread.median())).mean()  # a few points far off don't count
+    spread = torch.expm1(torch.maximum(spread, usual).clamp(max=10.0))
     variance = torch.maximum(weights.var(0) / mean.square(), spread) / count
     return LogMean(mean.log() + largest, student(count - 1) * variance.sqrt(), variance / 2)
 

@@ -131,7 +131,7 @@ class StudentModel(LatentVariableModel):
 
 
 def test_no_gap_is_negative_beyond_its_error():
-    """The amortized guide's weights are hopeless; those of its refinement give log p(x), checked on a grid."""
+    """Neither the encoder's weights nor those of its refinement can be trusted everywhere; checked on a grid."""
     torch.manual_seed(0)
     model = freeze(StudentModel())
     x = model.generate(40)[1].sample()
@@ -139,8 +139,9 @@ def test_no_gap_is_negative_beyond_its_error():
     found = tightness(model, guide, x, split=True, refinement={"steps": 200, "rounds": 2})
     assert "refined" in found.attrs["evidence"]
     told = found.log_evidence_se.notnull().values
-    assert told.mean() > 0.8
-    assert told.mean() > (found.khat < found.attrs["khat_threshold"]).values.mean() + 0.3
+    good = [(found[name] < found.attrs["khat_threshold"]).values for name in ("khat", "refined_khat")]
+    assert (told == good[0] | good[1]).all()
+    assert told.mean() > max(one.mean() for one in good)
     truth = quadrature(model, x, nodes=201).numpy()
     exact = {
         "log_evidence": truth, "gap": truth - found.elbo.values,
@@ -151,7 +152,7 @@ def test_no_gap_is_negative_beyond_its_error():
         columns = (found[column][told] for column in (name, f"{name}_se", f"{name}_bias"))
         mean, error = average(*columns)
         assert abs(mean - value[told].mean()) < 3 * error
-        assert name == "log_evidence" or mean > -2 * error
+        assert name == "log_evidence" or (mean > -2 * error and float(found[name][~told].min()) >= 0)
 
 
 def test_what_the_optimizer_leaves_is_in_the_error():
