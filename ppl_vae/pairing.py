@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, Unit
+from pyro.distributions import Delta, Unit, VonMises
 from torch.distributions import constraints
 
 from ppl_vae.errors import InputError
@@ -58,10 +58,15 @@ def mismatches(guide_sites: list[Site], model_sites: list[Site], summed_out: boo
 
 
 def strays(guide_sites: list[Site], model_sites: list[Site]) -> Iterator[str]:
-    """One sentence for each latent whose draws leave the support of the model's prior, where log w is -inf."""
+    """One sentence for each latent whose draws leave the support of the model's prior, or count in one alone."""
     ours, theirs = _latents(guide_sites), _latents(model_sites)
     for name in sorted(ours.keys() & theirs.keys()):
-        support, value = support_of(theirs[name]["fn"]), theirs[name]["value"]
+        support, value = _support_of_latent(theirs[name]["fn"]), theirs[name]["value"]
+        if not _same_mask(ours[name]["mask"], theirs[name]["mask"]):
+            yield (
+                f"the latent {name!r} is masked otherwise in the guide than in the model, so that its density counts "
+                "in one of them alone: put the same poutine.mask around it in both"
+            )
         if support is not None and not bool(support.check(value).all()) and bool(value.isfinite().all()):
             yield _leaves(name, ours[name]["fn"], theirs[name]["fn"])
 
@@ -93,9 +98,9 @@ def _unlike(name: str, ours: Any, theirs: Any) -> Iterator[str]:
 
 def _leaves(name: str, ours: Any, theirs: Any) -> str:
     return (
-        f"the guide's draws of {name!r} ({_name(ours)}) leave the support of the model's prior, {support_of(theirs)} "
-        f"({_name(theirs)}), where its density is 0: take a guide with the model's support, such as a LogNormal for a "
-        "positive latent, or a TransformedDistribution"
+        f"the guide's draws of {name!r} ({_name(ours)}) leave the support of the model's prior, "
+        f"{_support_of_latent(theirs)} ({_name(theirs)}), where its density is 0: take a guide with the "
+        "model's support, such as a LogNormal for a positive latent, or a TransformedDistribution"
     )
 
 
@@ -108,7 +113,7 @@ def _latents(sites: list[Site]) -> dict[str, Site]:
 
 def _goes_beyond(ours: Any, theirs: Any) -> bool:
     """Whether the range of one goes beyond the other's, as far as both are intervals."""
-    inner, outer = _range(support_of(ours)), _range(support_of(theirs))
+    inner, outer = _range(_support_of_latent(ours)), _range(_support_of_latent(theirs))
     if inner is None or outer is None or isinstance(_base(ours), Delta):
         return False
     try:
@@ -137,6 +142,17 @@ def support_of(fn: Any) -> Any:
         return fn.support
     except (AttributeError, NotImplementedError):
         return None
+
+
+def _support_of_latent(fn: Any) -> Any:
+    """Where a latent's density integrates to 1: an angle's over one turn, though it is defined for all numbers."""
+    return constraints.interval(-math.pi, math.pi) if isinstance(_base(fn), VonMises) else support_of(fn)
+
+
+def _same_mask(one: Any, other: Any) -> bool:
+    """Whether two masks are equal; None masks nothing."""
+    one, other = (torch.as_tensor(True if mask is None else mask) for mask in (one, other))
+    return bool((one == other).all())
 
 
 def _is_discrete(fn: Any) -> bool | None:

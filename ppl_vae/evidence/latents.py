@@ -107,14 +107,14 @@ class Coordinates:
         nesting: how many plates of the model's own lie below the particles.
 
     Raises:
-        InputError: for a discrete latent, or one outside the plate "data".
+        InputError: for a discrete latent, one outside the plate "data", or none at all.
     """
 
     def __init__(self, model: Program, batch: tuple[Any, ...]) -> None:
         self.nesting = nesting_of(model, batch)
         with random_state_kept(), torch.no_grad():
             trace = run(model, batch, 2, self.nesting)
-        self._sites = []
+        self._sites: list[_Site] = []
         self.dim = 0
         for site in random_sites(trace):
             if site["is_observed"]:
@@ -132,6 +132,9 @@ class Coordinates:
             rest = free.movedim(axes, (0, 1)).shape[2:]
             self._sites.append(_Site(site["name"], axes, rest, transform))
             self.dim += rest.numel()
+
+        if not self._sites:
+            raise InputError("the model has no latents to move through: its log p(x) is the density that it observes")
 
     def vector(self, values: dict[str, Tensor]) -> Tensor:
         """The latents of a trace to u, shape (particles, batch, dim)."""
