@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ppl_vae.errors import InputError
+from ppl_vae.mistakes import not_finite
 
 Batch = tuple[Tensor, ...]
 _ROWS = 4096
@@ -108,12 +109,5 @@ def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _refuse_nan(name: str, tensor: Tensor) -> None:
-    if not tensor.is_floating_point():
-        return
-    flat = tensor.reshape(len(tensor), -1)
-    bad = torch.cat([~torch.isfinite(some).all(1) for some in flat.split(_ROWS)])  # memory for these rows alone
-    if bad.any():
-        raise InputError(
-            f"{name} has NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row "
-            f"{int(bad.nonzero()[0])}: drop or fill these rows"
-        )
+    for line in not_finite(name, tensor):
+        raise InputError(line)

@@ -1,7 +1,8 @@
 """What running a pair must leave as it was: random numbers, where parameters live, modes and gradients."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import pyro
@@ -11,6 +12,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
+from torch.nn.parameter import is_lazy
 
 from ppl_vae.modules import Program, modules_of, own_modules, programs_that_are_modules
 
@@ -56,34 +58,62 @@ def store_kept() -> Iterator[None]:
 
 
 @contextmanager
-def attributes_kept(modules: Iterable[nn.Module]) -> Iterator[Callable[[], list[str]]]:
-    """Puts back what modules set anew: buffers, counters, whatever they remember. Lists that grow are not seen.
+def modules_kept(modules: Iterable[nn.Module], always: bool = True) -> Iterator[None]:
+    """Puts back what modules hold: parameters that were made, buffers, attributes, lists, and lazy layers' laziness.
 
-    Yields a function that names the tensors and numbers that are others by now.
+    Only after an error, unless ``always``.
     """
-    kept = [
-        (type(part).__name__, place, dict(place))
-        for module in modules
-        for part in module.modules()
-        for place in (part.__dict__, part._buffers)
-    ]
-
-    def rebound() -> list[str]:
-        return [
-            f"{name}.{key}"
-            for name, place, before in kept
-            for key, value in place.items()
-            if (isinstance(value, Tensor) and value is not before.get(key))
-            or (isinstance(value, int | float | str) and value != before.get(key))
-        ]
-
+    modules = list(modules)
+    parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
+    leaves = [leaf for part in parts for leaf in (*part._parameters.values(), *part._buffers.values())]
+    lazy = [leaf for leaf in leaves if leaf is not None and is_lazy(leaf)]
+    kinds = [(one, type(one)) for one in (*parts, *lazy)]
+    places = list({id(place): place for part in parts for place in _places(part)}.values())
+    before = [place.copy() for place in places]
+    buffers = [buffer for part in parts for buffer in part._buffers.values()]
+    values = [(buffer, buffer.clone()) for buffer in buffers if buffer is not None and not is_lazy(buffer)]
+    fine = False
     try:
-        yield rebound
+        yield
+        fine = not always
     finally:
-        for _, place, before in kept:
-            for key in place.keys() - before.keys():
-                del place[key]
-            place.update(before)
+        if not fine:
+            for leaf in lazy:
+                leaf.data = leaf.new_empty(0)
+            for one, kind in kinds:
+                one.__class__ = kind  # a lazy one becomes another at its first run
+            for place, contents in zip(places, before, strict=True):
+                place.clear()
+                place.extend(contents) if isinstance(place, list) else place.update(contents)
+            with torch.no_grad():
+                for buffer, value in values:
+                    buffer.copy_(value)
+
+
+@contextmanager
+def undone_on_error(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """What is refused leaves nothing behind, in modules or in the parameter store."""
+    store = pyro.get_param_store()
+    before = store.get_state()
+    with modules_kept(modules, always=False):
+        try:
+            yield
+        except BaseException:
+            store.clear()
+            store.set_state(before)
+            raise
+
+
+def _places(part: nn.Module) -> Iterator[Any]:
+    """The dicts, lists and sets in which a module keeps things; those of Pyro's parameters too."""
+    pyro_context = getattr(part, "_pyro_context", None)
+    for held in (vars(part), vars(pyro_context) if pyro_context is not None else {}):
+        yield held
+        for value in held.values():
+            if isinstance(value, dict | list | set):
+                yield value
+                if isinstance(value, dict):
+                    yield from (inner for inner in value.values() if isinstance(inner, dict | list | set))
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ppl_vae.plots import NOT_A_BOUND
 from ppl_vae.training import History
 
 _LABELS = {"epoch": "epochs of training", "latents": "latents", "particles": "particles"}
@@ -47,7 +46,7 @@ def side_by_side(histories: Mapping[str, History], batch_size: int) -> Figure:
     late = []
     for number, (name, history) in enumerate(histories.items()):
         steps = -(-history.size // batch_size) * np.arange(1, len(history.elbo) + 1)
-        label, style = (name, "-") if history.is_bound else (f"{name} ({NOT_A_BOUND})", ":")
+        label, style = (f"{name} ({history.note})", ":") if history.note else (name, "-")
         left.plot(steps, history.elbo, style, color=f"C{number}", marker=".", label=label)
         right.plot(np.cumsum(history.seconds), history.elbo, style, color=f"C{number}", marker=".")
         late += history.elbo[len(history.elbo) // 10 :] if history.is_bound else []

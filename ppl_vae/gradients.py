@@ -15,15 +15,17 @@ import xarray as xr
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from ppl_vae.checks import explained
 from ppl_vae.contexts import local_parameters, random_state_kept
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO, Pathwise
 from ppl_vae.estimators.base import latent_sites
 from ppl_vae.estimators.enumeration import Enumeration, GaussHermite, fits_gauss_hermite
 from ppl_vae.evidence.exact import states_of
+from ppl_vae.mistakes import require_sound
 from ppl_vae.modules import Program
 from ppl_vae.per_draw import gradients
-from ppl_vae.traces import batch_size, trace_guide
+from ppl_vae.traces import trace_guide
 from ppl_vae.trainable import first_run
 
 _BOOTSTRAPS = 1000
@@ -82,7 +84,8 @@ def gradient_statistics(
         ``seconds`` for one gradient by itself, ``draws``, ``vectorized``, ``reference``.
 
     Raises:
-        InputError: for fewer than 10 draws, more numbers than 2 GiB hold, or a pair that the estimator refuses.
+        InputError: for fewer than 10 draws, more numbers than 2 GiB hold, a pair that the estimator refuses, or what
+            :func:`ppl_vae.check` finds wrong with data and pair.
     """
     if draws < 10:
         raise InputError(f"draws is {draws}; a variance needs at least 10")
@@ -158,6 +161,7 @@ def reference_gradient(
     Raises:
         InputError: for a discrete latent of too many states.
     """
+    require_sound(model, guide, *batch)
     own_guide: Any = guide
     switched = isinstance(guide, nn.Module) and getattr(guide, "reparameterized", None) is False
     try:
@@ -208,11 +212,11 @@ def _ready(
     model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]
 ) -> Iterator[tuple[ELBO, list[Tensor], list[str], Program]]:
     """A copy of the ELBO, the parameters and their names, and a guide that Pyro's ELBOs take gradients of."""
-    batch_size(batch)
     own = copy.deepcopy(elbo)
+    require_sound(model, guide if getattr(elbo, "runs_guide", True) else None, *batch)
     programs = {"model": model, "guide": guide}
     modules = {name: program for name, program in programs.items() if isinstance(program, nn.Module)}
-    with local_parameters(model, guide), pyro.validation_enabled(False):
+    with local_parameters(model, guide), pyro.validation_enabled(False), explained(model, guide, *batch):
         ready = first_run(own, model, guide, None, batch)
         leaves = ready.parameters
         known = {id(leaf): f"{name}.{key}" for name, part in modules.items() for key, leaf in part.named_parameters()}

@@ -12,6 +12,7 @@ from ppl_vae.contexts import evaluating, local_parameters
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.latents import log_guide
 from ppl_vae.log_weights import CHUNK_BYTES, probe, terms_of
+from ppl_vae.mistakes import require_sound
 from ppl_vae.modules import Program
 from ppl_vae.traces import batch_size, random_sites, rows, traces
 
@@ -41,13 +42,14 @@ def information(
         autoguide, plates below the data), both are NaN.
 
     Raises:
-        InputError: for fewer than 2 particles.
+        InputError: for fewer than 2 particles, or what :func:`ppl_vae.check` finds wrong with data and pair.
     """
     if particles < 2:
         raise InputError(f"particles is {particles}; at least 2 are needed for a standard error")
     size = batch_size(batch)
     with evaluating(model, guide):
         probed = probe(model, guide, *batch)
+        require_sound(model, guide, *batch)
         points = max(1, CHUNK_BYTES // (probed.largest_bytes * particles))
         rates, distortions, means, noises, draws = [], [], [], [], []
         for start in range(0, size, points):

@@ -14,14 +14,17 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ppl_vae.checks import explained
 from ppl_vae.contexts import random_state_kept, unvalidated
 from ppl_vae.errors import InputError
 from ppl_vae.graphs import agree, replay, traced
 from ppl_vae.held import Held
-from ppl_vae.modules import Program, modules_of
+from ppl_vae.mistakes import require_sound, seen
+from ppl_vae.modules import Program, follows_rows, modules_of
 from ppl_vae.traces import (
     batch_size,
     bounds_evidence,
+    data_dimension,
     plates_below,
     random_sites,
     rows,
@@ -62,7 +65,9 @@ def log_weights(
         Weights in nats, shape (particles, batch).
 
     Raises:
-        InputError: where a site lies outside the plate "data", or latents differ between model and guide.
+        InputError: where a site lies outside the plate "data", where model and guide are no pair (latents that differ
+            in name, kind, shape or support; a guide that observes), or where the data have NaN or are outside the
+            likelihood's support: the words are those of :func:`ppl_vae.check`.
     """
     chunks = log_weight_chunks(model, guide, *batch, particles=particles, vectorize=vectorize, chunk=chunk)
     return torch.cat(list(chunks), 1)
@@ -82,19 +87,20 @@ def log_weight_chunks(
     size = batch_size(batch)
     probed = probe(model, guide, *batch)
     pairs = chunk or max(1, CHUNK_BYTES // probed.largest_bytes)
-    points = min(size, max(1, pairs // particles))
+    points = min(size, max(1, pairs // particles)) if follows_rows(guide) else size
     at_once = min(particles, pairs) if vectorize else 1
     checked = particles >= _MANY and is_validation_enabled()
     if checked:  # every data point once, not for every particle: it takes a pass over each tensor
-        with random_state_kept(), torch.no_grad():
-            for start in range(0, size, pairs):
-                weigh(model, guide, rows(batch, size, start, start + pairs), 1, probed.nesting)
+        require_sound(model, guide, *batch)
     run = _Weigher(model, guide, probed.nesting, -(-size // points) * -(-particles // at_once))
     for start in range(0, size, points):
         part = rows(batch, size, start, start + points)
-        with pyro.validation_enabled(is_validation_enabled() and not checked):
+        with pyro.validation_enabled(is_validation_enabled() and not checked), explained(model, guide, *part):
             draws = [run(part, min(at_once, particles - done)) for done in range(0, particles, at_once)]
-        yield draws[0] if len(draws) == 1 else torch.cat(draws)
+        weights = draws[0] if len(draws) == 1 else torch.cat(draws)
+        if not weights.isfinite().all():
+            require_sound(model, guide, *part)
+        yield weights
 
 
 class _Weigher:
@@ -155,12 +161,19 @@ class Probe:
 
 
 def probe(model: Program, guide: Program, *batch: Any) -> Probe:
-    """Runs the pair on a few data points, random numbers and gradients left as they were."""
+    """Runs the pair on a few data points, random numbers and gradients left as they were.
+
+    Raises InputError, in the words of :func:`ppl_vae.check`, where the two are no pair or the data don't fit them.
+    """
     size = batch_size(batch)
-    points = min(size, 4)
-    with random_state_kept(), torch.no_grad():
+    points = min(size, 4) if follows_rows(guide) else size
+    with random_state_kept(), torch.no_grad(), explained(model, guide, *batch):
         part = rows(batch, size, 0, points)
         guide_trace, model_trace = traces(model, guide, part, 1, 0)
+        for line in seen(guide_trace, model_trace):
+            raise InputError(line)
+        for site in (*random_sites(model_trace), *random_sites(guide_trace)):
+            data_dimension(site)
         nesting = plates_below([guide_trace, model_trace])
         largest = LargestOutput()
         with largest:

@@ -5,6 +5,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+from pyro.infer.autoguide import AutoGuide
 from torch import nn
 
 Program = Callable[..., Any]
@@ -29,6 +30,11 @@ def own_modules(*programs: Program | None) -> list[nn.Module]:
 def programs_that_are_modules(*programs: Program | None) -> list[nn.Module]:
     """Those of the programs that are modules."""
     return [part for part in _behind(programs) if isinstance(part, nn.Module)]
+
+
+def follows_rows(guide: Program | None) -> bool:
+    """Whether a guide can be run on a few of the rows; an autoguide makes its parameters for those of its first run."""
+    return not any(isinstance(part, AutoGuide) for owner in own_modules(guide) for part in owner.modules())
 
 
 def parameters_beside(*programs: Program) -> dict[str, nn.Parameter]:

@@ -57,7 +57,7 @@ def training_curves(histories: Mapping[str, History]) -> Figure:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, history in histories.items():
-        label = name if history.is_bound else f"{name} ({NOT_A_BOUND})"
+        label = f"{name} ({history.note})" if history.note else name
         axes.plot(range(1, len(history.elbo) + 1), history.elbo, ".-" if len(history.elbo) < 2 else "-", label=label)
     late = [value for history in histories.values() for value in history.elbo[len(history.elbo) // 10 :]]
     margin = 0.05 * (max(late) - min(late)) + 0.1

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ppl_vae.contexts import evaluating, local_parameters
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import probe, weigh
+from ppl_vae.mistakes import require_sound
 from ppl_vae.modules import Program
 from ppl_vae.optimizers import cosine
 from ppl_vae.programs import FamilyGuide, last_index
@@ -100,13 +101,15 @@ def refine(
         last round still gained, in nats: since rounds gain less and less, about what is left to gain.
 
     Raises:
-        InputError: for a guide that is no FamilyGuide, or whose family is not reparameterized.
+        InputError: for a guide that is no FamilyGuide, whose family is not reparameterized, or what
+            :func:`ppl_vae.check` finds wrong with data and pair.
     """
     if not isinstance(guide, FamilyGuide):
         raise InputError(
             f"refine needs a guide with params(x) and a family, a FamilyGuide; it got {type(guide).__name__}"
         )
     size = batch_size(batch)
+    require_sound(model, guide, *batch)
     with evaluating(model, guide), local_parameters(model, guide):
         start = guide.params(*batch).detach().clone()
         if not guide.family(start).has_rsample:

@@ -8,19 +8,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyro
+import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
-from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
-from pyro.util import check_model_guide_match
 from torch import Tensor
 
 from ppl_vae.contexts import local_parameters
 from ppl_vae.densities import log_density
 from ppl_vae.errors import InputError
 from ppl_vae.modules import Program
+from ppl_vae.pairing import require_a_pair
 
 DATA_PLATE = "data"
 PARTICLE_PLATE = "ppl_vae_particles"
@@ -29,7 +29,7 @@ PARTICLE_PLATE = "ppl_vae_particles"
 def traces(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> tuple[Trace, Trace]:
     """The guide's trace and the model's, replayed against it; particles in a plate where nesting is above 0.
 
-    Raises InputError where their latents differ.
+    Raises InputError where the two are no pair (:func:`ppl_vae.pairing.mismatches`).
     """
     with local_parameters(model, guide):
         guide_trace = trace_guide(guide, batch, particles, nesting)
@@ -45,15 +45,12 @@ def trace_guide(guide: Program, batch: tuple[Any, ...], particles: int, nesting:
 
 
 def trace_model(model: Program, guide_trace: Trace, batch: tuple[Any, ...], particles: int, nesting: int) -> Trace:
-    """One run of the model on the guide's draws; InputError where their latents differ."""
+    """One run of the model on the guide's draws; InputError where the two are no pair."""
     inner = model
     if nesting and particles > 1:
         inner = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)(model)
-    model_trace = poutine.trace(poutine.replay(inner, trace=guide_trace)).get_trace(*batch)
-    if is_validation_enabled():
-        check_model_guide_match(model_trace, guide_trace)
-    model_trace = prune_subsample_sites(model_trace)
-    _check_latents(guide_trace, model_trace)
+    model_trace = prune_subsample_sites(poutine.trace(poutine.replay(inner, trace=guide_trace)).get_trace(*batch))
+    require_a_pair(random_sites(guide_trace), random_sites(model_trace))
     return model_trace
 
 
@@ -87,6 +84,29 @@ def bounds_evidence(guide_trace: Trace) -> bool:
     sites = random_sites(guide_trace)
     auxiliary = any(site["infer"].get("is_auxiliary", False) for site in sites)
     return auxiliary == any(_is_point_mass(site["fn"]) for site in sites)
+
+
+def data_dimension(site: dict[str, Any]) -> int:
+    """The dimension, counted from the right, of a site's plate "data"; InputError where it lies outside."""
+    for frame in site["cond_indep_stack"]:
+        if frame.vectorized and frame.name == DATA_PLATE:
+            return frame.dim
+    raise InputError(
+        f"site {site['name']!r} lies outside the plate {DATA_PLATE!r}, so it has no log-weight per data point: what "
+        f'each data point has of its own belongs inside `with pyro.plate("{DATA_PLATE}", len(x)):`; what all the data '
+        "share is trained by fit, but not measured per data point"
+    )
+
+
+def has_weights(found: Iterable[Trace]) -> bool:
+    """Whether a site is weighted by ``poutine.scale``, by a KL weight say, beyond what its plates subsample."""
+    for site in (site for trace in found for site in random_sites(trace)):
+        own = site["scale"]
+        for frame in site["cond_indep_stack"]:
+            own = own * (frame.size / (frame.full_size or frame.size))
+        if not bool(((torch.as_tensor(own, dtype=torch.float64) - 1).abs() < 1e-6).all()):
+            return True
+    return False
 
 
 def split_density(model_trace: Trace, nesting: int, zeros: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,13 +145,7 @@ def rows(batch: tuple[Any, ...], size: int, start: int, stop: int) -> tuple[Any,
 
 def _per_point(site: dict[str, Any], nesting: int, shape: tuple[int, int]) -> Tensor:
     """A site's log-density, every dimension but the particles' and the data's summed out."""
-    frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
-    data_dim = next((frame.dim for frame in frames if frame.name == DATA_PLATE), None)
-    if data_dim is None:
-        raise InputError(
-            f"site {site['name']!r} lies outside the plate {DATA_PLATE!r}, so it has no log-weight per data point: "
-            f'sample it inside `with pyro.plate("{DATA_PLATE}", len(x)):`'
-        )
+    data_dim = data_dimension(site)
     log_prob = log_density(site["fn"], site["value"], *site["args"], **site["kwargs"])
     log_prob = scale_and_mask(log_prob, 1.0, site["mask"])
     others = [dim for dim in range(-log_prob.dim(), 0) if dim not in (data_dim, -1 - nesting)]
@@ -143,21 +157,6 @@ def _per_point(site: dict[str, Any], nesting: int, shape: tuple[int, int]) -> Te
             f"data points): the plate {DATA_PLATE!r} must be as long as the batch"
         )
     return log_prob.expand(shape)
-
-
-def _check_latents(guide_trace: Trace, model_trace: Trace) -> None:
-    def latents(trace: Trace) -> set[str]:
-        return {
-            site["name"]
-            for site in random_sites(trace)
-            if not site["is_observed"] and not site["infer"].get("is_auxiliary", False)
-        }
-
-    ours, theirs = latents(guide_trace), latents(model_trace)
-    if ours != theirs:
-        raise InputError(
-            f"the guide samples {sorted(ours)}, the model's latents are {sorted(theirs)}: both need the same sites"
-        )
 
 
 def _is_point_mass(fn: Any) -> bool:

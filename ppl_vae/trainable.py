@@ -11,15 +11,18 @@ import torch
 from pyro import poutine
 from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from ppl_vae import distributed
-from ppl_vae.checks import NOTHING_REACHED, require_a_pair
+from ppl_vae.checks import NOTHING_REACHED
 from ppl_vae.contexts import local_parameters, store_kept
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.requirements import require_known
+from ppl_vae.mistakes import seen
 from ppl_vae.modules import Program, parameters_beside
-from ppl_vae.traces import bounds_evidence, parameter_sites, random_sites
+from ppl_vae.shared import require_whole
+from ppl_vae.traces import bounds_evidence, has_weights, parameter_sites, random_sites
 
 COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
 _OF_MODULE = "$$$"  # between the names of a network and its parameter, where pyro.module registers it
@@ -33,6 +36,7 @@ class Trainable:
         parameters: the leaves that require a gradient.
         guide: the guide, as an ELBO is to get it.
         is_bound: whether its ELBO bounds the evidence.
+        weighted: whether sites have weights of their own, so that a step's objective is no ELBO.
         sites: those of the leaves that are parameter sites, by name.
         others: those that the parameter store holds where ``pyro.module`` registers a network, and are not that
             network's own.
@@ -43,6 +47,7 @@ class Trainable:
     parameters: list[Tensor]
     guide: Program
     is_bound: bool
+    weighted: bool
     sites: dict[str, Tensor]
     others: dict[str, list[Tensor]]
     unregistered: dict[str, nn.Parameter]
@@ -71,7 +76,13 @@ class Trainable:
 
 
 def first_run(
-    elbo: ELBO, model: Program, guide: Program, learned: nn.Module | None, batch: tuple[Tensor, ...]
+    elbo: ELBO,
+    model: Program,
+    guide: Program,
+    learned: nn.Module | None,
+    batch: tuple[Tensor, ...],
+    size: int | None = None,
+    exactly: bool = True,
 ) -> Trainable:
     """What can be trained in a pair, by its first run.
 
@@ -79,12 +90,19 @@ def first_run(
     made of modules, and what the estimator has learned so far.
     Pyro's ELBOs take gradients only where a trace has a parameter site; a pair of plain modules has none, so its
     guide is then run behind one.
+
+    ``size`` is the number of data points in an epoch, where the batch is a part of them (``exactly`` so many, or as a
+    loader tells): a pair with latents that all of them share is refused then, see :func:`ppl_vae.shared.require_whole`.
     """
     with torch.no_grad(), poutine.block(), poutine.trace(param_only=True) as capture:
         trace = poutine.trace(guide).get_trace(*batch)
         model_trace = poutine.trace(poutine.replay(model, trace=trace)).get_trace(*batch)
+    pair = prune_subsample_sites(trace), prune_subsample_sites(model_trace)
     if getattr(elbo, "runs_guide", True):
-        require_a_pair(trace, model_trace)
+        for line in seen(*pair):
+            raise InputError(line)
+        if size is not None:
+            require_whole(model, guide, pair, batch, size, exactly)
     if distributed.count() > 1:
         distributed.require_shareable(trace, model_trace)
     sites = parameter_sites(capture.trace)
@@ -115,7 +133,8 @@ def first_run(
     for leaf in idle.values():
         leaf.grad = None  # that of the first step is looked for
     whole = _full_size(model_trace)
-    return Trainable(trainable, guide if sites else anchored, bounds_evidence(trace), named, others, idle, whole)
+    anchor = guide if sites else anchored
+    return Trainable(trainable, anchor, bounds_evidence(trace), has_weights(pair), named, others, idle, whole)
 
 
 def _full_size(trace: Trace) -> int | None:

@@ -22,7 +22,7 @@ from ppl_vae import checkpoints, distributed
 from ppl_vae.batches import batches
 from ppl_vae.capture import Capture, Step
 from ppl_vae.checks import explained
-from ppl_vae.contexts import local_parameters, random_state_kept
+from ppl_vae.contexts import local_parameters, random_state_kept, undone_on_error
 from ppl_vae.cuda_graphs import make_capturable
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
@@ -41,15 +41,19 @@ class History:
 
     Attributes:
         elbo: mean training ELBO, nats per data point (the estimate that the steps themselves used; with
-            ``ReweightedWakeSleep`` the wake phase's, and -inf with ``TraceTailAdaptive_ELBO``, which gives none).
+            ``ReweightedWakeSleep`` the wake phase's, and -inf with ``TraceTailAdaptive_ELBO``, which gives none). Where
+            ``weighted``, the objective with its weights, which is not the ELBO: :func:`ppl_vae.bounds` gives that.
         seconds: wall-clock time.
         size: data points in the last epoch.
-        is_bound: False where the guide has a point mass, so that its "ELBO" bounds nothing.
+        is_bound: False where the guide has a point mass, or sites have weights, so that the "ELBO" bounds nothing.
+        weighted: True where ``poutine.scale`` weights sites, as a KL weight (beta) does; the scale of a plate that
+            subsamples the data is none.
         compile_seconds: what of it a compiler took.
     """
 
     size: int
     is_bound: bool = True
+    weighted: bool = False
     elbo: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
@@ -58,6 +62,11 @@ class History:
     def latest(self) -> float:
         """The last epoch's ELBO, NaN before."""
         return self.elbo[-1] if self.elbo else math.nan
+
+    @property
+    def note(self) -> str:
+        """What to say beside the curve, empty for one of bounds."""
+        return "" if self.is_bound else "weighted objective, not a bound" if self.weighted else "not a bound"
 
     @property
     def points_per_second(self) -> float:
@@ -156,11 +165,13 @@ def fit(
     with ExitStack() as stack, coarse, parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         batch = next(source.epoch())
-        with explained(model, guide, *batch):
-            found = first_run(objective, model, guide, learned, batch)
+        with undone_on_error(modules), explained(model, guide, *batch):
+            exactly = not isinstance(data, DataLoader)
+            found = first_run(objective, model, guide, learned, batch, size if steps > 1 else None, exactly)
         parameters = found.parameters
         stack.enter_context(training(modules, own_modules(model, guide), parameters))
-        history = History(size, found.is_bound and getattr(objective, "is_bound", True))
+        is_bound = found.is_bound and getattr(objective, "is_bound", True) and not found.weighted
+        history = History(size, is_bound, found.weighted)
         steppers = make_optimizers(optimizer, parameters, modules)
         alone = target.type == "cuda" and capture is not False and distributed.count() == 1
         inside = alone and make_capturable(steppers)  # the optimizers' step is a part of the graph
@@ -195,7 +206,7 @@ def fit(
                     "for a scale near 0 in the model or the guide"
                 )
 
-        label = description if history.is_bound else f"{description} (not a bound)"
+        label = f"{description} ({history.note})" if history.note else description
         done = len(history.elbo)
         shown = progress and distributed.rank() == 0 and done < epochs
         with bar(label, epochs * steps, done * steps, shown) as advance:

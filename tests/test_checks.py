@@ -4,13 +4,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import TraceGraph_ELBO
+from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO
 from torch import nn
 from zoo import ZOO, Case
 
-from ppl_vae import check, fit
+from ppl_vae import bounds, check, fit, no_guide
 from ppl_vae.guides import Amortized, Bernoulli
-from ppl_vae.models import BernoulliVAE
+from ppl_vae.models import BernoulliVAE, GaussianMixture
 from ppl_vae.programs import Guide, LatentVariableModel
 
 SIZE, WIDTH = 6, 3
@@ -99,12 +99,6 @@ NANS[2, 1] = torch.nan
 MISTAKES = {
     "latent missing in the guide": (program(name="u"), guide_of(), X, "latent 'u' is missing in the guide: sample it"),
     "latent missing in the model": (program(), guide_of(name="u"), X, "latent 'u' is missing in the model: sample it"),
-    "outside the plate": (
-        program(inside=False),
-        guide_of(inside=False),
-        X,
-        "guide's site 'z' lies outside the plate 'data': sample it inside `with",
-    ),
     "no event in the guide": (program(), guide_of(event=0), X, "move it into the event by .to_event(1)"),
     "no event in the model": (
         program(event=0),
@@ -120,7 +114,7 @@ MISTAKES = {
     "unused": (Unused(), Encoder(), X, "model.spare.weight gets no gradient"),
     "bad gradient": (Model(), BadGradient(), X, "the gradient of guide.encoder.weight has NaN or infinity"),
     "support": (BITS, guide_of(), X, "the support of the likelihood at 'x', "),
-    "nan in the data": (program(), guide_of(), NANS, "argument 0 has NaN or infinity in it: drop or fill"),
+    "nan in the data": (program(), guide_of(), NANS, "NaN or infinity in 1 of 6 rows, first in row 2: drop or fill"),
     "nan in the density": (
         program(scale=torch.nan),
         guide_of(),
@@ -164,6 +158,119 @@ class Based(Amortized):
         options = {"baseline_value": self.baseline(x).squeeze(-1).expand(shape)}
         with pyro.plate("data", len(x)):
             pyro.sample("z", self.posterior(x), infer={"baseline": options})
+
+
+def below(data, words):
+    """A topic model's plates: words of a document in a plate of their own, left or right of the documents."""
+
+    def model(x):
+        with pyro.plate("data", len(x), dim=data):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            with pyro.plate("words", WIDTH, dim=words):
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x if data == -2 else x.T)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.zeros(()))
+        with pyro.plate("data", len(x), dim=data):
+            pyro.sample("z", dist.Normal(loc + 0 * (x[:, :1] if data == -2 else x[:, 0]), 0.5))
+
+    return model, guide
+
+
+def sequential(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        for word in pyro.plate("words", WIDTH):
+            pyro.sample(f"x{word}", dist.Normal(z, 1.0), obs=x[:, word])
+
+
+def topics(x):
+    words = (x > 0).long()
+    with pyro.plate("data", len(x), dim=-2):
+        share = pyro.sample("share", dist.Dirichlet(torch.ones(2)))
+        with pyro.plate("words", WIDTH, dim=-1):
+            pyro.sample("x", dist.Categorical(share), obs=words)
+
+
+def topics_guide(x):
+    counts = pyro.param("counts", torch.ones(2), constraint=dist.constraints.positive)
+    with pyro.plate("data", len(x), dim=-2):
+        pyro.sample("share", dist.Dirichlet(counts.expand(len(x), 1, 2)))
+
+
+PLATES = {
+    "words right": below(-2, -1),
+    "words left": below(-1, -2),
+    "words in sequence": (sequential, below(-1, -2)[1]),
+    "topics": (topics, topics_guide),
+}
+
+
+@pytest.mark.parametrize("kind", PLATES)
+def test_plates_below_the_data_are_no_mistake(kind):
+    pyro.clear_param_store()
+    model, guide = PLATES[kind]
+    assert check(model, guide, X) == []
+    assert bounds(model, guide, X, particles=10).elbo.shape == (SIZE,)
+
+
+def test_dimensions_in_no_plate_are_still_a_mistake():
+    model, _ = below(-2, -1)
+
+    def loose(x):
+        with pyro.plate("data", len(x), dim=-2):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x), 2), 0.5))
+
+    assert any("to_event(1)" in line for line in check(model, loose, X))
+
+
+def classes(expands):
+    """A latent class in the guide, which TraceEnum_ELBO enumerates: its values then have shape (3, 1, 3)."""
+    torch.manual_seed(0)
+    classify, encode = nn.Linear(WIDTH, 3), nn.Linear(WIDTH + 3, WIDTH)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            which = pyro.sample("which", dist.OneHotCategorical(torch.ones(3)))
+            z = pyro.sample("z", dist.Normal(torch.zeros(WIDTH), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z + which.sum(-1, keepdim=True), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        pyro.module("classify", classify), pyro.module("encode", encode)
+        with pyro.plate("data", len(x)):
+            options = {"enumerate": "parallel"}
+            which = pyro.sample("which", dist.OneHotCategorical(logits=classify(x)), infer=options)
+            shape = torch.broadcast_shapes(x.shape[:-1], which.shape[:-1]) if expands else which.shape[:-1]
+            both = torch.cat([x.expand(*shape, WIDTH), which.expand(*shape, 3)], -1)
+            pyro.sample("z", dist.Normal(encode(both), 1.0).to_event(1))
+
+    return model, guide
+
+
+def test_what_fails_once_it_is_enumerated_is_told():
+    """Particles broadcast here, the values of an enumerated latent do not: the guide spreads x to their shape."""
+    model, guide = classes(expands=False)
+    (line,) = check(model, guide, X)
+    assert "the pair fails once its latents are enumerated" in line
+    assert "let everything broadcast" in line
+    pyro.clear_param_store()
+    with pytest.raises(ValueError, match="fails once its latents are enumerated"):
+        fit(model, guide, X, TraceEnum_ELBO(max_plate_nesting=1), epochs=1, progress=False)
+    pyro.clear_param_store()
+    model, guide = classes(expands=True)
+    assert check(model, guide, X) == []
+    fit(model, guide, X, TraceEnum_ELBO(max_plate_nesting=1), epochs=1, progress=False)
+
+
+def test_latents_that_the_model_sums_out_need_no_guide():
+    assert check(GaussianMixture(WIDTH, 2), no_guide, X) == []
+
+
+def test_values_are_looked_at_in_all_rows():
+    x = X.gt(0).float()
+    x[5, 1] = 0.5  # the shapes are tried with the first rows
+    (line,) = check(BITS, guide_of(), x)
+    assert "the support of the likelihood at 'x'" in line
 
 
 def test_a_baseline_is_in_use():

@@ -214,7 +214,7 @@ MISTAKES = {
     ),
     "a latent without a guide": (
         lambda: log_weights(outside, function_guide, torch.zeros(5)),
-        r"the guide samples \['z'\], the model's latents are \['scale', 'z'\]",
+        "the model's latent 'scale' is missing in the guide: sample it there",
     ),
     "no particles": (lambda: log_weights(function_model, function_guide, torch.zeros(5), particles=0), "at least 1"),
     "no data": (lambda: log_weights(function_model, function_guide, torch.zeros(0)), "at least one"),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ppl_vae.contexts import random_state_kept
 from ppl_vae.errors import InputError
 from ppl_vae.modules import Program
+from ppl_vae.pairing import require_a_pair
 from ppl_vae.traces import (
     batch_size,
     plates_below,
@@ -148,6 +149,8 @@ class LogWeightELBO(ELBO):
             with random_state_kept(), torch.no_grad(), pyro.poutine.block():
                 first = trace_guide(guide, batch, 1, 0)
                 both = (first, trace_model(model, first, batch, 1, 0)) if model is not None else (first,)
+            if model is not None:
+                require_a_pair(*map(random_sites, both), draws=True)
             self.max_plate_nesting = plates_below(both)
         nesting = max(1, int(self.max_plate_nesting))
         particles = particles or self.num_particles

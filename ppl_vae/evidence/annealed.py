@@ -15,11 +15,13 @@ import xarray as xr
 from pyro import poutine
 from torch import Tensor
 
+from ppl_vae.checks import explained
 from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.latents import Coordinates, largest_bytes, latent_values, log_guide, log_joint, run
 from ppl_vae.log_means import LogMean, of_chains
 from ppl_vae.log_weights import CHUNK_BYTES
+from ppl_vae.mistakes import require_sound
 from ppl_vae.modules import Program
 from ppl_vae.traces import batch_size, random_sites, rows
 
@@ -76,11 +78,12 @@ def annealed(
         ``acceptance`` (the mean over the moves), ``ess`` (of the chains' weights).
 
     Raises:
-        InputError: for a discrete latent, too few chains or steps, or an unknown schedule.
+        InputError: for a discrete latent, too few chains or steps, an unknown schedule, or what ``check`` finds wrong.
     """
     path = _Path(temperatures(schedule, steps), leapfrog, chains)
+    require_sound(model, guide, *batch)
     weights, acceptances = [], []
-    with evaluating(model, guide), pyro.validation_enabled(False):
+    with evaluating(model, guide), pyro.validation_enabled(False), explained(model, guide, *batch):
         for part in _chunks(model, batch, chains):
             target = _Target(model, guide, part)
             sizes, _ = path.adapt(target)
@@ -127,7 +130,7 @@ def sandwich(
     """
     path = _Path(temperatures(schedule, steps), leapfrog, chains)
     batches, ahead, back, acceptances = [], [], [], []
-    with evaluating(model), pyro.validation_enabled(False):
+    with evaluating(model), pyro.validation_enabled(False), explained(model, None, *batch):
         for part in _chunks(model, batch, chains):
             simulated, values = simulate(model, *part)
             target = _Target(model, None, simulated)
@@ -303,7 +306,6 @@ class _Path:
 
 def _chunks(model: Program, batch: tuple[Any, ...], chains: int) -> Iterator[tuple[Any, ...]]:
     """The batch in parts whose largest tensor, for all chains, stays near the cache."""
-
     size = batch_size(batch)
     points = max(1, CHUNK_BYTES // (largest_bytes(model, batch) * chains))
     for start in range(0, size, points):

@@ -11,6 +11,7 @@ from ppl_vae.contexts import evaluating, random_state_kept
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.latents import Coordinates, largest_bytes, log_joint, nesting_of, run
 from ppl_vae.log_weights import CHUNK_BYTES
+from ppl_vae.mistakes import require_sound
 from ppl_vae.modules import Program
 from ppl_vae.traces import batch_size, random_sites, rows
 
@@ -23,6 +24,7 @@ def exact(model: Program, *batch: Any) -> Tensor | None:
     By the model's own ``log_evidence(*batch)`` where it has one, else by a sum over all states of its latents where
     these are discrete and have at most 65536.
     """
+    require_sound(model, None, *batch)
     with evaluating(model), random_state_kept():
         if hasattr(model, "log_evidence"):
             return model.log_evidence(*batch).double()
@@ -44,8 +46,9 @@ def quadrature(model: Program, *batch: Any, nodes: int = 401) -> Tensor:
         Nats, float64 of shape (batch,).
 
     Raises:
-        InputError: for a discrete latent, or more than two.
+        InputError: for a discrete latent, more than two, or what :func:`ppl_vae.check` finds wrong with data or model.
     """
+    require_sound(model, None, *batch)
     with evaluating(model), random_state_kept():
         coordinates = Coordinates(model, batch)
         if coordinates.dim > 2:

@@ -16,9 +16,9 @@ from ppl_vae.errors import InputError
 from ppl_vae.log_weights import LargestOutput
 from ppl_vae.modules import Program
 from ppl_vae.traces import (
-    DATA_PLATE,
     PARTICLE_PLATE,
     batch_size,
+    data_dimension,
     plates_below,
     random_sites,
     rows,
@@ -40,9 +40,15 @@ def run(
 
 
 def nesting_of(model: Program, batch: tuple[Any, ...]) -> int:
-    """How many plates of the model's own lie below the particles; random numbers are left as they were."""
+    """How many plates of the model's own lie below the particles; random numbers are left as they were.
+
+    Raises InputError for a site outside the plate "data".
+    """
     with random_state_kept(), torch.no_grad(), local_parameters(model):
-        return plates_below([prune_subsample_sites(poutine.trace(model).get_trace(*batch))])
+        trace = prune_subsample_sites(poutine.trace(model).get_trace(*batch))
+    for site in random_sites(trace):
+        data_dimension(site)
+    return plates_below([trace])
 
 
 def largest_bytes(model: Program, batch: tuple[Any, ...]) -> int:
@@ -101,14 +107,14 @@ class Coordinates:
         nesting: how many plates of the model's own lie below the particles.
 
     Raises:
-        InputError: for a discrete latent.
+        InputError: for a discrete latent, one outside the plate "data", or none at all.
     """
 
     def __init__(self, model: Program, batch: tuple[Any, ...]) -> None:
         self.nesting = nesting_of(model, batch)
         with random_state_kept(), torch.no_grad():
             trace = run(model, batch, 2, self.nesting)
-        self._sites = []
+        self._sites: list[_Site] = []
         self.dim = 0
         for site in random_sites(trace):
             if site["is_observed"]:
@@ -120,12 +126,15 @@ class Coordinates:
                 )
             transform = biject_to(site["fn"].support)
             free = transform.inv(site["value"])
-            data_dim = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA_PLATE)
+            data_dim = data_dimension(site)
             left = len(site["fn"].batch_shape)
             axes = (left - 1 - self.nesting, left + data_dim)
             rest = free.movedim(axes, (0, 1)).shape[2:]
             self._sites.append(_Site(site["name"], axes, rest, transform))
             self.dim += rest.numel()
+
+        if not self._sites:
+            raise InputError("the model has no latents to move through: its log p(x) is the density that it observes")
 
     def vector(self, values: dict[str, Tensor]) -> Tensor:
         """The latents of a trace to u, shape (particles, batch, dim)."""

@@ -1,0 +1,75 @@
+"""Data with NaN, outside the likelihood's support or of another width: one sentence, whatever reads them."""
+
+from functools import partial
+
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+
+from ppl_vae import InputError, bounds, check, fit, gradient_statistics, log_weights, refine, tightness
+from ppl_vae.evidence import annealed, exact, quadrature, sandwich
+from ppl_vae.gradients import reference_gradient
+from ppl_vae.guides import Amortized, Diagonal
+from ppl_vae.information import information
+from ppl_vae.models import VAE, LinearGaussian
+
+
+class Positive(VAE):
+    def likelihood(self, z, *given):
+        return dist.Gamma(self.decoder(z).exp(), 1.0).to_event(1)
+
+
+def vae(model=VAE):
+    torch.manual_seed(0)
+    return model(8, 2, hidden=(8,)), Amortized(Diagonal(2), 8, hidden=(8,))
+
+
+def bad(value, row=37):
+    x = torch.full((40, 8), 0.3).bernoulli()
+    x[row, 2] = value
+    return x
+
+
+FAULTS = {
+    "nan": (VAE, bad(torch.nan), "NaN or infinity in 1 of 40 rows, first in row 37: drop or fill these rows"),
+    "support": (VAE, bad(0.5), r"the support of the likelihood at 'x', .*Boolean\(\), 1\), does not hold the data"),
+    "edge": (Positive, 0.5 + bad(-0.5), "at .x. is NaN or infinite: look for .* data at the edge"),
+    "width": (VAE, bad(1.0)[:, :6], "a network is given 6 numbers .* and takes 8|each data point has shape"),
+}
+READERS = {
+    "fit": partial(fit, epochs=1, progress=False),
+    "log_weights": log_weights,
+    "bounds": partial(bounds, particles=20),
+    "tightness": partial(tightness, particles=30),
+    "information": partial(information, particles=5),
+    "annealed": lambda model, guide, x: annealed(model, x, guide=guide, steps=3, chains=2),
+    "annealed from the prior": lambda model, guide, x: annealed(model, x, steps=3, chains=2),
+    "gradient_statistics": lambda model, guide, x: gradient_statistics(model, guide, Trace_ELBO(), x, draws=10),
+    "reference_gradient": partial(reference_gradient, draws=10),
+    "refine": partial(refine, steps=1, rounds=1),
+    "quadrature": lambda model, guide, x: quadrature(model, x, nodes=5),
+    "exact": lambda model, guide, x: exact(model, x),
+    "sandwich": lambda model, guide, x: sandwich(model, x, steps=3, chains=2),
+}
+
+
+@pytest.mark.parametrize("measure", READERS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_data_that_do_not_fit_are_told_in_the_words_of_check(fault, measure):
+    make, x, message = FAULTS[fault]
+    if measure == "sandwich" and fault in ("support", "edge"):
+        pytest.skip("sandwich draws the data itself")
+    model, guide = vae(make)
+    with pytest.raises(InputError, match=message) as caught:
+        READERS[measure](model, guide, x)
+    assert "\n" not in str(caught.value)
+    if fault != "width" and (fault, measure) != ("nan", "fit"):  # a model alone has another network that is too narrow
+        assert str(caught.value).split(", which go")[0] == check(model, guide, x)[0].split(", which go")[0]
+
+
+def test_nan_is_told_where_log_p_is_in_closed_form():
+    x = torch.randn(40, 8)
+    x[37, 2] = torch.nan
+    with pytest.raises(InputError, match="argument 0 has NaN or infinity in 1 of 40 rows, first in row 37"):
+        exact(LinearGaussian(8, 2), x)
