@@ -1,5 +1,6 @@
 """What of a pair can be trained, found by running it once."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +10,22 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
+from pyro.infer import (
+    ELBO,
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
+    TraceEnum_ELBO,
+)
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae import distributed
 from ppl_vae.checks import NOTHING_REACHED, require_a_pair
-from ppl_vae.contexts import local_parameters, store_kept
+from ppl_vae.contexts import local_parameters, random_state_kept, store_kept
 from ppl_vae.errors import InputError
+from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
 from ppl_vae.modules import Program, parameters_beside
 from ppl_vae.traces import bounds_evidence, parameter_sites, random_sites
@@ -86,7 +95,13 @@ def first_run(
     if getattr(elbo, "runs_guide", True):
         require_a_pair(trace, model_trace)
     if distributed.count() > 1:
+        if isinstance(elbo, COMPILED):
+            raise InputError(
+                f"{type(elbo).__name__} replays its first batch, of which {distributed.count()} processes can't take "
+                f"shares: take {type(elbo).__name__.removeprefix('Jit')}, which fit captures by itself"
+            )
         distributed.require_shareable(trace, model_trace)
+    _settle_nesting(elbo, model, guide, batch)
     sites = parameter_sites(capture.trace)
     leaves = list(sites.values())
     modules = [part for part in (model, guide, learned) if isinstance(part, nn.Module)]
@@ -116,6 +131,14 @@ def first_run(
         leaf.grad = None  # that of the first step is looked for
     whole = _full_size(model_trace)
     return Trainable(trainable, guide if sites else anchored, bounds_evidence(trace), named, others, idle, whole)
+
+
+def _settle_nesting(elbo: ELBO, model: Program, guide: Program, batch: tuple[Tensor, ...]) -> None:
+    """Has Pyro find its plates now: at the first step the random numbers that this takes would be missing there."""
+    looks = elbo.vectorize_particles or isinstance(elbo, TraceEnum_ELBO)
+    if looks and math.isinf(elbo.max_plate_nesting) and not isinstance(elbo, LogWeightELBO):
+        with random_state_kept(), torch.no_grad():
+            elbo._guess_max_plate_nesting(model, guide, batch, {})
 
 
 def _full_size(trace: Trace) -> int | None:

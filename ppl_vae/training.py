@@ -166,8 +166,9 @@ def fit(
         inside = alone and make_capturable(steppers)  # the optimizers' step is a part of the graph
         schedulers = make_schedulers(schedule, steppers, epochs * steps)
         step = Step(
-            objective, model, found.guide, parameters, modules, capture, epochs * steps, steppers if inside else ()
-        )
+            objective, model, found.guide, parameters, modules, capture, epochs * steps, steppers if inside else (),
+            coarse=precision != "float32",
+        )  # fmt: skip
         place = Path(checkpoint) if checkpoint is not None else None
         run = {
             "data": source.fingerprint,
