@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
+from ppl_vae.errors import InputError
 from ppl_vae.modules import Program, modules_of, own_modules, programs_that_are_modules
 
 
@@ -84,6 +85,20 @@ def tensors_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
         with torch.no_grad():
             for tensor, value in before:
                 tensor.copy_(value)
+
+
+@contextmanager
+def restored_unless_finite(parameters: Iterable[Tensor], tensors: Iterable[Tensor]) -> Iterator[None]:
+    """After an InputError puts tensors back as they were, where the parameters among them are not finite any more."""
+    before = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    except InputError:
+        if not all(bool(leaf.isfinite().all()) for leaf in parameters):
+            with torch.no_grad():
+                for tensor, value in before:
+                    tensor.copy_(value)
+        raise
 
 
 @contextmanager

@@ -6,6 +6,7 @@ one process with the same batch; the gradients are summed by ``torch.distributed
 
 import os
 import signal
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -102,24 +103,34 @@ def summed(loss: Tensor | float, leaves: Sequence[Tensor], share: Share, state: 
     parts = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in dense]
     parts += [tensor * (share.length / share.total) for tensor in state]
     reached = torch.tensor([leaf.grad is not None for leaf in dense])
-    parts += [reached, torch.as_tensor(loss).detach()]
+    parts += [reached, torch.as_tensor(loss, dtype=like.dtype).detach(), torch.tensor(_stamp(like.device))]
     flat = torch.cat([part.detach().to(like.device, like.dtype).flatten() for part in parts])
     if share.idle:
-        flat = torch.zeros_like(flat)
+        flat[:-1] = 0
     try:
         dist.all_reduce(flat)
         for leaf in sparse:
             leaf.grad = _summed_rows(leaf.grad, share)  # type: ignore[arg-type]
     except RuntimeError:
         raise InputError(_GONE.format(count=count(), reason="it no longer answers")) from None
-    *sums, flags, total = (
-        part.view_as(like) for part, like in zip(flat.split([p.numel() for p in parts]), parts, strict=True)
-    )
+    pieces = flat.split([part.numel() for part in parts])
+    *sums, flags, total, stamps = (piece.view_as(part) for piece, part in zip(pieces, parts, strict=True))
+    if float(stamps) != count() * _stamp(like.device):
+        raise InputError(
+            f"the {count()} processes no longer draw the same random numbers, without which their rows are not of one "
+            "batch: look for draws or branches that depend on the rows, or take one process"
+        )
     for leaf, found, flag in zip(dense, sums, flags.tolist(), strict=False):
         leaf.grad = found.to(leaf.dtype) if flag else None
     for tensor, found in zip(state, sums[len(dense) :], strict=True):
         tensor.copy_(found)
     return total
+
+
+def _stamp(device: torch.device) -> int:
+    """Tells states of the random numbers apart, and sums to whole numbers in float32."""
+    state = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    return zlib.crc32(state.numpy().tobytes()) % 8191
 
 
 def _summed_rows(gradient: Tensor, share: Share) -> Tensor:

@@ -26,8 +26,9 @@ _ROWS = 16  # of the batch are run to find out, less where it has fewer
 _UNDIVIDED = (
     "its loss and gradients are not the sums of those of two parts of the batch under the same random numbers, so that "
     "several processes would train something else (look for what mixes rows, as batch normalization does, for a scale "
-    "by the batch's size, for draws by rejection, such as gamma's, or for numpy's random numbers): take one process"
+    "by the batch's size, or for numpy's random numbers): take one process"
 )
+_REJECTING = ("aten._standard_gamma", "aten._sample_dirichlet", "aten.poisson", "aten.binomial")
 
 
 class _Record(TorchDispatchMode):
@@ -36,6 +37,7 @@ class _Record(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple[str, bool, list[Any], list[Any]]] = []
+        self.rejects: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.nondeterministic_seeded not in func.tags:
@@ -44,6 +46,7 @@ class _Record(TorchDispatchMode):
         before = _random_state()
         found = func(*args, **(kwargs or {}))
         own = (kwargs or {}).get("generator") is not None
+        self.rejects |= {str(func)} if str(func).startswith(_REJECTING) and _on_cpu(args[0]) else set()
         moved = own or any(not torch.equal(*states) for states in zip(before, _random_state(), strict=True))
         self.seen.append((str(func), moved, given, [shape_of(part) for part in parts_of(found)]))
         return found
@@ -96,7 +99,7 @@ class Division:
         key = (way, modes, *((part.shape[1:], part.dtype) for part in self._batch))
         if key not in self._plans:
             self._plans[key] = self._find(run, tuple(part[:_ROWS] for part in self._batch))
-        return SharedNoise(self._share, *self._plans[key])
+        return _in_one_line(SharedNoise(self._share, *self._plans[key]))
 
     @contextmanager
     def _untouched(self) -> Iterator[None]:
@@ -129,8 +132,23 @@ class Division:
         raise InputError(_UNDIVIDED)
 
 
+@contextmanager
+def _in_one_line(noise: SharedNoise) -> Iterator[None]:
+    """Without the shapes that Pyro writes below an error inside a program."""
+    try:
+        with noise:
+            yield
+    except InputError as error:
+        raise InputError(str(error).splitlines()[0]) from None
+
+
 def _planned(whole: _Record, part: _Record, total: int, most: int) -> list[Draw]:
     """Where the data lie in each operation, by the shapes for all rows and for most of them."""
+    for name in sorted(whole.rejects):
+        raise InputError(
+            f"{name} takes as many random numbers as its values ask for, so that processes with other rows "
+            "can't draw the same ones (gamma, beta, Dirichlet, Student-t, Poisson): take one process"
+        )
     names = [[seen[:2] for seen in record.seen] for record in (whole, part)]
     if names[0] != names[1]:
         raise InputError(
@@ -144,7 +162,7 @@ def _planned(whole: _Record, part: _Record, total: int, most: int) -> list[Draw]
             for sides in zip(wholes, parts, strict=True)
         )
         if any(drawn) and not any(given):
-            raise InputError(_untold(name, wholes[1], parts[1], total, most))
+            raise InputError(_untold(name, wholes[1][0], parts[1][0], total, most))
         draws.append(Draw(name, is_random, given, drawn))
     return draws
 
@@ -188,6 +206,10 @@ def _plain(found: Found) -> list[Any]:
         else:
             plain.append(part)
     return plain
+
+
+def _on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"  # on a GPU each number has its own place in the stream
 
 
 def _random_state() -> list[Tensor]:

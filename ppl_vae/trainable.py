@@ -28,6 +28,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
 from ppl_vae.modules import Program, parameters_beside
+from ppl_vae.programs import RowTable
 from ppl_vae.traces import bounds_evidence, parameter_sites, random_sites
 
 COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
@@ -40,6 +41,7 @@ class Trainable:
 
     Attributes:
         parameters: the leaves that require a gradient.
+        names: theirs.
         guide: the guide, as an ELBO is to get it.
         is_bound: whether its ELBO bounds the evidence.
         sites: those of the leaves that are parameter sites, by name.
@@ -50,6 +52,7 @@ class Trainable:
     """
 
     parameters: list[Tensor]
+    names: list[str]
     guide: Program
     is_bound: bool
     sites: dict[str, Tensor]
@@ -76,6 +79,16 @@ class Trainable:
                 f"used, but not trained: {', '.join(idle)}, which no pyro.module registers (requires_grad_(False) says "
                 "that this is meant)",
                 stacklevel=3,
+            )
+
+    def require_finite(self, epoch: int) -> None:
+        """InputError where a step has made a parameter NaN or infinite."""
+        bad = [name for name, leaf in zip(self.names, self.parameters, strict=True) if not leaf.isfinite().all()]
+        if bad:
+            raise InputError(
+                f"{bad[0]} became NaN or infinite in epoch {epoch} ({len(bad)} of {len(self.names)} parameters did), "
+                "which are now those at its beginning: lower the learning rate, or look for a square root, a logarithm "
+                "or a scale near 0"
             )
 
 
@@ -130,7 +143,13 @@ def first_run(
     for leaf in idle.values():
         leaf.grad = None  # that of the first step is looked for
     whole = _full_size(model_trace)
-    return Trainable(trainable, guide if sites else anchored, bounds_evidence(trace), named, others, idle, whole)
+    owners = zip(("model", "guide", "estimator"), (model, guide, learned), strict=True)
+    called = {id(leaf): name for name, leaf in named.items()}
+    for kind, owner in owners:
+        for name, leaf in owner.named_parameters() if isinstance(owner, nn.Module) else ():
+            called.setdefault(id(leaf), f"{kind}.{name}")
+    names = [called[id(leaf)] for leaf in trainable]
+    return Trainable(trainable, names, guide if sites else anchored, bounds_evidence(trace), named, others, idle, whole)
 
 
 def _settle_nesting(elbo: ELBO, model: Program, guide: Program, batch: tuple[Tensor, ...]) -> None:
@@ -168,15 +187,25 @@ def parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]
 
 @contextmanager
 def training(modules: list[nn.Module], own: list[nn.Module], parameters: list[Tensor]) -> Iterator[None]:
-    """Train mode for the modules that train, eval mode for them afterwards, and for all of the pair's own."""
+    """Train mode for the modules that train, eval mode for them afterwards, and for all of the pair's own.
+
+    The gradients of tables are sparse meanwhile.
+    """
     trained = {id(leaf) for leaf in parameters}
     training = [module for module in modules if any(id(leaf) in trained for leaf in module.parameters())]
     for module in own:
         module.eval()
     for module in training:
         module.train()
+    tables = [part for module in modules for part in module.modules() if isinstance(part, RowTable)]
+    for table in tables:
+        table.sparse = True
     try:
         yield
     finally:
+        for leaf in parameters:
+            leaf.grad = None  # another optimizer would add its own to it
+        for table in tables:
+            table.sparse = False
         for module in (*own, *training):
             module.eval()

@@ -21,9 +21,9 @@ def taken(make, elbo, processes, capture=False, steps=1):
         model, guide, batch = make()
         objective = elbo()
         with (
-            mock.patch("ppl_vae.distributed.rank", lambda number=number: number),
-            mock.patch("ppl_vae.distributed.count", lambda: processes),
-            mock.patch("ppl_vae.capture.count", lambda: processes),
+            mock.patch("ppl_vae.distributed.rank", return_value=number),
+            mock.patch("ppl_vae.distributed.count", return_value=processes),
+            mock.patch("ppl_vae.capture.count", return_value=processes),
             mock.patch("ppl_vae.capture.summed", lambda loss, *_: loss),
             local_parameters(model, guide),
         ):
