@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ppl_vae.modules import Program, modules_of
+from ppl_vae.modules import Program, modules_of, names_of
 
 Identity = dict[str, str]
 HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
@@ -112,15 +112,20 @@ def _settings(thing: Any, skip: Iterable[str]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _function(function: FunctionType) -> str:
+def _function(function: FunctionType, inside: tuple[int, ...] = ()) -> str:
+    """Its name, and for one's own a digest of its code and of the numbers, words and functions that it refers to."""
     name = f"{function.__module__}.{function.__qualname__}"
-    if function.__module__.partition(".")[0] in _LIBRARIES and "<" not in name:
+    library = function.__module__.partition(".")[0] in _LIBRARIES and "<" not in name
+    if library or id(function) in inside:
         return name
-    held = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-    held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    plain = [described(value) for value in held if isinstance(value, bool | int | float | str | FunctionType)]
-    code = hashlib.blake2b("\n".join([*_code(function.__code__), *plain]).encode(), digest_size=4).hexdigest()
-    return f"{name} (code {code})"
+    refers = names_of(function) | (function.__kwdefaults__ or {}) | dict(enumerate(function.__defaults__ or ()))
+    held = [
+        f"{key}={_function(value, (*inside, id(function))) if isinstance(value, FunctionType) else described(value)}"
+        for key, value in refers.items()
+        if isinstance(value, bool | int | float | str | FunctionType)
+    ]
+    words = "\n".join([*_code(function.__code__), *sorted(held)])
+    return f"{name} (code {hashlib.blake2b(words.encode(), digest_size=4).hexdigest()})"
 
 
 def _code(code: CodeType) -> Iterator[str]:
@@ -131,11 +136,3 @@ def _code(code: CodeType) -> Iterator[str]:
             yield from _code(constant)
         else:
             yield repr(constant)
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True

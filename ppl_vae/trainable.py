@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ppl_vae import distributed
 from ppl_vae.checks import NOTHING_REACHED, require_a_pair
-from ppl_vae.contexts import local_parameters, random_state_kept, store_kept
+from ppl_vae.contexts import is_finite, local_parameters, random_state_kept, store_kept
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
@@ -83,7 +83,7 @@ class Trainable:
 
     def require_finite(self, epoch: int) -> None:
         """InputError where a step has made a parameter NaN or infinite."""
-        bad = [name for name, leaf in zip(self.names, self.parameters, strict=True) if not leaf.isfinite().all()]
+        bad = [name for name, leaf in zip(self.names, self.parameters, strict=True) if not is_finite(leaf)]
         if bad:
             raise InputError(
                 f"{bad[0]} became NaN or infinite in epoch {epoch} ({len(bad)} of {len(self.names)} parameters did), "

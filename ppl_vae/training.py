@@ -196,6 +196,7 @@ def fit(
                 make_capturable(steppers)
         if distributed.count() > 1:
             distributed.same_everywhere(tensors)
+        spare = [tensor.detach().clone() for tensor in tensors]
         waits = target.type == "cpu"  # on a GPU the loss stays there to the end of the epoch
 
         def check(loss: float, epoch: int, index: int) -> None:
@@ -213,7 +214,7 @@ def fit(
                 start = time.perf_counter()
                 total: Any = 0.0
                 rows = points = 0  # a loader's sampler may leave some out, and its dataset may hold whole batches
-                with restored_unless_finite(parameters, tensors):
+                with restored_unless_finite(parameters, tensors, spare):
                     for index, batch in enumerate(source.epoch()):
                         with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
                             loss: Any = step(batch, first=index == 0, rare=len(batch[0]) < min(batch_size, size))

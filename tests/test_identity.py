@@ -117,6 +117,21 @@ def test_two_lambdas_are_two_transforms(tmp_path):
         train(normal, Trace_ELBO, place, transform=lambda x: (x > 0.4).float())
 
 
+def threshold(limit):
+    def above(x):
+        return (x > limit).float() if limit else above(x)
+
+    return above
+
+
+def test_a_number_that_a_transform_refers_to_tells_it_from_others(tmp_path):
+    place = tmp_path / "kept.pt"
+    train(normal, Trace_ELBO, place, transform=threshold(0.5))
+    train(normal, Trace_ELBO, place, transform=threshold(0.5))
+    with pytest.raises(ValueError, match=r"whose transform is .*above \(code (.*)\); here it is .*above \(code (?!\1)"):
+        train(normal, Trace_ELBO, place, transform=threshold(0.4))
+
+
 def test_an_older_file_is_refused(tmp_path):
     place = tmp_path / "kept.pt"
     torch.save({"tensors": [], "others": [], "random": torch.get_rng_state(), "run": {}, "progress": {}}, place)
