@@ -27,6 +27,7 @@ def stepper(count: int) -> Callable[[], float]:
     torch.manual_seed(0)
     model = freeze(VAE(PIXELS, LATENT))
     guide = PerDatapoint(Diagonal(LATENT), count)
+    guide.table.sparse = True  # as while fit runs
     optimizer = SparseAdam(list(guide.parameters()), lr=1e-2)
     elbo = Trace_ELBO(max_plate_nesting=1)
     x = torch.rand(BATCH, PIXELS).bernoulli()

@@ -5,12 +5,14 @@ autoregressive steps backwards: a draw and its density take one pass, the densit
 For MAF it is the other way round.
 """
 
+from typing import ClassVar
+
 import torch
 import zuko
 from pyro.contrib.zuko import ZukoToPyro
 from pyro.distributions import is_validation_enabled
 from torch import Tensor
-from torch.distributions import AffineTransform
+from torch.distributions import AffineTransform, constraints
 from zuko.distributions import DiagNormal, NormalizingFlow
 from zuko.transforms import ComposedTransform
 
@@ -28,6 +30,26 @@ class _Affine(AffineTransform):
 
     def inverse_shape(self, shape: torch.Size) -> torch.Size:
         return shape
+
+
+class _FlowDistribution(ZukoToPyro):
+    """A flow with the two ways to draw that ``Predictive`` and ``poutine.condition`` ask for."""
+
+    support = constraints.real_vector
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """A draw with its gradient; its density is remembered."""
+        return self(torch.Size(sample_shape))
+
+    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """A draw without a gradient."""
+        with torch.no_grad():
+            return self.dist.rsample(torch.Size(sample_shape))
+
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> "_FlowDistribution":
+        """Spread over more dimensions of the batch."""
+        return _FlowDistribution(self.dist.expand(torch.Size(batch_shape)))
 
 
 class _Flow(Family):
@@ -56,7 +78,7 @@ class _Flow(Family):
         to_noise = ComposedTransform(
             _Affine(loc, scale_of(raw), event_dim=1).inv, steps.inv if self.backwards else steps
         )
-        return ZukoToPyro(NormalizingFlow(to_noise, DiagNormal(torch.zeros_like(loc), torch.ones_like(loc))))
+        return _FlowDistribution(NormalizingFlow(to_noise, DiagNormal(torch.zeros_like(loc), torch.ones_like(loc))))
 
 
 class IAF(_Flow):

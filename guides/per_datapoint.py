@@ -3,14 +3,14 @@
 from torch import Tensor, nn
 
 from ppl_vae.guides.families import Family
-from ppl_vae.programs import FamilyGuide, last_index
+from ppl_vae.programs import FamilyGuide, RowTable, last_index
 
 
 class PerDatapoint(FamilyGuide):
     """q_i(z) = family(table[i]) (Hoffman et al. 2013); no network, so no amortization gap.
 
-    The last argument of model and guide is the index i of each row, of type long: ``guide(x, index)``. The table's
-    gradient is sparse, and :func:`ppl_vae.fit` steps the rows of the batch alone, so a step costs the batch and not
+    The last argument of model and guide is the index i of each row, of type long: ``guide(x, index)``. Any
+    optimizer trains it; :func:`ppl_vae.fit` steps the rows of the batch alone, so that a step costs the batch and not
     the table.
 
     Args:
@@ -26,7 +26,7 @@ class PerDatapoint(FamilyGuide):
         super().__init__()
         self.reparameterized = reparameterized
         self.family = family
-        self.table = nn.Embedding(count, family.num_params, sparse=True)
+        self.table = RowTable(count, family.num_params)
         nn.init.normal_(self.table.weight, std=0.01)
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:

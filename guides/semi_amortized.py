@@ -48,7 +48,7 @@ class SemiAmortized(FamilyGuide):
                         f"SemiAmortized climbs by reparameterized draws, {type(self.family).__name__} has none: take a "
                         "continuous family"
                     )
-                z = posterior.rsample() if not hasattr(posterior, "cache") else posterior()
+                z = posterior.rsample()
                 log_joint = model.prior(*conditions).log_prob(z) + model.likelihood(z, *conditions).log_prob(x)
                 elbo = (log_joint - posterior.log_prob(z)).mean(0).sum()
                 (slope,) = torch.autograd.grad(elbo, params, create_graph=learning)

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from ppl_vae.errors import InputError
+from ppl_vae.identity import digest
 from ppl_vae.mistakes import not_finite
 
 Batch = tuple[Tensor, ...]
@@ -25,14 +26,14 @@ class Batches:
         steps: minibatches in an epoch.
         batch_size: data points of each but the last.
         epoch: yields the minibatches of one epoch, on the device.
-        fingerprint: tells data apart, a sum where they are at hand.
+        fingerprint: tells data apart: a digest of their values in their order, where they are at hand.
     """
 
     size: int
     steps: int
     batch_size: int
     epoch: Callable[[], Iterator[Batch]]
-    fingerprint: str
+    fingerprint: Callable[[], str]
 
     @property
     def even(self) -> bool:
@@ -62,8 +63,9 @@ def batches(
         for rows in torch.randperm(size, device=device).split(batch_size):
             yield done(tuple(tensor[rows] for tensor in tensors))
 
-    total = sum(float(some.sum(dtype=torch.float64)) for tensor in tensors for some in tensor.split(_ROWS))
-    return Batches(size, math.ceil(size / batch_size), batch_size, epoch, f"{size} rows that sum to {total:.6g}")
+    return Batches(
+        size, math.ceil(size / batch_size), batch_size, epoch, lambda: f"{size} rows of digest {digest(tensors)}"
+    )
 
 
 def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch], Batch]) -> Batches:
@@ -88,7 +90,12 @@ def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch
                 _refuse_nan(f"a batch of the DataLoader (its tensor {number})", part)
             yield done(tuple(part.to(device, non_blocking=True) for part in parts))
 
-    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch, f"{size} rows of a loader")
+    def fingerprint() -> str:
+        dataset, kinds = loader.dataset, [type(part).__qualname__ for part in (loader.dataset, loader.sampler)]
+        known = f", digest {digest(dataset.tensors)}" if isinstance(dataset, TensorDataset) else ""
+        return f"{size} rows of a loader ({', '.join(kinds)}{known})"
+
+    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch, fingerprint)
 
 
 def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

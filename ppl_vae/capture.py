@@ -10,7 +10,6 @@ looked at again before each replay, and the program itself runs beside its repla
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -23,7 +22,8 @@ from torch.optim import Optimizer
 
 from ppl_vae.contexts import Moment, unvalidated
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
-from ppl_vae.distributed import Share, SharedNoise, count, summed
+from ppl_vae.distributed import count, summed
+from ppl_vae.division import Division
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import Objective, tensor_only
 from ppl_vae.graphs import agree, replay, traced
@@ -59,6 +59,7 @@ class Step:
         modules: the pair's modules and what else is trained, for their buffers.
         capture: see :func:`ppl_vae.fit`.
         expected: how many steps are to come in all.
+        coarse: whether the networks compute in few digits.
         steppers: the optimizers, if they may step inside the graph (see :func:`ppl_vae.cuda_graphs.make_capturable`).
 
     Attributes:
@@ -77,12 +78,13 @@ class Step:
         capture: Capture,
         expected: int,
         steppers: Sequence[Optimizer] = (),
+        coarse: bool = False,
     ) -> None:
         self._elbo, self._model, self._guide = elbo, model, guide
         self._leaves, self._modules = list(parameters), list(modules)
         self._capture, self._expected = capture, expected
         self._tensors: Objective | None = None
-        self._noise: AbstractContextManager[Any] = nullcontext()
+        self._division = Division(self._modules, lambda: self.state, coarse)
         self._replays: dict[Key, Callable[..., Any]] = {}
         self._uses: dict[Key, int] = {}
         self._graphs: dict[Key, GraphModule] = {}
@@ -105,9 +107,9 @@ class Step:
             The negative bound summed over the batch, on the device where it was captured.
         """
         if count() > 1:
-            share = Share(len(batch[0]))
-            self._noise = SharedNoise(share)
-            return summed(self._local(share.of(batch), rare, (share.start, share.total)), self._leaves, share)
+            share = self._division.share(batch)
+            loss = self._local(share.of(batch), rare, (share.start, share.total))
+            return summed(loss, self._leaves, share, self.state)
         return self._local(batch, rare, ())
 
     def _local(self, batch: tuple[Tensor, ...], rare: bool, where: tuple[int, ...]) -> Tensor | float:
@@ -138,15 +140,22 @@ class Step:
         return self._elbo.state if isinstance(self._elbo, LogWeightELBO) else []
 
     def _uncaptured(self, batch: tuple[Tensor, ...]) -> Tensor | float:
+        with pyro.validation_enabled(self._steps == 1), self._division.noise("as it is", self._by_pyro):
+            return self._by_pyro(*batch)[0]  # type: ignore[return-value]
+
+    def _by_pyro(self, *batch: Tensor) -> tuple[Tensor | float | None, ...]:
         for leaf in self._leaves:
             leaf.grad = None
-        with pyro.validation_enabled(self._steps == 1), self._noise:
-            found = self._elbo.loss_and_grads(self._model, self._guide, *batch)
-        return found[0] if isinstance(found, tuple) else found
+        found = self._elbo.loss_and_grads(self._model, self._guide, *batch)
+        return found[0] if isinstance(found, tuple) else found, *(leaf.grad for leaf in self._leaves)
 
     def _run(self, elbo: Objective, *batch: Tensor) -> tuple[Tensor | None, ...]:
         """The loss and the gradients, as the graph is to have them."""
-        with unvalidated(), self._noise:
+        with self._division.noise("as tensors", partial(self._by_tensors, elbo)):
+            return self._by_tensors(elbo, *batch)
+
+    def _by_tensors(self, elbo: Objective, *batch: Tensor) -> tuple[Tensor | None, ...]:
+        with unvalidated():
             value, surrogate = elbo.objective(self._model, self._guide, batch)
             gradients = torch.autograd.grad(-surrogate.sum(), self._leaves, allow_unused=True)
             return -value.detach().sum(), *gradients

@@ -1,6 +1,6 @@
 """What running a pair must leave as it was: random numbers, where parameters live, modes and gradients."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 from torch.nn.parameter import is_lazy
 
+from ppl_vae.errors import InputError
 from ppl_vae.modules import Program, modules_of, own_modules, programs_that_are_modules
 
 
@@ -126,6 +127,34 @@ def tensors_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
         with torch.no_grad():
             for tensor, value in before:
                 tensor.copy_(value)
+
+
+@contextmanager
+def restored_unless_finite(
+    parameters: Sequence[Tensor], tensors: Sequence[Tensor], spare: Sequence[Tensor]
+) -> Iterator[None]:
+    """After an InputError puts tensors back as they were, where the parameters among them are not finite any more.
+
+    Args:
+        parameters: those that are looked at.
+        tensors: what is put back.
+        spare: memory of the same shapes, which a table of a million rows should not take anew each time.
+    """
+    for tensor, value in zip(tensors, spare, strict=True):
+        value.copy_(tensor.detach())
+    try:
+        yield
+    except InputError:
+        if not all(map(is_finite, parameters)):
+            with torch.no_grad():
+                for tensor, value in zip(tensors, spare, strict=True):
+                    tensor.copy_(value)
+        raise
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number in it is NaN or infinite, in one pass without memory of its own."""
+    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in tensor.detach().aminmax())
 
 
 @contextmanager

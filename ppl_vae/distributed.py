@@ -6,6 +6,7 @@ one process with the same batch; the gradients are summed by ``torch.distributed
 
 import os
 import signal
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +16,9 @@ import torch.distributed as dist
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
+from ppl_vae.shared_noise import Share
 from ppl_vae.traces import DATA_PLATE, random_sites
 
 _GONE = (
@@ -59,55 +60,14 @@ def count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-class Share:
+def my_share(total: int) -> Share:
     """This process's rows of a batch of so many.
 
     A batch of fewer rows than processes leaves some without any: these run its first row, and count it for nothing.
     """
-
-    def __init__(self, total: int) -> None:
-        sizes = [len(part) for part in torch.arange(total).tensor_split(count())]
-        self.total, self.idle = total, sizes[rank()] == 0
-        self.start = 0 if self.idle else sum(sizes[: rank()])
-        self.length = max(1, sizes[rank()])
-
-    def of(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The rows."""
-        return tuple(part[self.start : self.start + self.length] for part in batch)
-
-
-class SharedNoise(TorchDispatchMode):
-    """Draws what is random for the whole batch, and keeps the rows of one share."""
-
-    def __init__(self, share: Share) -> None:
-        super().__init__()
-        self.share = share
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **kwargs)
-        shape = next((part.shape for part in args if isinstance(part, Tensor)), args[0] if args else ())
-        if not isinstance(shape, Sequence) or self.share.length not in shape:
-            return func(*args, **kwargs)  # nothing of the data's: the same in all processes
-        dims = [dim for dim, size in enumerate(shape) if size == self.share.length]
-        inner = [dim for dim in dims if dim < len(shape) - 1]  # the last one is an event's, if it is not the only one
-        dim = (inner or dims)[-1] - len(shape)
-        whole = func(*(self._whole(part, dim) for part in args), **kwargs)
-        mine = whole.narrow(dim, self.share.start, self.share.length)
-        return args[0].copy_(mine) if func._schema.is_mutable else mine.clone()
-
-    def _whole(self, part: Any, dim: int) -> Any:
-        """An argument of the whole batch's size, this process's rows at their place in it."""
-        length, before = self.share.length, self.share.start
-        if isinstance(part, Tensor) and part.dim() >= -dim and part.shape[dim] == length:
-            after = self.share.total - before - length
-            ends = [part.narrow(dim, 0, 1).expand(*part.shape[:dim], size, *part.shape[part.dim() + dim + 1 :])
-                    for size in (before, after)]  # fmt: skip
-            return torch.cat([ends[0], part, ends[1]], dim)
-        if isinstance(part, list | tuple) and len(part) >= -dim and part[dim] == length:
-            return [*part[:dim], self.share.total, *part[len(part) + dim + 1 :]]
-        return part
+    sizes = [len(part) for part in torch.arange(total).tensor_split(count())]
+    idle = sizes[rank()] == 0
+    return Share(total, 0 if idle else sum(sizes[: rank()]), max(1, sizes[rank()]), idle)
 
 
 def require_shareable(*traces: Trace) -> None:
@@ -128,20 +88,64 @@ def same_everywhere(tensors: Sequence[Tensor]) -> None:
         dist.broadcast(tensor.data, 0)
 
 
-def summed(loss: Tensor | float, leaves: Sequence[Tensor], share: Share) -> Tensor:
-    """Sums the loss and the leaves' gradients over the processes; InputError where one of them is gone."""
-    given = [leaf for leaf in leaves if leaf.grad is not None]
-    parts = [leaf.grad.flatten() for leaf in given if leaf.grad is not None]
-    loss = torch.as_tensor(loss, dtype=parts[0].dtype, device=parts[0].device)
-    flat = torch.cat([*parts, loss.reshape(1)])
+def summed(loss: Tensor | float, leaves: Sequence[Tensor], share: Share, state: Sequence[Tensor] = ()) -> Tensor:
+    """Sums the loss and the leaves' gradients over the processes; InputError where one of them is gone.
+
+    Args:
+        loss: this process's.
+        leaves: the parameters; one that no process's rows reach stays without a gradient.
+        share: its rows.
+        state: what an estimator remembers, means over rows, which become those over the whole batch.
+    """
+    sparse = [leaf for leaf in leaves if leaf.grad is not None and leaf.grad.is_sparse]
+    dense = [leaf for leaf in leaves if all(leaf is not other for other in sparse)]
+    like = leaves[0]
+    parts = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in dense]
+    parts += [tensor * (share.length / share.total) for tensor in state]
+    reached = torch.tensor([leaf.grad is not None for leaf in dense])
+    parts += [reached, torch.as_tensor(loss, dtype=like.dtype).detach(), torch.tensor(_stamp(like.device))]
+    flat = torch.cat([part.detach().to(like.device, like.dtype).flatten() for part in parts])
     if share.idle:
-        flat = torch.zeros_like(flat)
+        flat[:-1] = 0
     try:
         dist.all_reduce(flat)
+        for leaf in sparse:
+            leaf.grad = _summed_rows(leaf.grad, share)  # type: ignore[arg-type]
     except RuntimeError:
         raise InputError(_GONE.format(count=count(), reason="it no longer answers")) from None
-    start = 0
-    for leaf in given:
-        leaf.grad = flat[start : start + leaf.numel()].view_as(leaf)
-        start += leaf.numel()
-    return flat[-1]
+    pieces = flat.split([part.numel() for part in parts])
+    *sums, flags, total, stamps = (piece.view_as(part) for piece, part in zip(pieces, parts, strict=True))
+    if float(stamps) != count() * _stamp(like.device):
+        raise InputError(
+            f"the {count()} processes no longer draw the same random numbers, without which their rows are not of one "
+            "batch: look for draws or branches that depend on the rows, or take one process"
+        )
+    for leaf, found, flag in zip(dense, sums, flags.tolist(), strict=False):
+        leaf.grad = found.to(leaf.dtype) if flag else None
+    for tensor, found in zip(state, sums[len(dense) :], strict=True):
+        tensor.copy_(found)
+    return total
+
+
+def _stamp(device: torch.device) -> int:
+    """Tells states of the random numbers apart, and sums to whole numbers in float32."""
+    state = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    return zlib.crc32(state.numpy().tobytes()) % 8191
+
+
+def _summed_rows(gradient: Tensor, share: Share) -> Tensor:
+    """The sum of a table's sparse gradients: all processes' rows one after the other."""
+    gradient = gradient.coalesce()
+    found = torch.zeros(count(), dtype=torch.long, device=gradient.device)
+    found[rank()] = 0 if share.idle else len(gradient.values())
+    dist.all_reduce(found)
+    before, after = int(found[: rank()].sum()), int(found[rank() + 1 :].sum())
+
+    def gathered(mine: Tensor) -> Tensor:
+        mine = mine[: int(found[rank()])]
+        whole = torch.cat([mine.new_zeros(before, *mine.shape[1:]), mine, mine.new_zeros(after, *mine.shape[1:])])
+        dist.all_reduce(whole)
+        return whole
+
+    indices, values = gathered(gradient.indices().T.contiguous()).T, gathered(gradient.values())
+    return torch.sparse_coo_tensor(indices, values, gradient.shape).coalesce()

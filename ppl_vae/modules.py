@@ -72,7 +72,7 @@ def _referred(programs: Iterable[Any]) -> list[tuple[str, nn.Module]]:
             names = {} if isinstance(part.__self__, nn.Module) else dict(getattr(part.__self__, "__dict__", {}))
             left.append(part.__func__)
         elif isinstance(part, FunctionType) and id(part) not in seen:
-            names = _names(part)
+            names = names_of(part)
         else:
             continue
         seen.add(id(part))
@@ -84,7 +84,7 @@ def _referred(programs: Iterable[Any]) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _names(function: FunctionType) -> dict[str, Any]:
+def names_of(function: FunctionType) -> dict[str, Any]:
     """What a function's closure and the globals that its code names hold."""
     found = {}
     for name, (holder, key) in places_of(function).items():

@@ -23,6 +23,7 @@ __all__ = [
     "JointMLP",
     "LatentVariableModel",
     "NotReparameterized",
+    "RowTable",
     "last_index",
 ]
 
@@ -171,6 +172,14 @@ def last_index(guide: Guide, x: Tensor, given: tuple[Tensor, ...]) -> Tensor:
             f"{(len(x),)}, and got {found}: call guide(x, index), with index = torch.arange(len(x)) for all data points"
         )
     return given[-1]
+
+
+class RowTable(nn.Embedding):
+    """Parameters of its own for each data point, one row each.
+
+    Its gradient is dense, as every optimizer takes it; while :func:`ppl_vae.fit` runs it is sparse, and a step costs
+    the rows of the batch and not the table.
+    """
 
 
 class JointMLP(MLP):

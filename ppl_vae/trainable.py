@@ -1,5 +1,6 @@
 """What of a pair can be trained, found by running it once."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +10,27 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
+from pyro.infer import (
+    ELBO,
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
+    TraceEnum_ELBO,
+)
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from ppl_vae import distributed
 from ppl_vae.checks import NOTHING_REACHED
-from ppl_vae.contexts import local_parameters, store_kept
+from ppl_vae.contexts import is_finite, local_parameters, random_state_kept, store_kept
 from ppl_vae.errors import InputError
+from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
 from ppl_vae.mistakes import seen
 from ppl_vae.modules import Program, parameters_beside
+from ppl_vae.programs import RowTable
 from ppl_vae.shared import require_whole
 from ppl_vae.traces import bounds_evidence, has_weights, parameter_sites, random_sites
 
@@ -34,6 +44,7 @@ class Trainable:
 
     Attributes:
         parameters: the leaves that require a gradient.
+        names: theirs.
         guide: the guide, as an ELBO is to get it.
         is_bound: whether its ELBO bounds the evidence.
         weighted: whether sites have weights of their own, so that a step's objective is no ELBO.
@@ -45,6 +56,7 @@ class Trainable:
     """
 
     parameters: list[Tensor]
+    names: list[str]
     guide: Program
     is_bound: bool
     weighted: bool
@@ -72,6 +84,16 @@ class Trainable:
                 f"used, but not trained: {', '.join(idle)}, which no pyro.module registers (requires_grad_(False) says "
                 "that this is meant)",
                 stacklevel=3,
+            )
+
+    def require_finite(self, epoch: int) -> None:
+        """InputError where a step has made a parameter NaN or infinite."""
+        bad = [name for name, leaf in zip(self.names, self.parameters, strict=True) if not is_finite(leaf)]
+        if bad:
+            raise InputError(
+                f"{bad[0]} became NaN or infinite in epoch {epoch} ({len(bad)} of {len(self.names)} parameters did), "
+                "which are now those at its beginning: lower the learning rate, or look for a square root, a logarithm "
+                "or a scale near 0"
             )
 
 
@@ -104,7 +126,13 @@ def first_run(
         if size is not None:
             require_whole(model, guide, pair, batch, size, exactly)
     if distributed.count() > 1:
+        if isinstance(elbo, COMPILED):
+            raise InputError(
+                f"{type(elbo).__name__} replays its first batch, of which {distributed.count()} processes can't take "
+                f"shares: take {type(elbo).__name__.removeprefix('Jit')}, which fit captures by itself"
+            )
         distributed.require_shareable(trace, model_trace)
+    _settle_nesting(elbo, model, guide, batch)
     sites = parameter_sites(capture.trace)
     leaves = list(sites.values())
     modules = [part for part in (model, guide, learned) if isinstance(part, nn.Module)]
@@ -133,8 +161,23 @@ def first_run(
     for leaf in idle.values():
         leaf.grad = None  # that of the first step is looked for
     whole = _full_size(model_trace)
+    owners = zip(("model", "guide", "estimator"), (model, guide, learned), strict=True)
+    called = {id(leaf): name for name, leaf in named.items()}
+    for kind, owner in owners:
+        for name, leaf in owner.named_parameters() if isinstance(owner, nn.Module) else ():
+            called.setdefault(id(leaf), f"{kind}.{name}")
+    names = [called[id(leaf)] for leaf in trainable]
     anchor = guide if sites else anchored
-    return Trainable(trainable, anchor, bounds_evidence(trace), has_weights(pair), named, others, idle, whole)
+    weighted = has_weights(pair)
+    return Trainable(trainable, names, anchor, bounds_evidence(trace), weighted, named, others, idle, whole)
+
+
+def _settle_nesting(elbo: ELBO, model: Program, guide: Program, batch: tuple[Tensor, ...]) -> None:
+    """Has Pyro find its plates now: at the first step the random numbers that this takes would be missing there."""
+    looks = elbo.vectorize_particles or isinstance(elbo, TraceEnum_ELBO)
+    if looks and math.isinf(elbo.max_plate_nesting) and not isinstance(elbo, LogWeightELBO):
+        with random_state_kept(), torch.no_grad():
+            elbo._guess_max_plate_nesting(model, guide, batch, {})
 
 
 def _full_size(trace: Trace) -> int | None:
@@ -164,15 +207,25 @@ def parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]
 
 @contextmanager
 def training(modules: list[nn.Module], own: list[nn.Module], parameters: list[Tensor]) -> Iterator[None]:
-    """Train mode for the modules that train, eval mode for them afterwards, and for all of the pair's own."""
+    """Train mode for the modules that train, eval mode for them afterwards, and for all of the pair's own.
+
+    The gradients of tables are sparse meanwhile.
+    """
     trained = {id(leaf) for leaf in parameters}
     training = [module for module in modules if any(id(leaf) in trained for leaf in module.parameters())]
     for module in own:
         module.eval()
     for module in training:
         module.train()
+    tables = [part for module in modules for part in module.modules() if isinstance(part, RowTable)]
+    for table in tables:
+        table.sparse = True
     try:
         yield
     finally:
+        for leaf in parameters:
+            leaf.grad = None  # another optimizer would add its own to it
+        for table in tables:
+            table.sparse = False
         for module in (*own, *training):
             module.eval()

@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.utils.data import DataLoader
 
-from ppl_vae import checkpoints, distributed
+from ppl_vae import distributed
 from ppl_vae.batches import batches
 from ppl_vae.capture import Capture, Step
+from ppl_vae.checkpoints import Checkpoint
 from ppl_vae.checks import explained
-from ppl_vae.contexts import local_parameters, random_state_kept, undone_on_error
+from ppl_vae.contexts import local_parameters, random_state_kept, restored_unless_finite, undone_on_error
 from ppl_vae.cuda_graphs import make_capturable
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
+from ppl_vae.identity import described, optimizer_identity, programs_identity, settings_of, tensors_identity
 from ppl_vae.modules import Program, modules_of, own_modules
 from ppl_vae.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
 from ppl_vae.precision import Precision, computing_in
@@ -125,15 +127,17 @@ def fit(
         precision: "bf16" computes the networks in bfloat16, "tf32" multiplies matrices in TF32 on a GPU; parameters and
             log-densities stay float32 (see :mod:`ppl_vae.precision`).
         checkpoint: a file that holds the whole training after each epoch; where it is there already, the training
-            goes on from it and gives what one without a break gives.
+            goes on from it and gives what one without a break gives. The file of another run is refused: other data (or
+            another order of them), programs, estimator, optimizer, transform, schedule, seed or batch size.
         progress: a progress bar on standard error.
         description: the bar's label.
 
     Raises:
         InputError: for empty or unequal data, NaN, nothing to train, a network of ``pyro.module`` that no gradient
-            reaches (the parameter store holds another one), an ELBO that is no longer finite (on a CPU the parameters
-            are then those before the failed step), or one whose gradient would be silently wrong
-            (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered).
+            reaches (the parameter store holds another one), an ELBO whose gradient would be silently wrong
+            (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered), or an ELBO or
+            parameters that are no longer finite. The parameters are then those before the failed step on a CPU; on a
+            GPU, or where those were not finite any more, those at the beginning of the failed epoch.
     """
     _refuse_other_kinds(model, guide, elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
     target = resolve_device(device)
@@ -173,30 +177,37 @@ def fit(
         is_bound = found.is_bound and getattr(objective, "is_bound", True) and not found.weighted
         history = History(size, is_bound, found.weighted)
         steppers = make_optimizers(optimizer, parameters, modules)
+        options = optimizer_identity(steppers)  # before a schedule changes the rate
         alone = target.type == "cuda" and capture is not False and distributed.count() == 1
         inside = alone and make_capturable(steppers)  # the optimizers' step is a part of the graph
         schedulers = make_schedulers(schedule, steppers, epochs * steps)
         step = Step(
-            objective, model, found.guide, parameters, modules, capture, epochs * steps, steppers if inside else ()
-        )
-        place = Path(checkpoint) if checkpoint is not None else None
-        run = {
-            "data": source.fingerprint,
-            "batch size": batch_size,
-            "seed": seed,
-            "estimator": f"{type(objective).__name__} with {objective.num_particles} particles",
-            "optimizer": " and ".join(f"{type(one).__name__} of rate {_rate(one)}" for one in steppers),
-            "precision": precision,
-            "number of epochs": None if schedule is None else f"{epochs}, which its schedule of the rate runs over",
-        }
+            objective, model, found.guide, parameters, modules, capture, epochs * steps, steppers if inside else (),
+            coarse=precision != "float32",
+        )  # fmt: skip
         tensors = [*parameters, *(buffer for module in modules for buffer in module.buffers()), *step.state]
-        if place is not None and place.exists():
-            told = checkpoints.load(place, tensors, [*steppers, *schedulers], run, epochs)
-            history.elbo, history.seconds = told["elbo"], told["seconds"]
+        kept = None
+        if checkpoint is not None:
+            run = {
+                "data": source.fingerprint(),
+                "transform": described(transform),
+                "batch size": str(batch_size),
+                "seed": str(seed),
+                "estimator": settings_of(objective, ("max_plate_nesting",)),
+                "optimizer": options,
+                "schedule of the rate": described(schedule) + ("" if schedule is None else f" over {epochs} epochs"),
+                "precision": precision,
+                **tensors_identity(found.names, parameters),
+            }
+            programs = partial(programs_identity, model, guide, learned)
+            kept = Checkpoint(Path(checkpoint), tensors, [*steppers, *schedulers], run, programs)
+            told = kept.load(epochs)
+            history.elbo, history.seconds = (told["elbo"], told["seconds"]) if told else ([], [])
             if inside:
                 make_capturable(steppers)
         if distributed.count() > 1:
             distributed.same_everywhere(tensors)
+        spare = [tensor.detach().clone() for tensor in tensors]
         waits = target.type == "cpu"  # on a GPU the loss stays there to the end of the epoch
 
         def check(loss: float, epoch: int, index: int) -> None:
@@ -214,29 +225,30 @@ def fit(
                 start = time.perf_counter()
                 total: Any = 0.0
                 rows = points = 0  # a loader's sampler may leave some out, and its dataset may hold whole batches
-                for index, batch in enumerate(source.epoch()):
-                    with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
-                        loss: Any = step(batch, rare=len(batch[0]) < min(batch_size, size))
-                    if (epoch, index) == (done, 0):
-                        found.require_gradients()
-                    if waits:
-                        loss = float(loss)
-                        check(loss, epoch, index)
-                    for stepper in () if step.updated else steppers:
-                        stepper.step()
-                    for scheduler in schedulers:
-                        scheduler.step()
-                    total, rows = total + loss, rows + len(batch[0])
-                    points += found.full_size or len(batch[0])
-                    advance(epoch + 1, -loss / len(batch[0]) if waits else history.latest, len(batch[0]))
-                check(float(total), epoch, index)
+                with restored_unless_finite(parameters, tensors, spare):
+                    for index, batch in enumerate(source.epoch()):
+                        with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
+                            loss: Any = step(batch, rare=len(batch[0]) < min(batch_size, size))
+                        if (epoch, index) == (done, 0):
+                            found.require_gradients()
+                        if waits:
+                            loss = float(loss)
+                            check(loss, epoch, index)
+                        for stepper in () if step.updated else steppers:
+                            stepper.step()
+                        for scheduler in schedulers:
+                            scheduler.step()
+                        total, rows = total + loss, rows + len(batch[0])
+                        points += found.full_size or len(batch[0])
+                        advance(epoch + 1, -loss / len(batch[0]) if waits else history.latest, len(batch[0]))
+                    check(float(total), epoch, index)
+                    found.require_finite(epoch + 1)
                 history.size = rows
                 history.elbo.append(-float(total) / points)
                 history.seconds.append(time.perf_counter() - start)
                 history.compile_seconds = step.compile_seconds
-                if place is not None and distributed.rank() == 0:
-                    told = {"elbo": history.elbo, "seconds": history.seconds}
-                    checkpoints.save(place, tensors, [*steppers, *schedulers], run, told)
+                if kept is not None and distributed.rank() == 0:
+                    kept.save({"elbo": history.elbo, "seconds": history.seconds})
     return history
 
 
@@ -257,10 +269,6 @@ def _refuse_other_kinds(model: Any, guide: Any, elbo: Any, optimizer: Any, captu
         )
     if capture not in ("auto", "compile", True, False):
         raise InputError(f"capture is {capture!r}; expected 'auto', True, False or 'compile'")
-
-
-def _rate(stepper: Optimizer) -> float | None:
-    return float(stepper.defaults["lr"]) if "lr" in stepper.defaults else None
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -11,46 +11,56 @@ import pytest
 import torch
 
 from ppl_vae import InputError, fit
-from ppl_vae.distributed import Share, SharedNoise
+from ppl_vae.distributed import summed
+from ppl_vae.guides import FAMILIES
+from ppl_vae.shared_noise import Share
 
 SCRIPT = """
 import json, os, sys
 import torch
 from ppl_vae import fit
 from ppl_vae.distributed import joined, rank
-from ppl_vae.estimators import IWAE
-from ppl_vae.guides import Amortized, Bernoulli, Diagonal
-from ppl_vae.models import VAE, BernoulliVAE
+from ppl_vae.estimators import IWAE, LeaveOneOut, RunningMean
+from ppl_vae.guides import FAMILIES, Amortized, Diagonal, PerDatapoint
+from ppl_vae.models import VAE, BernoulliVAE, CategoricalVAE, GaussianMixture
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
-capture, kinds, place, dies = sys.argv[1] == "True", sys.argv[2], sys.argv[3], sys.argv[4] == "True"
+torch.set_num_threads(1)
+capture, kinds, place = sys.argv[1] == "True", sys.argv[2], sys.argv[3]
+dying = [20] if sys.argv[4] == "True" else []
+discrete = {"bernoulli": BernoulliVAE, "categorical": CategoricalVAE, "one-hot": GaussianMixture}
+elbos = {"many": lambda: IWAE(4), "mean": RunningMean}
+elbos |= {"categorical": lambda: LeaveOneOut(3), "bernoulli": TraceGraph_ELBO}
 
 
-def train(latents):
+def train(kind):
     torch.manual_seed(0)
-    x = torch.rand(23, 12)
-    if latents == "bits":
-        model, guide = BernoulliVAE(12, 3, hidden=(8,)), Amortized(Bernoulli(3), 12, hidden=(8,))
-        elbo = TraceGraph_ELBO()
+    x = torch.rand(23, 12).double()
+    family = FAMILIES.get(kind, Diagonal)(3)
+    if kind == "one-hot":
+        model = GaussianMixture(12, 3)
     else:
-        model, guide = VAE(12, 3, hidden=(8,)), Amortized(Diagonal(3), 12, hidden=(8,))
-        elbo = IWAE(4) if latents == "many" else Trace_ELBO()
+        model = discrete.get(kind, VAE)(12, 3, hidden=(8,))
+    guide = PerDatapoint(family, 23) if kind == "table" else Amortized(family, 12, hidden=(8,))
+    model, guide = model.double(), guide.double()
+    data = (x, torch.arange(23)) if kind == "table" else x
 
     def transform(batch):
         transform.calls += 1
-        if dies and rank() == 1 and transform.calls == 20:
+        if rank() == 1 and transform.calls in dying:
             os._exit(1)
         return torch.bernoulli(batch)
 
     transform.calls = 0
-    history = fit(model, guide, x, elbo, epochs=8, batch_size=11, transform=transform, seed=0, progress=False,
-                  capture=capture and latents == "many", device="cpu", checkpoint=place or None)
+    history = fit(model, guide, data, elbos.get(kind, Trace_ELBO)(), epochs=8 if kind == "one" else 3, batch_size=11,
+                  transform=transform, seed=0, progress=False, capture=capture and kind == "many", device="cpu",
+                  checkpoint=place or None)
     state = torch.cat([leaf.detach().flatten() for leaf in (*model.parameters(), *guide.parameters())])
     return {"elbo": history.elbo, "parameters": state.tolist()}
 
 
 with joined():
-    found = {latents: train(latents) for latents in kinds.split(",")}
+    found = {kind: train(kind) for kind in kinds.split(",")}
     if rank() == 0:
         print(json.dumps(found))
 """
@@ -69,15 +79,16 @@ def launch(tmp_path, *arguments, processes):
 
 def test_two_processes_give_the_curve_of_one(tmp_path):
     """Batches of 11, 11 and 1: the shares differ, and one process gets none of the last."""
+    kinds = ["one", "many", "mean", "table", *FAMILIES]  # uncaptured, captured, a state, sparse gradients, all families
     found = []
     for processes in (1, 2):
-        done = launch(tmp_path, True, "one,many,bits", "", False, processes=processes)
+        done = launch(tmp_path, True, ",".join(kinds), "", False, processes=processes)
         assert done.returncode == 0, done.stderr[-2000:]
         found.append(json.loads(done.stdout.strip().splitlines()[-1]))
     one, two = found
-    for latents in ("one", "many", "bits"):  # uncaptured, captured, a score function
-        assert two[latents]["elbo"] == pytest.approx(one[latents]["elbo"], rel=1e-4)
-        assert two[latents]["parameters"] == pytest.approx(one[latents]["parameters"], rel=1e-3, abs=1e-4)
+    for kind in kinds:
+        assert two[kind]["elbo"] == pytest.approx(one[kind]["elbo"], rel=1e-9), kind
+        assert two[kind]["parameters"] == pytest.approx(one[kind]["parameters"], rel=1e-6, abs=1e-9), kind
 
 
 def test_a_process_that_dies_ends_the_run_and_the_checkpoint_is_whole(tmp_path):
@@ -119,34 +130,16 @@ def test_the_command_line_under_torchrun(tmp_path):
     assert list((tmp_path / "a").glob("*.json"))
 
 
-@pytest.mark.parametrize("total", [1, 5, 8])
-def test_the_shares_noise_is_a_part_of_the_whole(monkeypatch, total):
-    def drawn():
-        logits = torch.linspace(-1, 1, total)[:, None].expand(total, 3)
-        return logits, [
-            lambda rows: torch.empty(rows, 3).normal_(),
-            lambda rows: torch.rand(4, rows, 3),
-            lambda rows: torch.randn(rows, 3),
-        ]
-
-    logits, draws = drawn()
-    for draw in draws:
-        torch.manual_seed(0)
-        whole = draw(total)
-        torch.manual_seed(0)
-        bits = torch.bernoulli(logits.sigmoid())
-        for number in range(2):
-            monkeypatch.setattr("ppl_vae.distributed.rank", lambda number=number: number)
-            monkeypatch.setattr("ppl_vae.distributed.count", lambda: 2)
-            share = Share(total)
-            rows = slice(share.start, share.start + share.length)
-            torch.manual_seed(0)
-            with SharedNoise(share):
-                mine = draw(share.length)
-            assert torch.equal(mine, whole[..., rows, :])
-            torch.manual_seed(0)
-            with SharedNoise(share):
-                assert torch.equal(torch.bernoulli(logits[rows].sigmoid()), bits[rows])
+def test_processes_whose_random_numbers_part_are_told_so(monkeypatch):
+    leaf = torch.zeros(2, requires_grad=True)
+    leaf.grad = torch.ones(2)
+    monkeypatch.setattr("ppl_vae.distributed.count", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda flat: flat.mul_(2))
+    assert float(summed(3.0, [leaf], Share(4, 0, 2))) == 6.0
+    assert torch.equal(leaf.grad, 2 * torch.ones(2))
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda flat: flat.mul_(2)[-1].add_(1))  # the other one's state
+    with pytest.raises(InputError, match="the 2 processes no longer draw the same random numbers"):
+        summed(3.0, [leaf], Share(4, 0, 2))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO
-from pyro.optim import SGD, Adam
+from pyro.infer import Trace_ELBO
 from zoo import BATCH, FAMILIES, GIVEN, MODELS, SOUND, SOURCES, ZOO, Case
 
 import ppl_vae.guides
@@ -142,15 +141,3 @@ def test_a_delta_guide_is_not_a_bound(case: Case):
     model, guide, batch = case.make()
     assert bounds(model, guide, *batch, particles=4).attrs["is_bound"] == 0
     assert not fit(model, guide, batch, epochs=1, progress=False).is_bound
-
-
-@every
-def test_pairs_run_in_a_plain_svi_script(case: Case):
-    model, guide, batch = case.make()
-    pyro.clear_param_store()
-    optimizer = SGD if case.source == "per-datapoint" else Adam  # Adam refuses sparse gradients
-    svi = SVI(model, guide, optimizer({"lr": 1e-3}), Trace_ELBO())
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert np.isfinite([svi.step(*batch) for _ in range(3)]).all()
-    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    pyro.clear_param_store()

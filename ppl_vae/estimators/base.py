@@ -65,7 +65,8 @@ class LogWeightELBO(ELBO):
     Attributes:
         fewest: the fewest particles that the estimator takes; ``num_particles`` is a multiple of it where ``paired``.
         adapting: False while what the estimator learns about the pair (a baseline) must stay as it is.
-        state: what it remembers from step to step beside its network, tensors that it changes in place.
+        state: what it remembers from step to step beside its network, tensors that it changes in place; means over the
+            batch, which processes that share one put together.
         is_bound: False where the value is that of a relaxed z, which bounds nothing.
         runs_guide: False where the guide is not called, and need not fit the model.
     """

@@ -61,6 +61,11 @@ class RunningMean(Reinforce):
         self.decay = decay
         self.state = [torch.zeros(2)]  # the decaying sums of log w and of 1
 
+    def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> None:
+        """No network; but what it remembers is from here on where the batch is, and of its type."""
+        if batch:
+            self._on(batch[0] if batch[0].is_floating_point() else torch.zeros((), device=batch[0].device))
+
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
         """The mean so far, its start at zero corrected for (as Adam does)."""
         total, weight = self._on(signal)
