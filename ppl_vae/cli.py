@@ -186,6 +186,7 @@ def compare(
     first = None if joint else builder.guide(base, program)
     chosen: dict[str, torch.nn.Module] = {name: builder.guide(name, program) for name in names}
     training, test, transform = builder.data(program, seed, images)
+    report.tell_images(source, transform is not None)
     found = compare_guides(
         program, chosen, training, test, base=first, joint=joint, particles=particles, epochs=epochs,
         guide_epochs=guide_epochs, batch_size=batch_size, optimizer=adam(lr), schedule=cooldown, transform=transform,

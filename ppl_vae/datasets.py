@@ -51,7 +51,8 @@ class Images:
     @property
     def described(self) -> str:
         """What the set was understood to be: "own.npy: 80 + 20 images of 28 x 20, bits", training + test."""
-        levels = "bits" if self.binary else f"grey levels from {float(self.train.min()):g} to {float(self.train.max()):g}"
+        low, high = float(self.train.min()), float(self.train.max())
+        levels = "bits" if self.binary else f"grey levels from {low:g} to {high:g}"
         height, width = self.shape
         return f"{self.name}: {len(self.train)} + {len(self.test)} images of {height} x {width}, {levels}"
 

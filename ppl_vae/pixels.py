@@ -59,7 +59,7 @@ def check_pixels(pixels: Tensor, what: str) -> None:
         )
     low, high = float(pixels.min()), float(pixels.max())
     if low < 0 or high > 1:
-        grey = 0 <= low and high <= _WHITE
+        grey = low >= 0 and high <= _WHITE
         mend = "divide them by 255 if they are grey levels from 0 to 255, else scale them" if grey else "rescale them"
         raise InputError(f"{what}: real numbers from {low:g} to {high:g}, expected 0 to 1: {mend}")
 
