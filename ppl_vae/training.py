@@ -81,6 +81,7 @@ def fit(
     capture: Capture = "auto",
     precision: Precision = "float32",
     checkpoint: str | Path | None = None,
+    after_epoch: Callable[[int], bool] | None = None,
     progress: bool = True,
     description: str = "fit",
 ) -> History:
@@ -117,6 +118,7 @@ def fit(
             log-densities stay float32 (see :mod:`ppl_vae.precision`).
         checkpoint: a file that holds the whole training after each epoch; where it is there already, the training
             goes on from it and gives what one without a break gives.
+        after_epoch: called with the number of epochs done; the training stops where it returns True.
         progress: a progress bar on standard error.
         description: the bar's label.
 
@@ -226,6 +228,8 @@ def fit(
                 if place is not None and distributed.rank() == 0:
                     told = {"elbo": history.elbo, "seconds": history.seconds}
                     checkpoints.save(place, tensors, [*steppers, *schedulers], run, told)
+                if after_epoch is not None and after_epoch(epoch + 1):
+                    break
     return history
 
 
