@@ -71,16 +71,16 @@ def test_any_scale_can_be_given(scale):
 
 @pytest.mark.parametrize("initialized", [True, False])
 def test_the_scale_gets_to_what_the_decoder_leaves(initialized):
-    """After 360 steps, a seventh of the command line's, the scale is the residuals' within a few percent."""
+    """After 480 steps, a fifth of the command line's, the scale is the residuals' within a few percent."""
     pyro.set_rng_seed(0)
     model, guide = VAE(64, 8, "gaussian", hidden=(50,)), Amortized(Diagonal(8), 64, hidden=(50,))
     if initialized:
         model.initialize(DIGITS.train)
     optimizer = partial(torch.optim.Adam, lr=1e-3, fused=True)
-    fit(model, guide, DIGITS.train, TraceMeanField_ELBO(), optimizer, 30, seed=0, schedule=cooldown, progress=False)
+    fit(model, guide, DIGITS.train, TraceMeanField_ELBO(), optimizer, 40, seed=0, schedule=cooldown, progress=False)
     with torch.no_grad():
         residual = DIGITS.train - model.likelihood(guide.posterior(DIGITS.train).sample()).mean
-    assert model.scale.item() == pytest.approx(residual.square().mean().sqrt().item(), rel=0.03)
+    assert model.scale.item() == pytest.approx(residual.square().mean().sqrt().item(), rel=0.05)
     found = bounds(model, guide, DIGITS.test, particles=20, curve=(1,)).elbo.mean().item()
     assert found > constant_image(DIGITS.train, DIGITS.test) + 10
 
