@@ -21,6 +21,7 @@ from ppl_vae import compare, cooldown, report
 from ppl_vae.building import Builder
 from ppl_vae.contexts import evaluating
 from ppl_vae.datasets import load
+from ppl_vae.plots import show_image
 from ppl_vae.programs import Guide, LatentVariableModel
 
 LADDER = ("delta", "prior", "unit", "fixed-scale", "diagonal", "full", "flow")
@@ -34,8 +35,7 @@ def gallery(images: dict[str, Tensor], shape: tuple[int, int], title: str) -> Fi
     for line, (name, row) in zip(figure.subplots(len(images), count), images.items(), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for axes, image in zip(line, row, strict=True):
-            axes.imshow(image.reshape(shape).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
-            axes.set(xticks=[], yticks=[])
+            show_image(axes, image, shape)
     return figure
 
 

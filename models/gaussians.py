@@ -1,4 +1,4 @@
-"""A Gaussian by the root of its precision: what the mixtures are made of."""
+"""What Gaussian models share: a Gaussian by the root of its precision, and where to start from the data."""
 
 import math
 from typing import Any
@@ -110,3 +110,16 @@ def one_of(z: Tensor, parameter: Tensor, trailing: int) -> Tensor:
         return torch.tensordot(z, parameter, 1)
     letters = "ij"[:trailing]
     return torch.einsum(f"...k,...k{letters}->...{letters}", z, parameter)
+
+
+def mean_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of data of shape (data, dim), and the root mean square of what is left, one number for all columns.
+
+    Raises:
+        ValueError: where all data points are equal, so that a density has no scale.
+    """
+    mean = x.mean(0)
+    spread = (x - mean).square().mean().sqrt()
+    if not spread > 0:
+        raise ValueError("all data points are equal, so that a Gaussian likelihood has no scale: take other data")
+    return mean, spread

@@ -1,11 +1,13 @@
 """Probabilistic PCA: the one model on which every bound and every gap is known exactly."""
 
 import math
+from typing import Self
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.models.gaussians import mean_and_spread
 from ppl_vae.programs import Distribution, LatentVariableModel
 
 
@@ -40,6 +42,22 @@ class LinearGaussian(LatentVariableModel):
             model.bias.copy_(x.mean(0))
             model.log_scale.copy_(noise.log() / 2)
         return model
+
+    def initialize(self, x: Tensor) -> Self:
+        """Starts from the data's mean and their spread around it, in the noise and again in W z; returns self.
+
+        Args:
+            x: training data, shape (data, observed_dim).
+
+        Raises:
+            ValueError: where all data points are equal, so that their density has no scale.
+        """
+        mean, spread = mean_and_spread(x)
+        with torch.no_grad():
+            self.bias.copy_(mean)
+            self.weight.mul_(spread / self.weight.square().sum(1).mean().sqrt())
+            self.log_scale.copy_(spread.log())
+        return self
 
     def likelihood(self, z: Tensor, *given: Tensor) -> Distribution:
         """N(W z + b, s^2 I), event shape (observed_dim,)."""

@@ -1,11 +1,18 @@
 """The variational autoencoder's generative half."""
 
+import math
+from typing import Self
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
+from ppl_vae.models.gaussians import mean_and_spread
 from ppl_vae.programs import Distribution, JointMLP, LatentVariableModel
+
+# Adam moves every parameter by about its learning rate in a step, and log sigma has the longest way to go: from 1, or
+# from the spread of the data, to that of what the decoder leaves. In units of 10 it moves by 1% a step at 1e-3.
+_LOG_SCALE_UNIT = 10.0
 
 
 class VAE(LatentVariableModel):
@@ -17,7 +24,8 @@ class VAE(LatentVariableModel):
         likelihood: "bernoulli" (the decoder gives logits, x is 0 or 1) or "gaussian" (the decoder gives means).
         hidden: the widths of the default decoder's hidden layers.
         decoder: any network that maps (..., latent_dim) to (..., observed_dim); an MLP by default.
-        scale: the Gaussian likelihood's standard deviation, one for all pixels; learned where None.
+        scale: the Gaussian likelihood's standard deviation, one for all pixels; learned where None, from 1 or, after
+            :meth:`initialize`, from the data's spread.
 
     Raises:
         ValueError: for an unknown likelihood, or a scale that is not above 0.
@@ -40,12 +48,39 @@ class VAE(LatentVariableModel):
         self.observation = likelihood
         self.decoder = decoder if decoder is not None else JointMLP(latent_dim, [*hidden, observed_dim])
         if likelihood == "gaussian":
-            raw = torch.tensor(1.0 if scale is None else scale).expm1().log()
+            raw = torch.tensor(0.0 if scale is None else math.log(scale) / _LOG_SCALE_UNIT)
             self.raw_scale = nn.Parameter(raw, requires_grad=scale is None)
+
+    @property
+    def scale(self) -> Tensor:
+        """The Gaussian likelihood's standard deviation, a scalar."""
+        return (_LOG_SCALE_UNIT * self.raw_scale).exp()
+
+    def initialize(self, x: Tensor) -> Self:
+        """Starts a Gaussian likelihood as the mean of the data, with their spread around it; returns self.
+
+        The scale starts at the root mean square of x minus its mean, where it is learned, and the bias of the default
+        decoder's last layer at the mean. A network of one's own keeps its parameters, as does a Bernoulli likelihood.
+
+        Args:
+            x: training data, shape (data, observed_dim).
+
+        Raises:
+            ValueError: where all data points are equal, so that their density has no scale.
+        """
+        if self.observation != "gaussian":
+            return self
+        mean, spread = mean_and_spread(x)
+        with torch.no_grad():
+            if self.raw_scale.requires_grad:
+                self.raw_scale.copy_(spread.log() / _LOG_SCALE_UNIT)
+            if isinstance(self.decoder, JointMLP):
+                self.decoder.output.bias.copy_(mean)
+        return self
 
     def likelihood(self, z: Tensor, *given: Tensor) -> Distribution:
         """p(x | z), event shape (observed_dim,); the decoder gets ``given`` behind z."""
         output = self.decoder(z, *given)
         if self.observation == "bernoulli":
             return dist.Bernoulli(logits=output).to_event(1)
-        return dist.Normal(output, softplus(self.raw_scale)).to_event(1)
+        return dist.Normal(output, self.scale).to_event(1)

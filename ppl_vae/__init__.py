@@ -7,7 +7,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.gradients import gradient_statistics, reference_gradient
 from ppl_vae.iwelbo import bounds
 from ppl_vae.log_weights import log_weights
-from ppl_vae.maximum_likelihood import ExactEvidence, Start, best_of, no_guide
+from ppl_vae.maximum_likelihood import EarlyStopping, ExactEvidence, Start, best_of, no_guide
 from ppl_vae.optimizers import cooldown, cosine
 from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.refinement import refine
@@ -16,6 +16,7 @@ from ppl_vae.training import History, fit, freeze
 
 __all__ = [
     "Comparison",
+    "EarlyStopping",
     "ExactEvidence",
     "Guide",
     "History",

@@ -16,7 +16,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.estimators import estimator as named_estimator
 from ppl_vae.guides import FAMILIES, Amortized, Exact, Family, Prior, SemiAmortized, TwoLayer
-from ppl_vae.models import MODELS
+from ppl_vae.models import MODELS, VAE, LinearGaussian
 from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
 
 ALIASES = {"flow": "iaf"}
@@ -47,7 +47,7 @@ class Builder:
         return self.source.train.shape[1]
 
     def model(self, name: str) -> LatentVariableModel:
-        """The model of that name; InputError for an unknown one or options it can't have."""
+        """The model of that name, started from the data where it can be; InputError for options it can't have."""
         if name not in MODELS:
             raise InputError(f"there is no model {name!r}: choose from {', '.join(MODELS)}")
         make: Callable[..., LatentVariableModel] = MODELS[name]
@@ -57,7 +57,8 @@ class Builder:
             options["given_dim"] = self._classes(name)
         try:
             chosen = {key: value for key, value in options.items() if key in accepted}
-            return make(self._pixels, self.latents, **chosen)
+            made = make(self._pixels, self.latents, **chosen)
+            return made.initialize(self.source.train) if isinstance(made, VAE | LinearGaussian) else made
         except ValueError as error:
             raise InputError(str(error)) from None
 

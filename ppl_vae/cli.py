@@ -73,7 +73,7 @@ def train(
     model: ModelOption = "vae",
     guide: Annotated[str, typer.Option(help="A guide's name (see `ppl-vae list`).")] = "diagonal",
     latents: LatentsOption = 32,
-    hidden: HiddenOption = "400,400",
+    hidden: HiddenOption = "",
     likelihood: LikelihoodOption = "bernoulli",
     estimator: Annotated[
         str, typer.Option(help="The gradient's (see `ppl-vae list`); by default the usual one for the guide.")
@@ -92,6 +92,9 @@ def train(
         str, typer.Option(help=f"Of a mixture: {', '.join(COVARIANCES)} (full by default; a network: diagonal).")
     ] = "",
     starts: Annotated[int, typer.Option(min=1, help="Of a mixture: the best of so many is kept.")] = 5,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of a mixture density network: AdamW's, 1 by default.")
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Kept whole after each epoch; a run that was cut off goes on from it.")
     ] = None,
@@ -120,15 +123,16 @@ def train(
         )
         train_on_table(
             model, data, target=target, components=components, covariance=covariance, starts=starts,
-            hidden=widths(hidden), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device,
-            data_root=data_root, run=run, as_json=as_json,
+            hidden=widths(hidden or "100,100"), epochs=epochs, batch_size=batch_size, lr=lr,
+            weight_decay=weight_decay, seed=seed, device=device, data_root=data_root, run=run, as_json=as_json,
         )  # fmt: skip
         return
-    of_tables = ("target", "components", "covariance", "starts")
+    of_tables = ("target", "components", "covariance", "starts", "weight_decay")
     refuse_given(context, of_tables, f"on {data}, which has images and no table")
     train_on_images(
-        model, data, guide=guide, latents=latents, hidden=widths(hidden), likelihood=likelihood, estimator=estimator,
-        step_particles=step_particles, epochs=epochs, batch_size=batch_size or 128, lr=1e-3 if lr is None else lr,
+        model, data, guide=guide, latents=latents, hidden=widths(hidden or "400,400"), likelihood=likelihood,
+        estimator=estimator, step_particles=step_particles, epochs=epochs, batch_size=batch_size or 128,
+        lr=1e-3 if lr is None else lr,
         particles=particles, images=images, checkpoint=checkpoint, capture=capture, precision=precision, seed=seed,
         device=device, data_root=data_root, run=run, as_json=as_json,
     )  # fmt: skip
@@ -186,6 +190,7 @@ def compare(
     first = None if joint else builder.guide(base, program)
     chosen: dict[str, torch.nn.Module] = {name: builder.guide(name, program) for name in names}
     training, test, transform = builder.data(program, seed, images)
+    report.tell_images(source, transform is not None)
     found = compare_guides(
         program, chosen, training, test, base=first, joint=joint, particles=particles, epochs=epochs,
         guide_epochs=guide_epochs, batch_size=batch_size, optimizer=adam(lr), schedule=cooldown, transform=transform,

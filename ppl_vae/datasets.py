@@ -2,9 +2,9 @@
 
 import gzip
 import os
-import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
 from ppl_vae.errors import InputError
+from ppl_vae.pixels import check_pixels, one_line, read_pixels
 
 DATA_ROOT = "PPL_VAE_DATA"
 
@@ -47,18 +48,27 @@ class Images:
         """Whether every pixel is 0 or 1, so that there is nothing to binarize."""
         return all(bool(((part == 0) | (part == 1)).all()) for part in (self.train, self.test))
 
+    @property
+    def described(self) -> str:
+        """What the set was understood to be: "own.npy: 80 + 20 images of 28 x 20, bits", training + test."""
+        low, high = float(self.train.min()), float(self.train.max())
+        levels = "bits" if self.binary else f"grey levels from {low:g} to {high:g}"
+        height, width = self.shape
+        return f"{self.name}: {len(self.train)} + {len(self.test)} images of {height} x {width}, {levels}"
+
 
 def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
     """Loads a set of images by its name in :data:`DATASETS`, or from an .npy file of one's own.
 
     Args:
         name: "digits", "mnist", "fashion-mnist", "static-mnist", or the path of a .npy file that holds an array of
-            shape (images, height, width), in [0, 1] or of type uint8 (a fifth of it becomes the test images).
+            shape (images, height, width): bits, whole grey levels from 0 to 255, or reals from 0 to 1 (see
+            :func:`ppl_vae.pixels.read_pixels`). A fifth of it becomes the test images.
         root: the folder that the files are in; ``$PPL_VAE_DATA`` or ``data`` where None. MNIST and Fashion-MNIST are
             downloaded into it where they are missing.
 
     Raises:
-        InputError: for an unknown name, a missing or damaged file, values outside [0, 1], NaN or an empty set.
+        InputError: for an unknown name, a missing or damaged file, other values than these, NaN or an empty set.
     """
     if name not in DATASETS and not name.endswith(".npy"):
         raise InputError(
@@ -72,20 +82,6 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
     return images
 
 
-def check_pixels(pixels: Tensor, what: str) -> None:
-    """Raises InputError unless the pixels, shape (images, pixels), are finite and in [0, 1], and there are some."""
-    if pixels.numel() == 0:
-        raise InputError(f"{what}: the set is empty, at least one image is needed")
-    if (bad := pixels.isnan().any(1)).any():
-        raise InputError(
-            f"{what}: NaN in {int(bad.sum())} of {len(pixels)} images, first in image {int(bad.nonzero()[0])}: "
-            "drop or fill these"
-        )
-    low, high = float(pixels.min()), float(pixels.max())
-    if low < 0 or high > 1:
-        raise InputError(f"{what}: values from {low:g} to {high:g}, expected 0 to 1: rescale them")
-
-
 def _digits(root: Path) -> Images:
     """1437 + 360 handwritten digits of 8x8 pixels, real, embedded in scikit-learn."""
     pixels, labels = load_digits(return_X_y=True)
@@ -97,13 +93,12 @@ def _digits(root: Path) -> Images:
 def _torchvision(name: str, source: type[MNIST], line: str) -> Callable[[Path], Images]:
     def read(root: Path) -> Images:
         raw = root / source.__name__ / "raw"
-        if not _all_there(source, root):
-            _download(name, source, root)
+        _complete(name, source, raw)
         try:
             train, test = (source(str(root), train=is_train) for is_train in (True, False))
         except (AssertionError, ValueError, RuntimeError, TypeError, EOFError, OSError) as error:
             raise InputError(
-                f"{name}: a file in {raw} is damaged ({_one_line(error)}): delete the folder, and it comes anew"
+                f"{name}: a file in {raw} is damaged ({one_line(error)}): delete the folder, and it comes anew"
             ) from None
         for part, count in ((train, 60000), (test, 10000)):
             if part.data.shape != (count, 28, 28) or len(part.targets) != count:
@@ -118,24 +113,33 @@ def _torchvision(name: str, source: type[MNIST], line: str) -> Callable[[Path], 
     return read
 
 
-def _all_there(source: type[MNIST], root: Path) -> bool:
+def _missing(source: type[MNIST], raw: Path) -> list[str]:
     files = (Path(resource).name.removesuffix(".gz") for resource, _ in source.resources)
-    return all((root / source.__name__ / "raw" / file).is_file() for file in files)
+    return [file for file in files if not (raw / file).is_file()]
 
 
-def _download(name: str, source: type[MNIST], root: Path) -> None:
-    """Torchvision's own download and checksum, into a folder beside and moved in place when it is whole."""
+def _complete(name: str, source: type[MNIST], raw: Path) -> None:
+    """Unpacks the missing files, or downloads them; what is there stays as it is, and so does all after a failure."""
+    missing = _missing(source, raw)
+    if not missing:
+        return
+    place = next(folder for folder in (raw, *raw.parents) if folder.is_dir())
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(dir=root, prefix=".download-") as partial:
-            source(partial, download=True)
-            shutil.rmtree(root / source.__name__, ignore_errors=True)
-            os.replace(Path(partial) / source.__name__, root / source.__name__)
-    except (OSError, RuntimeError) as error:
+        with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(dir=place, prefix=".download-") as partial:
+            fresh = {file: Path(partial) / file for file in missing}
+            for file, path in fresh.items():
+                if (packed := raw / f"{file}.gz").is_file():
+                    path.write_bytes(gzip.decompress(packed.read_bytes()))
+            if not all(path.exists() for path in fresh.values()):
+                source(partial, download=True)  # checks its files' MD5
+            raw.mkdir(parents=True, exist_ok=True)
+            for file, path in fresh.items():
+                os.replace(path if path.exists() else Path(partial) / source.__name__ / "raw" / file, raw / file)
+    except (OSError, RuntimeError, EOFError, zlib.error) as error:
         raise InputError(
-            f"{name} is not in {root} and could not be downloaded ({_one_line(error)}): put its four idx files into "
-            f"{root / source.__name__ / 'raw'}, or name the folder that holds {source.__name__}/ by --data-root or "
-            f"{DATA_ROOT}"
+            f"{name} is not in {raw} ({', '.join(missing)} missing) and could not be unpacked or downloaded "
+            f"({one_line(error)}): put its four idx files there, or name the folder that holds {source.__name__}/ by "
+            f"--data-root or {DATA_ROOT}"
         ) from None
 
 
@@ -158,7 +162,7 @@ def _amat(root: Path, part: str, count: int) -> Tensor:
     try:
         text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise InputError(f"static-mnist: {path} is damaged ({_one_line(error)}): fetch it anew") from None
+        raise InputError(f"static-mnist: {path} is damaged ({one_line(error)}): fetch it anew") from None
     values = np.frombuffer(text.translate(None, b" \r\n\t"), np.uint8)
     if values.size and not np.isin(values, (ord("0"), ord("1"))).all():
         raise InputError(f"static-mnist: {path} holds other characters than 0, 1 and white space: fetch it anew")
@@ -171,28 +175,9 @@ def _amat(root: Path, part: str, count: int) -> Tensor:
 
 
 def _own(path: Path) -> Images:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path} can't be read as a .npy file ({_one_line(error)}): write it with numpy.save"
-        ) from None
-    if array.ndim != 3 or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise InputError(
-            f"{path} holds an array of shape {array.shape} and type {array.dtype}, expected numbers of shape (images, "
-            "height, width): reshape it, (images, 1, width) if a row is no picture"
-        )
-    if len(array) < 2:
-        raise InputError(f"{path} holds {len(array)} images: at least 2 are needed, one to train on and one to test on")
-    scaled = array / 255 if array.dtype == np.uint8 else array
-    pixels = torch.from_numpy(scaled.reshape(len(array), -1).astype(np.float32))
-    train, test = train_test_split(pixels, test_size=0.2, random_state=0)
-    return Images(str(path), train, test, (array.shape[1], array.shape[2]))
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    pixels = read_pixels(path)
+    train, test = train_test_split(pixels.flatten(1), test_size=0.2, random_state=0)
+    return Images(str(path), train, test, (pixels.shape[1], pixels.shape[2]))
 
 
 DATASETS: dict[str, Callable[[Path], Images]] = {

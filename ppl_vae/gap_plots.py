@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_vae.comparison import Comparison
+from ppl_vae.plots import show_image
 from ppl_vae.psis import shares
 
 
@@ -74,7 +75,7 @@ def khat_by_image(found: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: i
     for cell in cells:
         cell.set_axis_off()
     for cell, index in zip(cells, order, strict=False):
-        cell.imshow(x[int(index)].reshape(shape).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
+        show_image(cell, x[int(index)], shape)
         cell.set_title(f"{khat[index]:.2f}", fontsize=8)
     return figure
 

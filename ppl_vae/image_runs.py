@@ -69,6 +69,7 @@ def train_on_images(
         raise InputError(f"--step-particles is {step_particles}, which needs an --estimator: see `ppl-vae list`")
     elbo = builder.estimator(estimator, program, fitted, step_particles) if estimator else builder.elbo(fitted)
     training, test, transform = builder.data(program, seed, images)
+    report.tell_images(source, transform is not None)
     history = fit(
         program, fitted, training, elbo, epochs=length, batch_size=batch_size, optimizer=adam(lr),
         schedule=cooldown, transform=transform, device=device, seed=seed, description=guide, checkpoint=checkpoint,

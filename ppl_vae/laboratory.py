@@ -67,6 +67,8 @@ class Laboratory:
             builder, model, guide = self._pair(count)
             training, _, transform = builder.data(model, self.seed, None)
             batch = self._batch(training, transform)
+            if count == latents[0]:
+                report.tell_images(builder.source, transform is not None)
             done = 0
             for stop in [*(stop for stop in _STOPS if last and stop < epochs), epochs]:
                 if stop > done:

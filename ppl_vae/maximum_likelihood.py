@@ -1,8 +1,9 @@
 """Maximum likelihood where log p(x) is exact: the objective, and several starts of which the best is kept."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -48,6 +49,47 @@ def no_guide(*batch: Any) -> None:
     """The empty guide: ``ExactEvidence`` needs none, and ``TraceEnum_ELBO`` sums out every latent that it lacks."""
 
 
+class EarlyStopping:
+    """Keeps the parameters of the epoch with the highest log p(x) over held-out data, and stops some epochs after it.
+
+    Pass it to :func:`ppl_vae.fit` as ``after_epoch``, and call :meth:`restore` at the end.
+
+    Args:
+        model: the model, with ``log_evidence``.
+        held_out: data that the training does not see, one row a data point.
+        patience: how many epochs to wait for a higher value.
+
+    Attributes:
+        best: the highest mean of log p(x) over the held-out data, in nats.
+        epoch: the number of epochs after which it was reached.
+    """
+
+    def __init__(self, model: nn.Module, held_out: tuple[Tensor, ...], patience: int) -> None:
+        self.model, self.held_out, self.patience = model, held_out, patience
+        self.best, self.epoch = -math.inf, 0
+        self.state = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def __call__(self, epoch: int) -> bool:
+        """Whether to stop after so many epochs."""
+        value = total_log_evidence(self.model, self.held_out) / len(self.held_out[0])
+        if value > self.best:
+            self.best, self.epoch = value, epoch
+            for name, current in self.model.state_dict().items():
+                self.state[name] = current.clone()
+        return epoch - self.epoch >= self.patience
+
+    def restore(self) -> None:
+        """Puts the parameters of the best epoch back."""
+        self.model.load_state_dict(self.state)
+
+
+def total_log_evidence(model: nn.Module, batch: tuple[Tensor, ...]) -> float:
+    """The sum of log p(x) over the data, in nats."""
+    device = next(model.parameters()).device
+    with evaluating(model):
+        return float(model.log_evidence(*(part.to(device) for part in batch)).double().sum())  # type: ignore[operator]
+
+
 @dataclass(frozen=True)
 class Start:
     """One start of :func:`best_of`.
@@ -59,6 +101,8 @@ class Start:
         degenerate: whether it ended in a degenerate optimum, by the model's own ``degenerate``.
         seconds: of its training.
         kept: whether it is the one that was kept.
+        held_out: the mean of log p(x) over the held-out data, in nats; None where there are none.
+        epochs: the number of epochs after which its parameters were taken.
     """
 
     seed: int
@@ -67,6 +111,8 @@ class Start:
     degenerate: bool
     seconds: float
     kept: bool = False
+    held_out: float | None = None
+    epochs: int | None = None
 
 
 def best_of(
@@ -75,15 +121,22 @@ def best_of(
     *,
     starts: int = 10,
     seed: int = 0,
+    held_out: tuple[Tensor, ...] | None = None,
+    patience: int = 100,
     **fit_options: Any,
 ) -> tuple[nn.Module, list[Start]]:
     """Trains a model from several starts; keeps the highest likelihood among those that are not degenerate.
+
+    With held-out data, each start is stopped early and the likelihood of these data decides (Prechelt 1998): a
+    flexible model's likelihood of its training data says how far it has overfitted.
 
     Args:
         make: a model from a seed, ``lambda seed: GaussianMixture(4, 3).initialize(x, seed)`` say.
         data: the training data, as for :func:`ppl_vae.fit`.
         starts: how many.
         seed: the first start's; the others follow it.
+        held_out: data like the training data, to stop by and to choose by; not the data that the result is tested on.
+        patience: epochs without a higher likelihood of the held-out data after which a start is stopped.
         fit_options: passed to :func:`ppl_vae.fit`; the objective is :class:`ExactEvidence` unless ``elbo`` and
             ``guide`` say otherwise.
 
@@ -91,10 +144,14 @@ def best_of(
         The best model and all starts in their order.
 
     Raises:
-        InputError: for no start, or what ``fit`` refuses.
+        InputError: for no start, no patience, empty held-out data, or what ``fit`` refuses.
     """
     if starts < 1:
         raise InputError(f"starts is {starts}; at least 1 is needed")
+    if patience < 1:
+        raise InputError(f"patience is {patience}; at least 1 epoch is needed")
+    if held_out is not None and not len(held_out[0]):
+        raise InputError("the held-out data are empty: give some rows, or None")
     batch = (data,) if isinstance(data, Tensor) else data
     guide = fit_options.pop("guide", no_guide)
     elbo = fit_options.pop("elbo", None) or ExactEvidence()
@@ -102,13 +159,25 @@ def best_of(
     for number in range(seed, seed + starts):
         model = make(number)
         began = time.perf_counter()
-        fit(model, guide, data, elbo, seed=number, description=f"start {number}", **fit_options)
+        stopping = EarlyStopping(model, held_out, patience) if held_out is not None else None
+        fit(model, guide, data, elbo, seed=number, description=f"start {number}", after_epoch=stopping, **fit_options)
+        if stopping is not None:
+            stopping.restore()
         seconds = time.perf_counter() - began
-        with evaluating(model):
-            device = next(model.parameters()).device
-            total = float(model.log_evidence(*(part.to(device) for part in batch)).double().sum())  # type: ignore[operator]
-        eigenvalue = getattr(model, "smallest_eigenvalue", None)
-        found.append((model, Start(number, total, eigenvalue, bool(getattr(model, "degenerate", False)), seconds)))
-    best = max(range(starts), key=lambda place: (not found[place][1].degenerate, found[place][1].log_likelihood))
-    marked = [Start(**(vars(start) | {"kept": place == best})) for place, (_, start) in enumerate(found)]
+        start = Start(
+            number,
+            total_log_evidence(model, batch),
+            getattr(model, "smallest_eigenvalue", None),
+            bool(getattr(model, "degenerate", False)),
+            seconds,
+            held_out=stopping.best if stopping is not None else None,
+            epochs=stopping.epoch if stopping is not None else None,
+        )
+        found.append((model, start))
+    best = max(range(starts), key=lambda place: _rank(found[place][1]))
+    marked = [replace(start, kept=place == best) for place, (_, start) in enumerate(found)]
     return found[best][0], marked
+
+
+def _rank(start: Start) -> tuple[bool, float]:
+    return not start.degenerate, start.log_likelihood if start.held_out is None else start.held_out

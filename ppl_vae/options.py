@@ -20,7 +20,9 @@ DataOption = Annotated[
 RootOption = Annotated[Path | None, typer.Option(help="The folder of the data; $PPL_VAE_DATA or ./data by default.")]
 ModelOption = Annotated[str, typer.Option(help="A model's name (see `ppl-vae list`).")]
 LatentsOption = Annotated[int, typer.Option(min=1, help="Latents of one image.")]
-HiddenOption = Annotated[str, typer.Option(help="Widths of the hidden layers of both networks, comma-separated.")]
+HiddenOption = Annotated[
+    str, typer.Option(help="Widths of the networks' hidden layers, comma-separated; of a table's by default 100,100.")
+]
 LikelihoodOption = Annotated[str, typer.Option(help="The VAE's: bernoulli (images binarized anew) or gaussian.")]
 EpochsOption = Annotated[
     int | None,

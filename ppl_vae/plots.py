@@ -74,7 +74,7 @@ def reconstructions(pairs: Mapping[str, Pair], batch: tuple[Tensor, ...], shape:
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
         axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for cell, image in zip(axes, images, strict=True):
-            _show(cell, image, shape)
+            show_image(cell, image, shape)
     return figure
 
 
@@ -103,15 +103,16 @@ def manifold(model: LatentVariableModel, shape: tuple[int, int], side: int = 20)
 
 def _tiles(images: Tensor, shape: tuple[int, int], side: int, title: str) -> Figure:
     height, width = shape
-    tiles = pad(images.reshape(side, side, height, width), (1, 1, 1, 1), value=0.15)
+    tiles = pad(images.reshape(side, side, height, width), (1, 1, 1, 1), value=0.4)
     canvas = tiles.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
     figure = Figure(figsize=(6, 6.3), layout="constrained")
     axes = figure.add_subplot()
-    _show(axes, canvas, (len(canvas), canvas.shape[1]))
+    show_image(axes, canvas, (len(canvas), canvas.shape[1]))
     axes.set_title(title, fontsize=10)
     return figure
 
 
-def _show(axes: Axes, image: Tensor, shape: tuple[int, int]) -> None:
-    axes.imshow(image.reshape(shape).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
+def show_image(axes: Axes, image: Tensor, shape: tuple[int, int]) -> None:
+    """Draws pixels in [0, 1] as they are, 0 black and 1 white; the image holds height x width of them."""
+    axes.imshow(image.reshape(shape).cpu().numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])

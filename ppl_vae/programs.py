@@ -185,6 +185,11 @@ class RowTable(nn.Embedding):
 class JointMLP(MLP):
     """torchvision's multilayer perceptron on its inputs side by side, each spread over the first one's leading dims."""
 
+    @property
+    def output(self) -> nn.Linear:
+        """The last layer."""
+        return [layer for layer in self if isinstance(layer, nn.Linear)][-1]
+
     def forward(self, first: Tensor, *others: Tensor) -> Tensor:
         """Inputs of shapes (..., width), whose widths sum to the first layer's."""
         spread = [other.expand(*first.shape[:-1], other.shape[-1]) for other in others]

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,32 +21,43 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ppl_vae import gap_plots, plots
+from ppl_vae import distributed, gap_plots, plots
 from ppl_vae.comparison import Comparison, Row
+from ppl_vae.datasets import DATASETS, Images
 from ppl_vae.errors import InputError
 from ppl_vae.programs import LatentVariableModel
 
 
 def new_run(run: Path | None, name: str) -> Path:
-    """The folder for a run: the one that is asked for, which must be absent or empty, or a new one under ``runs``."""
-    if run is None:
-        stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-        folders = (stem.with_name(f"{stem.name}{ending}") for ending in ["", *(f"-{n}" for n in range(2, 1000))])
-        return next(folder for folder in folders if not folder.exists())
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    """The folder for a run: the one that is asked for, absent or empty, or one under ``runs`` that no other run gets.
+
+    Raises:
+        InputError: where it can't be written, or holds something.
+    """
+    folder = run if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    if run is not None and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise InputError(f"{run} is there already and not empty: name another folder by --run, or remove it")
-    return run
+    above = next((place for place in folder.parents if place.exists()), folder.parent)
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} can't be written ({above} is no folder to write in): name another folder by --run")
+    return folder
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside it to write into, which takes the name at the end; after a failure nothing is left."""
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    """A folder beside it to write into, which takes the name at the end; after a failure nothing is left.
+
+    Raises:
+        InputError: where it can't be written, or has been filled meanwhile; the run is then kept beside it.
+    """
+    partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(3)}")
     try:
         partial.mkdir(parents=True)
         yield partial
-        if folder.is_dir():
-            folder.rmdir()
+        if folder.is_dir() and any(folder.iterdir()):
+            other = folder.with_name(f"{folder.name}-{secrets.token_hex(3)}")
+            os.replace(partial, other)
+            raise InputError(f"{folder} was filled by something else during this run, which is in {other} instead")
         os.replace(partial, folder)
     except OSError as error:
         raise InputError(
@@ -53,6 +65,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def tell_images(source: Images, binarized: bool) -> None:
+    """Says on standard error what a file of one's own was understood to hold (the first of many processes does)."""
+    if source.name not in DATASETS and distributed.rank() == 0:
+        anew = ", each pixel drawn as 0 or 1 with its grey level for the probability" if binarized else ""
+        print(f"ppl-vae: {source.described}{anew}", file=sys.stderr)
 
 
 def table(comparison: Comparison) -> Table:

@@ -92,6 +92,7 @@ def fit(
     capture: Capture = "auto",
     precision: Precision = "float32",
     checkpoint: str | Path | None = None,
+    after_epoch: Callable[[int], bool] | None = None,
     progress: bool = True,
     description: str = "fit",
 ) -> History:
@@ -129,6 +130,7 @@ def fit(
         checkpoint: a file that holds the whole training after each epoch; where it is there already, the training
             goes on from it and gives what one without a break gives. The file of another run is refused: other data (or
             another order of them), programs, estimator, optimizer, transform, schedule, seed or batch size.
+        after_epoch: called with the number of epochs done; the training stops where it returns True.
         progress: a progress bar on standard error.
         description: the bar's label.
 
@@ -249,6 +251,8 @@ def fit(
                 history.compile_seconds = step.compile_seconds
                 if kept is not None and distributed.rank() == 0:
                     kept.save({"elbo": history.elbo, "seconds": history.seconds})
+                if after_epoch is not None and after_epoch(epoch + 1):
+                    break
     return history
 
 

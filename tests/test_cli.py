@@ -136,6 +136,46 @@ def test_train_writes_a_whole_folder(run, tmp_path, likelihood):
     }  # fmt: skip
 
 
+def own(kind):
+    levels = np.arange(20 * 4 * 5).reshape(20, 4, 5)
+    return {"bits": (levels % 3 == 0).astype(np.uint8), "grey": (levels % 256).astype(np.uint8)}[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("bits", "own.npy: 16 + 4 images of 4 x 5, bits\n"),
+        (
+            "grey",
+            "own.npy: 16 + 4 images of 4 x 5, grey levels from 0 to 1, each pixel drawn as 0 or 1 with its grey level "
+            "for the probability\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "compare", "gradients"])
+def test_what_a_file_of_images_was_understood_to_hold_is_said(run, tmp_path, command, kind, told):
+    np.save(tmp_path / "own.npy", own(kind))
+    quick = {
+        "train": QUICK,
+        "compare": ["--guides", "diagonal", *QUICK],
+        "gradients": ["--epochs", 1, "--hidden", 8, "--latents", "2,3", "--draws", 10, "--exact-draws", 0, "--no-race",
+                      "--learning-steps", 0, "--estimators", "pathwise"],
+    }  # fmt: skip
+    status, out, err = run(command, "--data", "own.npy", *quick[command], "--json")
+    assert status == 0, err
+    assert err.count(f"ppl-vae: {told}") == err.count("images of") == 1
+    json.loads(out)
+
+
+def test_a_likelihood_of_bits_is_that_of_the_users_bits(run, tmp_path):
+    """Half of the pixels are 1, at random: no model has more than -20 log 2 = -13.9 nats in the long run."""
+    torch.manual_seed(0)
+    np.save(tmp_path / "own.npy", torch.rand(500, 4, 5).lt(0.5).numpy().astype(np.uint8))
+    status, out, err = run("train", "--data", "own.npy", *QUICK, "--json")
+    assert status == 0, err
+    assert -20 < json.loads(out)["test_elbo"] < -13
+
+
 def test_train_marks_a_delta_guide(run):
     _, out, err = run("train", "--guide", "delta", *QUICK)
     assert "ELBO (not a bound)" in out
@@ -159,6 +199,7 @@ WRONG = {
     "device": (["--device", "warp"], "device 'warp' can't be used here"),
     "missing": (["--data", "static-mnist", "--data-root", "nowhere"], "there is no binarized_mnist_train.amat"),
     "own": (["--data", "gone.npy"], "gone.npy can't be read"),
+    "folder": (["--run", "/dev/null/a"], "/dev/null/a can't be written (/dev/null is no folder to write in)"),
     "diverged": (["--lr", "1e12", "--likelihood", "gaussian", *QUICK], "lower the learning rate"),
 }
 
@@ -167,7 +208,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_bad_input_ends_in_one_line_and_leaves_nothing(run, tmp_path, command, wrong):
     arguments, message = WRONG[wrong]
-    status, out, err = run(command, *arguments, "--run", "a")
+    status, out, err = run(command, *(() if "--run" in arguments else ("--run", "a")), *arguments)
     line = err.strip().splitlines()[-1]
     assert status == 2
     assert out == ""
@@ -335,9 +376,7 @@ def test_a_run_that_is_stopped_says_how_it_goes_on(run, tmp_path, monkeypatch):
     monkeypatch.setattr("ppl_vae.image_runs.fit", stopped)
     status, out, err = run("train", *QUICK, "--run", "a")
     assert (status, out) == (130, "")
-    assert err == (
-        "ppl-vae: stopped; a run with --checkpoint goes on from its last whole epoch by the same command\n"
-    )
+    assert err == ("ppl-vae: stopped; a run with --checkpoint goes on from its last whole epoch by the same command\n")
     assert not list(tmp_path.iterdir())
 
 

@@ -11,7 +11,19 @@ from pyro.infer import SVI, TraceEnum_ELBO, TraceGraph_ELBO
 from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture as Reference
 
-from ppl_vae import ExactEvidence, InputError, best_of, bounds, compare, cooldown, fit, freeze, log_weights, no_guide
+from ppl_vae import (
+    EarlyStopping,
+    ExactEvidence,
+    InputError,
+    best_of,
+    bounds,
+    compare,
+    cooldown,
+    fit,
+    freeze,
+    log_weights,
+    no_guide,
+)
 from ppl_vae.contexts import local_parameters
 from ppl_vae.guides import Amortized, Exact, OneHot, Prior
 from ppl_vae.models import COVARIANCES, GaussianMixture, LinearGaussian, MixtureDensityNetwork, TwoLayerVAE
@@ -123,6 +135,48 @@ def test_a_collapse_stops_at_the_floor_and_is_not_kept():
     assert starts[0].smallest_eigenvalue >= 0.99e-4 * float(x.var(0).min())
 
 
+def noise(rows):
+    """Outputs that no input says anything about."""
+    torch.manual_seed(0)
+    return torch.randn(rows, 1), torch.randn(rows, 3)
+
+
+def overfitting(seed):
+    torch.manual_seed(seed)
+    return MixtureDensityNetwork(1, 3, 3, hidden=(50,)).standardize(*noise(60))
+
+
+FAST = {"epochs": 200, "batch_size": 60, "progress": False, "optimizer": partial(torch.optim.Adam, lr=0.02)}
+
+
+def test_with_held_out_data_these_stop_and_choose_a_start():
+    training, held_out = noise(60), tuple(part[60:] for part in noise(160))
+    model, starts = best_of(overfitting, training, starts=3, held_out=held_out, patience=50, **FAST)
+    means = [start.held_out for start in starts]
+    kept = next(start for start in starts if start.kept)
+    assert kept.held_out == max(means)
+    assert model.log_evidence(*held_out).mean().item() == pytest.approx(kept.held_out, rel=1e-5)
+    assert model.log_evidence(*training).sum().item() == pytest.approx(kept.log_likelihood, rel=1e-5)
+    blind, ranked_by_training = best_of(overfitting, training, starts=3, **FAST)
+    assert all(one.log_likelihood < other.log_likelihood for one, other in zip(starts, ranked_by_training, strict=True))
+    assert blind.log_evidence(*held_out).mean().item() < kept.held_out - 1  # it has learned the noise by heart
+    assert next(one for one in ranked_by_training if one.kept).held_out is None
+
+
+def test_early_stopping_waits_for_its_patience_and_puts_the_best_back():
+    training, held_out = noise(60), tuple(part[60:] for part in noise(160))
+    model = overfitting(0)
+    stopping = EarlyStopping(model, held_out, patience=7)
+    history = fit(model, no_guide, training, ExactEvidence(), after_epoch=stopping, seed=0, **FAST)
+    assert len(history.elbo) == stopping.epoch + 7 < 200
+    last = model.log_evidence(*held_out).mean().item()
+    stopping.restore()
+    assert last < stopping.best == pytest.approx(model.log_evidence(*held_out).mean().item())
+    again = overfitting(0)
+    fit(again, no_guide, training, ExactEvidence(), seed=0, **FAST | {"epochs": stopping.epoch})
+    torch.testing.assert_close(again.log_evidence(*held_out), model.log_evidence(*held_out))
+
+
 def test_the_ways_to_sum_z_out_have_one_gradient():
     model = mixture()
     found = []
@@ -228,6 +282,10 @@ def test_arguments_that_give_no_mixture():
         fit(TwoLayerVAE(4, 2), no_guide, IRIS.float(), ExactEvidence(), epochs=1, progress=False)
     with pytest.raises(InputError, match="starts is 0"):
         best_of(mixture, IRIS, starts=0)
+    with pytest.raises(InputError, match="patience is 0; at least 1 epoch"):
+        best_of(mixture, IRIS, patience=0)
+    with pytest.raises(InputError, match="the held-out data are empty"):
+        best_of(mixture, IRIS, held_out=(IRIS[:0],))
 
 
 def test_bic_counts_the_free_parameters():

@@ -1,6 +1,7 @@
 """Tables: what is read, what is refused and in which words, and the command line on them."""
 
 import json
+import math
 import sys
 
 import pytest
@@ -122,10 +123,29 @@ def test_a_mixture_density_of_ones_own_column(run, write, tmp_path):
     status, out, _ = run(*NETWORK, "--data", name, "--target", "out", "--epochs", 50, "--starts", 2, "--run", "a")
     found = json.loads((tmp_path / "a" / "result.json").read_text())
     assert status == 0
-    assert found["test_rows"] == 12
-    assert found["rows"] == 48
+    assert (found["rows"], found["validation_rows"], found["test_rows"]) == (38, 10, 12)
     assert f"test NLL {found['test_nll']:.4f}" in out
     assert (tmp_path / "a" / "density.png").exists()
+
+
+def test_a_network_is_stopped_and_chosen_by_rows_that_it_is_not_tested_on(run, write, tmp_path):
+    """A network of two layers of 100 can learn the 40 rows by heart, whose target is noise."""
+    torch.manual_seed(0)
+    rows = torch.randn(63, 4).tolist()
+    name = write("a,b,c,t\n" + "".join(",".join(f"{value:.4f}" for value in row) + "\n" for row in rows))
+    arguments = [*NETWORK[:2], "--data", name, "--target", "t", "--starts", 2, "--epochs", 200]
+    status, out, err = run(*arguments, "--run", "a")
+    assert status == 0, err
+    found = json.loads((tmp_path / "a" / "result.json").read_text())
+    kept = next(start for start in found["starts"] if start["kept"])
+    assert kept["held_out"] == max(start["held_out"] for start in found["starts"])
+    assert found["validation_nll"] == pytest.approx(-kept["held_out"])
+    assert found["kept_by"] == "held_out, the log-density of the validation rows"
+    assert all(start["epochs"] < 100 for start in found["starts"])  # long before the rows are known by heart
+    assert found["settings"]["weight_decay"] == 1
+    assert "by the 10 validation rows, whose highest mean is kept" in " ".join(out.split())
+    best = 0.5 * (1 + math.log(2 * math.pi))  # of the truth, a standard normal; the test rows' own error is about 0.2
+    assert found["test_nll"] < best + 0.6
 
 
 CONSTANT = "a,b\n1,2\n1,3\n1,5\n1,6\n"
@@ -139,12 +159,13 @@ WRONG = {
     "missing": (MIXTURE, "a,b\n1,2\n,3\n", "the column 'a' misses 1 of 2 values"),
     "text": (MIXTURE, "a,b\n1,2\nred,3\n", "the column 'a' holds text ('red' in line 3)"),
     "target": ([*MIXTURE, "--target", "c"], CONSTANT, "no column 'c' for the target: choose from a, b"),
-    "no target": (NETWORK, CONSTANT, "has no target, which mixture-density-network predicts: name a column"),
+    "no target": (NETWORK, CONSTANT, "has no target, which a mixture-density-network predicts: name a column"),
     "constant target": ([*NETWORK, "--target", "a"], CONSTANT, "the target 'a' is constant"),
     "text target": ([*NETWORK, "--target", "b"], "a,b\n1,x\n2,y\n", "the target 'b' holds text"),
     "few": ([*NETWORK, "--target", "b"], "a,b\n1,2\n2,3\n", "has 2 rows: at least 10 are needed"),
     "covariance": ([*MIXTURE, "--covariance", "odd"], "a,b\n1,2\n2,3\n3,1\n4,4\n", "'odd'; choose from spherical"),
     "rate": ([*MIXTURE, "--lr", -1], "a,b\n1,2\n2,3\n3,1\n4,4\n", "--lr is -1.0; a learning rate is above 0"),
+    "decay": ([*MIXTURE, "--weight-decay", 1], "a,b\n1,2\n2,3\n3,1\n4,4\n", "--weight-decay is 1.0; it is 0 or above"),
     "guide": ([*MIXTURE, "--guide", "full"], CONSTANT, "--guide means nothing on own.csv, which is a table"),
     "model": (["--model", "vae"], CONSTANT, "is a table, which 'vae' does not take: choose from gaussian-mixture"),
 }
