@@ -74,7 +74,7 @@ class Held:
         self._places: dict[str, _Place] = {}
         self._states: dict[str, Any] = {}
         self._seen: dict[int, Any] = {}  # it keeps what was seen alive, so that nothing else gets the same id
-        self._left = deque((_name(program), program) for program in programs)
+        self._left: deque[tuple[str, Any]] = deque((_name(program), program) for program in programs)
         while self._left and len(self._seen) + len(self._places) < _MOST:
             self._look(*self._left.popleft())
 

@@ -38,9 +38,9 @@ def bound_curves(comparison: Comparison) -> Figure:
         mean, error = np.array(curve).T
         axes.plot(data.K, mean, "o-", color=color, markersize=3, label=row.guide)
         axes.fill_between(data.K, mean - 2 * error, mean + 2 * error, color=color, alpha=0.2, linewidth=0)
-        if "guide" in data.log_evidence.dims and comparison.evidence == "exact":
+        if "guide" in data.log_evidence.dims and row.log_evidence is not None:
             axes.axhline(row.log_evidence, color=color, linestyle="--", linewidth=1)
-    if "guide" not in data.log_evidence.dims:
+    if "guide" not in data.log_evidence.dims and comparison.rows[0].log_evidence is not None:
         label = "log p(x), exact" if comparison.evidence == "exact" else "log p(x), best estimate"
         axes.axhline(comparison.rows[0].log_evidence, color="black", linestyle="--", linewidth=1, label=label)
     limits = axes.get_ylim() if len(unsound) < len(comparison.rows) else None
