@@ -16,6 +16,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.graphs import is_random
 
 aten = torch.ops.aten
+_EMPTY = (aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default)
 # where torch.func.functionalize puts the first, vmap would draw once for all: it knows the second
 _IN_PLACE = {
     aten.normal_functional.default: aten.normal_.default,
@@ -73,13 +74,14 @@ def _graph(run: Callable[[], list[Tensor]], start: Tensor) -> tuple[GraphModule,
 
     graph = make_fx(started)(start)
     outside = _lifted(graph)
-    if any(_writes(node) for node in graph.graph.nodes):
+    _draw_by_draw(graph)
+    if any(_writes(node) for node in graph.graph.nodes if node.target not in _IN_PLACE.values()):
         versions = [part._version for part in outside]
         with torch.no_grad():
             graph = make_fx(functionalize(graph))(start, *outside)
         if versions != [part._version for part in outside]:
             raise InputError("it writes to a tensor that it finds outside its arguments")
-    _draw_by_draw(graph)
+        _draw_by_draw(graph)
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
     output.args = ((list(output.args[0]), [node for node in graph.graph.nodes if is_random(node)]),)
     graph.recompile()
@@ -107,18 +109,29 @@ def _lifted(graph: GraphModule) -> list[Tensor]:
 
 
 def _draw_by_draw(graph: GraphModule) -> None:
-    """Gives random operations that fill a tensor one for each draw, which they get from the graph's first argument."""
+    """Gives random operations that fill a tensor one for each draw, which they get from the graph's first argument.
+
+    Left are those that write to a tensor seen elsewhere, until ``functionalize`` takes the writing out.
+    """
     start = next(node for node in graph.graph.nodes if node.op == "placeholder")
-    for node in [node for node in graph.graph.nodes if node.target in _IN_PLACE]:
+    for node in [node for node in graph.graph.nodes if node.target in _IN_PLACE or _fills(node)]:
         filled, *numbers = node.args
         with graph.graph.inserting_before(node):
             zero = graph.graph.call_function(aten._to_copy.default, (start,), {"dtype": node.meta["val"].dtype})
             zeros = graph.graph.call_function(aten.zeros_like.default, (filled,))
             fresh = graph.graph.call_function(aten.add.Tensor, (zeros, zero))
-            drawn = graph.graph.call_function(_IN_PLACE[node.target], (fresh, *numbers), node.kwargs)
+            drawn = graph.graph.call_function(_IN_PLACE.get(node.target, node.target), (fresh, *numbers), node.kwargs)
         drawn.meta |= node.meta
         node.replace_all_uses_with(drawn)
         graph.graph.erase_node(node)
+
+
+def _fills(node: Node) -> bool:
+    """Whether it fills an empty tensor that nothing else sees."""
+    if node.target not in _IN_PLACE.values():
+        return False
+    (filled, *_) = node.args
+    return isinstance(filled, Node) and filled.target in _EMPTY and set(filled.users) == {node}
 
 
 def _numbers(value: Any) -> int:
