@@ -47,9 +47,10 @@ def gradient_statistics(
         draws: how many gradients.
         exact: what :func:`reference_gradient` gives; no bias is told where None.
         learning_steps: steps for what the estimator itself learns (a baseline, a control variate), before the draws
-            are made, the pair held as it is; where None, as many as settle it, so that the variance is that of the
-            estimator in use: 50 for a running mean, 500 for a network, 100 for a decaying average of Pyro's, none for
-            an estimator that learns nothing. 0 measures it untaught. A decaying average of Pyro's goes on learning.
+            are made, the pair held as it is. Where None, as many as settle it, so that the variance is that of the
+            estimator in use: its own ``learning_steps`` (50 for a running mean, 1000 for a neural baseline, 200 for
+            RELAX), 100 for a decaying average of Pyro's, none where nothing is learned. 0 measures it untaught.
+            What was learned is held while draws are made, but a decaying average of Pyro's goes on.
         learning_rate: of these steps, by Adam.
 
     Returns:

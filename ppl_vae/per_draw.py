@@ -14,6 +14,7 @@ import pyro
 import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map
 
 from ppl_vae.contexts import attributes_kept, local_parameters, random_state_kept, store_kept, tensors_kept, unvalidated
@@ -148,15 +149,14 @@ def drawing(model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]) 
     programs = {"model": model, "guide": guide}
     parts = {name: program for name, program in programs.items() if isinstance(program, nn.Module)}
     with local_parameters(model, guide), pyro.validation_enabled(False), ExitStack() as kept:
+        kept.enter_context(buffers_kept(model, guide))
         ready = first_run(own, model, guide, None, batch)
         leaves = ready.parameters
         known = {id(leaf): f"{name}.{key}" for name, part in parts.items() for key, leaf in part.named_parameters()}
         order = {key: number for number, key in enumerate(known)}
         leaves.sort(key=lambda leaf: order.get(id(leaf), len(order)))
         known = {id(leaf): name for name, leaf in ready.sites.items()} | known
-        modules = modules_of(model, guide)
-        kept.enter_context(attributes_kept(modules))
-        kept.enter_context(tensors_kept(buffer for module in modules for buffer in module.buffers()))
+        kept.enter_context(attributes_kept(modules_of(model, guide)))
         kept.enter_context(store_kept())
         before = [leaf.grad for leaf in leaves]
         try:
@@ -164,6 +164,14 @@ def drawing(model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]) 
         finally:
             for leaf, grad in zip(leaves, before, strict=True):
                 leaf.grad = grad
+
+
+@contextmanager
+def buffers_kept(*programs: Program) -> Iterator[None]:
+    """Puts back the buffers that runs move, those of batch normalization, say."""
+    buffers = (buffer for module in modules_of(*programs) for buffer in module.buffers())
+    with tensors_kept([buffer for buffer in buffers if not is_lazy(buffer)]):
+        yield
 
 
 def held(elbo: ELBO) -> None:

@@ -12,13 +12,14 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae.contexts import local_parameters, random_state_kept
-from ppl_vae.estimators import Pathwise
-from ppl_vae.estimators.base import LogWeightELBO, latent_sites
+from ppl_vae.errors import InputError
+from ppl_vae.estimators import Pathwise, Reinforce
+from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
 from ppl_vae.estimators.enumeration import Enumeration, GaussHermite, fits_gauss_hermite
 from ppl_vae.evidence.exact import states_of
 from ppl_vae.modules import Program
 from ppl_vae.noise import RandomOperations, generators
-from ppl_vae.per_draw import drawing, held
+from ppl_vae.per_draw import buffers_kept, drawing, held
 from ppl_vae.traces import trace_guide, trace_model
 
 _AGREE = 1e-4
@@ -55,10 +56,13 @@ def reference_gradient(
         batch: the arguments of both.
         elbo: take this estimator's mean instead, for a bound that is not the ELBO (``IWAE(5)``, say).
         draws: where it comes to that: of the pathwise gradient, or of the score function's where latents are discrete.
+
+    Raises:
+        InputError: for discrete latents that densities of other data points depend on.
     """
     with _reparameterized(guide):
         if elbo is None:
-            with random_state_kept(), torch.no_grad(), local_parameters(model, guide):
+            with random_state_kept(), torch.no_grad(), local_parameters(model, guide), buffers_kept(model, guide):
                 trace = trace_guide(guide, batch, 1, 0)
                 random = _random_beside(model, guide, batch, trace)
             sites = latent_sites(trace)
@@ -75,6 +79,11 @@ def reference_gradient(
             if found is not None:
                 return found
             pathwise = all(site["fn"].has_rsample for site in sites)
+            if not pathwise and _interacting(model, guide, batch):
+                raise InputError(
+                    "the density of one data point depends on the latents of another, which the plate says it doesn't: "
+                    "the score function's gradient would miss that; draw the whole batch as one data point"
+                )
             elbo, source = (Pathwise(), "pathwise draws") if pathwise else (TraceGraph_ELBO(), "score-function draws")
         else:
             source = f"draws of {type(elbo).__name__}"
@@ -106,6 +115,22 @@ def _random_beside(model: Program, guide: Program, batch: tuple[Any, ...], trace
     with noticed:
         trace_model(model, trace_guide(poutine.replay(guide, trace=trace), batch, 1, 0), batch, 1, 0)
     return bool(noticed.count) or generators() != before
+
+
+def _interacting(model: Program, guide: Program, batch: tuple[Any, ...]) -> bool:
+    """Whether log-weights change with the latents of other data points, which are put in another order of particles."""
+    count, probe = 3, Reinforce(3)
+    order = (torch.arange(count)[:, None] + torch.arange(len(batch[0]))) % count
+    with random_state_kept(), torch.no_grad(), local_parameters(model, guide), buffers_kept(model, guide):
+        try:
+            run = probe.run(model, guide, batch)
+            data = torch.arange(len(batch[0]))
+            moved = redrawn(run.guide, lambda site: site["value"][order, data])
+            after = trace_model(model, moved, batch, count, max(1, int(probe.max_plate_nesting)))
+            joint = probe.densities(after, batch, count)
+        except Exception:  # a pair without log-weights of its data points
+            return False
+    return not torch.allclose(joint, run.joint[order, data], rtol=1e-4, atol=1e-4)
 
 
 def _by_draws(model: Program, guide: Program, batch: tuple[Any, ...], elbo: ELBO, draws: int, source: str) -> Reference:

@@ -62,7 +62,7 @@ class RunningMean(Reinforce):
         if not 0 <= decay < 1:
             raise InputError(f"decay is {decay}; it must be at least 0 and below 1")
         self.decay = decay
-        self.learning_steps = math.ceil(5 / (1 - decay))  # exp(-5) of the start is left
+        self.learning_steps = max(1, round(5 / (1 - decay)))  # exp(-5) of the start is left
         self.state = [torch.zeros(2)]  # the decaying sums of log w and of 1
 
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
@@ -94,6 +94,8 @@ class NeuralBaseline(Reinforce):
         network: maps the first argument, (batch, ...), to (batch, 1); a perceptron of 100 tanh units where None.
         max_plate_nesting: see :class:`LogWeightELBO`.
     """
+
+    learning_steps = 1000
 
     def __init__(
         self,
