@@ -230,8 +230,8 @@ def gradients(
         int, typer.Option(min=0, help="Of the gradient to tell the bias against, where none is exact; 0 tells none.")
     ] = 10_000,
     learning_steps: Annotated[
-        int, typer.Option(min=0, help="For what an estimator itself learns, before its draws.")
-    ] = 200,
+        int | None, typer.Option(min=0, help="In which an estimator itself learns, before its draws; what it needs.")
+    ] = None,
     race: Annotated[bool, typer.Option(help="Also train by each estimator, from the same start.")] = True,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",

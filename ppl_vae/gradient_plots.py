@@ -34,7 +34,7 @@ def variances(records: Sequence[Mapping[str, Any]], axis: str) -> Figure:
     axes.minorticks_off()
     ticks = sorted({record[axis] for record in records})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_title("Bands: 95% bootstrap intervals", fontsize=10)
+    axes.set_title("Bands: 95% intervals; none where the tail is too heavy", fontsize=10)
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
 

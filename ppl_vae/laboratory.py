@@ -1,6 +1,7 @@
 """``ppl-vae gradients``: estimators side by side on one pair, along its training, by latents and by particles."""
 
 import csv
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,9 @@ from ppl_vae import gradient_plots, report
 from ppl_vae.building import Builder
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import ESTIMATORS, IWAE
-from ppl_vae.gradients import TOTAL, Reference, gradient_statistics, reference_gradient
+from ppl_vae.gradients import TOTAL, gradient_statistics
 from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.reference import Reference, reference_gradient
 from ppl_vae.training import History, fit, resolve_device
 
 CONTINUOUS = ("pathwise", "pathwise-kl", "sticking-the-landing", "score-function", "running-mean", "rloo")
@@ -38,7 +40,7 @@ class Laboratory:
         batch_size: images in the batch whose gradient is measured, and in a training step.
         draws: gradients of each estimator at each stop.
         exact_draws: of the gradient that the bias is told against, where it can't be exact; 0 tells no bias.
-        learning_steps: for what an estimator itself learns, before its draws.
+        learning_steps: for what an estimator itself learns, before its draws; as many as settle it where None.
         optimizer: for the training.
         device: where.
         seed: of everything.
@@ -53,7 +55,7 @@ class Laboratory:
     batch_size: int
     draws: int
     exact_draws: int
-    learning_steps: int
+    learning_steps: int | None
     optimizer: Callable[..., torch.optim.Optimizer]
     device: str
     seed: int
@@ -100,7 +102,7 @@ class Laboratory:
         latents, epoch = (chosen[0][key] for key in ("latents", "epoch"))
         shown = Table(
             title=f"Gradient in nats, summed over {self.batch_size} images; {latents} latents, after {epoch} epochs",
-            caption="Intervals: 95%, bootstrap. bias / noise: how far the mean lies from the reference, over how far "
+            caption="Intervals: 95%. bias / noise: how far the mean lies from the reference, over how far "
             f"chance alone would put it (about 1 without bias). Reference: {chosen[0]['reference']}.",
             box=box.SIMPLE_HEAD,
         )
@@ -111,7 +113,7 @@ class Laboratory:
                 record["estimator"] + (" (biased)" if record["biased"] else ""),
                 str(record["particles"]),
                 f"{record['variance']:.4g}",
-                f"{record['variance_low']:.4g} to {record['variance_high']:.4g}",
+                _interval(record),
                 f"{record['snr']:.3g}",
                 f"{record['bias'] / record['bias_noise']:.2f}" if record.get("bias_noise") else "-",
                 f"{1000 * record['seconds']:.2f}",
@@ -199,6 +201,12 @@ class Laboratory:
                 {"estimator": name, "group": str(group), "particles": used, "biased": entry.biased, **at, **row}
                 | {"seconds": found.attrs["seconds"], "reference": found.attrs["reference"]}
             )
+
+
+def _interval(record: dict[str, Any]) -> str:
+    if math.isnan(record["variance_low"]):
+        return "heavy tail: more draws"
+    return f"{record['variance_low']:.4g} to {record['variance_high']:.4g}"
 
 
 def counts(text: str, option: str) -> list[int]:

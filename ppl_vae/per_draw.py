@@ -1,95 +1,182 @@
-"""Many gradients of the same batch at once: the batch is repeated, and one backward pass gives each repetition's."""
+"""Many gradients of one batch, each with its own random numbers.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+The program's own run gives one gradient. Where there are many to draw, the run is recorded as a graph of tensor
+operations, which ``torch.func.vmap`` maps over draws; nothing is assumed of layers, plates or terms. The graph is
+compared with the program on the same random numbers at the start and after every request, and left where they differ.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import pyro
 import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_map
 
+from ppl_vae.checks import explained
+from ppl_vae.contexts import local_parameters, modules_kept, random_state_kept, store_kept, tensors_kept, unvalidated
+from ppl_vae.errors import InputError
+from ppl_vae.estimators import LogWeightELBO
+from ppl_vae.estimators.tensor_only import tensor_only
+from ppl_vae.graphs import agree
+from ppl_vae.mapped import MappedGraph
+from ppl_vae.mistakes import require_sound
 from ppl_vae.modules import Program, modules_of
-from ppl_vae.traces import batch_size
+from ppl_vae.noise import OtherNoise, Replayed, generators
+from ppl_vae.trainable import first_run
 
-_ROWS = 4096  # of the repeated batch at once
+_MANY = 100  # draws that earn the recording back
+_CHECKS = 32  # draws that are compared before the graph is used; one more for each request
+_TOLERANCE = 1e-4  # of a parameter's gradient: what the order of sums does
+_NUMBERS = 2**25  # in what the graph makes in all the draws that it is mapped over at once
 
 
-def gradients(
-    elbo: ELBO, model: Program, guide: Program, anchored: Program, batch: tuple[Any, ...], draws: int,
-    leaves: list[Tensor],
-) -> tuple[Tensor, bool]:  # fmt: skip
-    """The gradient of ``elbo.loss_and_grads(model, anchored, *batch)``, again and again.
+class PerDraw:
+    """Draws the gradient of minus the bound, summed over the batch, with parameters as they are.
 
-    Where every parameter is that of a linear layer, whose gradient is a sum over rows, the batch is repeated and each
-    repetition's rows are summed by themselves (Goodfellow 2015). Else the draws come one after the other.
+    Args:
+        elbo: the estimator, which learns nothing while it is drawn from.
+        model: the model.
+        guide: its guide, as the ELBO gets it.
+        batch: the arguments of both.
+        leaves: the parameters, whose ``grad`` is written to.
+        names: of the parameters.
 
-    Returns:
-        Shape (draws, components), and whether they were drawn together.
+    Attributes:
+        together: whether the last draws were made by the graph.
+        reason: why they were not, empty where they were or where too few were asked for.
     """
-    layers = [part for module in modules_of(model, guide) for part in module.modules() if type(part) is nn.Linear]
-    owned = {id(leaf) for layer in layers for leaf in layer.parameters()}
-    size = batch_size(batch)
-    if any(id(leaf) not in owned for leaf in leaves):
-        return torch.stack([_one(elbo, model, anchored, batch, leaves) for _ in range(draws)]), False
-    found = []
-    done = 0
-    while done < draws:
-        count = min(draws - done, max(1, _ROWS // size))
-        many = tuple(_repeated(part, size, count) for part in batch)
-        with _recorded(layers, count, size) as kept:
-            _one(elbo, model, anchored, many, leaves)
-        if any(id(leaf) not in kept for leaf in leaves if leaf.grad is not None):
-            return torch.stack([_one(elbo, model, anchored, batch, leaves) for _ in range(draws)]), False
-        parts = [kept.get(id(leaf), leaf.new_zeros(count, leaf.numel())) for leaf in leaves]
-        found.append(torch.cat(parts, 1))
-        done += count
-    return torch.cat(found), True
 
+    def __init__(
+        self, elbo: ELBO, model: Program, guide: Program, batch: tuple[Any, ...], leaves: list[Tensor], names: list[str]
+    ) -> None:
+        self.elbo, self.leaves, self.names = elbo, leaves, names
+        self.model, self.guide, self.batch = model, guide, batch
+        self.size = sum(leaf.numel() for leaf in leaves)
+        self.together, self.reason = False, ""
+        self._mapped: MappedGraph | None = None
+        self._at_once = 1
+        # particles that the ELBO draws one after the other are so many gradients of one particle, and their mean
+        self._one_by_one = elbo.num_particles if tensor_only(elbo) and not elbo.vectorize_particles else 1
+        self._single = elbo
+        if self._one_by_one > 1:
+            self._single = copy.copy(elbo)
+            self._single.num_particles = 1
 
-def _one(elbo: ELBO, model: Program, guide: Program, batch: tuple[Any, ...], leaves: list[Tensor]) -> Tensor:
-    for leaf in leaves:
-        leaf.grad = None
-    elbo.loss_and_grads(model, guide, *batch)
-    flat = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.to_dense() for leaf in leaves]
-    return torch.cat([part.detach().flatten() for part in flat])
+    def __call__(self, draws: int) -> Tensor:
+        """So many gradients, shape (draws, size)."""
+        if draws >= _MANY and self._mapped is None and not self.reason:
+            self._record()
+        self.together = draws >= _MANY and self._mapped is not None
+        if self.together:
+            found, total = [], draws * self._one_by_one
+            for start in range(0, total, self._at_once):
+                gradients, noise = self._mapped(min(self._at_once, total - start))
+                found.append(torch.cat([part.reshape(len(part), -1) for part in gradients], 1))
+            self._compare(gradients, noise, [len(found[-1]) - 1])
+            if not self.reason:
+                return torch.cat(found).unflatten(0, (draws, -1)).mean(1)
+            self.together = False
+        return torch.stack([torch.cat([part.flatten() for part in self._run(self.elbo)]) for _ in range(draws)])
 
+    def _run(self, elbo: ELBO) -> list[Tensor]:
+        """One gradient, by the program."""
+        for leaf in self.leaves:
+            leaf.grad = None
+        elbo.loss_and_grads(self.model, self.guide, *self.batch)
+        return [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.to_dense() for leaf in self.leaves]
 
-def _repeated(part: Any, size: int, count: int) -> Any:
-    if not isinstance(part, Tensor) or not part.dim() or len(part) != size:
-        return part
-    return part.repeat(count, *(1,) * (part.dim() - 1))
+    def _record(self) -> None:
+        """Makes the graph, or says why there is none."""
+        with random_state_kept():
+            self._run(self._single)  # a pair that is refused is refused here
+        try:
+            with random_state_kept():
+                self._mapped = MappedGraph(self._objective(), self.leaves[0].device)
+                self._at_once = max(_CHECKS, _NUMBERS // (self._mapped.numbers + self.size))
+                self._compare(*self._mapped(_CHECKS), range(_CHECKS))
+        except Exception as error:  # whatever a program does that a graph can't
+            self.reason, self._mapped = str(error).strip().partition("\n")[0] or type(error).__name__, None
+
+    def _objective(self) -> Callable[[], list[Tensor]]:
+        """The program's run as a function of nothing, of tensors alone."""
+        objective = tensor_only(self._single)
+        if objective is None:
+            raise InputError(f"{type(self._single).__name__} is not made of tensors alone")
+
+        def run() -> list[Tensor]:
+            with unvalidated(), store_kept() as changed:
+                _, surrogate = objective.objective(self.model, self.guide, self.batch)
+                if changed():
+                    raise InputError(f"it changes {changed()[0]!r} in the parameter store")
+                found = torch.autograd.grad(-surrogate.sum(), self.leaves, allow_unused=True)
+            pairs = zip(found, self.leaves, strict=True)
+            return [torch.zeros_like(leaf) if part is None else part for part, leaf in pairs]
+
+        return run
+
+    def _compare(self, gradients: list[Tensor], noise: list[Any], which: Iterable[int]) -> None:
+        """Gives the graph up where the program, run on the noise of some draws, has other gradients."""
+        outside = generators()
+        for draw in which:
+            recorded = tree_map(lambda part, at=draw: part[at], noise)
+            try:
+                with Replayed(recorded):
+                    expected = self._run(self._single)
+            except OtherNoise:
+                self.reason = "it draws other random numbers than before"
+                break
+            if not agree(expected, [part[draw] for part in gradients], _TOLERANCE):
+                self.reason = "its gradients are others than those of its graph"
+                break
+        if outside != generators():
+            self.reason = "it draws from a generator of Python or numpy"
+        if self.reason:
+            self._mapped = None
 
 
 @contextmanager
-def _recorded(layers: list[nn.Linear], count: int, size: int) -> Iterator[dict[int, Tensor]]:
-    """The gradients of each repetition, by the parameter's id, shape (count, components)."""
-    kept: dict[int, Tensor] = {}
+def drawing(model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]) -> Iterator[PerDraw]:
+    """A pair ready for its gradients, with a copy of the ELBO; what its runs change is put back afterwards.
 
-    def add(leaf: Tensor | None, value: Tensor) -> None:
-        if leaf is not None and leaf.requires_grad:
-            kept[id(leaf)] = kept[id(leaf)] + value if id(leaf) in kept else value
+    The parameters are the model's in its order, then the guide's, then those of ``pyro.param``.
+    """
+    own = copy.deepcopy(elbo)
+    require_sound(model, guide if getattr(elbo, "runs_guide", True) else None, *batch)
+    programs = {"model": model, "guide": guide}
+    parts = {name: program for name, program in programs.items() if isinstance(program, nn.Module)}
+    with local_parameters(model, guide), pyro.validation_enabled(False), ExitStack() as kept:
+        kept.enter_context(buffers_kept(model, guide))
+        with explained(model, guide, *batch):
+            ready = first_run(own, model, guide, None, batch)
+        leaves = ready.parameters
+        known = {id(leaf): f"{name}.{key}" for name, part in parts.items() for key, leaf in part.named_parameters()}
+        order = {key: number for number, key in enumerate(known)}
+        leaves.sort(key=lambda leaf: order.get(id(leaf), len(order)))
+        known = {id(leaf): name for name, leaf in ready.sites.items()} | known
+        kept.enter_context(modules_kept(modules_of(model, guide)))
+        kept.enter_context(store_kept())
+        before = [leaf.grad for leaf in leaves]
+        try:
+            yield PerDraw(own, model, ready.guide, batch, leaves, [known[id(leaf)] for leaf in leaves])
+        finally:
+            for leaf, grad in zip(leaves, before, strict=True):
+                leaf.grad = grad
 
-    def forward(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if output.requires_grad and output.dim() >= 2 and output.shape[-2] == count * size:
-            (entered,) = inputs
-            rows = _by_draw(entered.detach().expand(*output.shape[:-1], -1), count, size)
 
-            def backward(grad: Tensor) -> None:
-                slopes = _by_draw(grad, count, size)
-                add(layer.weight, torch.bmm(slopes.mT, rows).flatten(1))
-                add(layer.bias, slopes.sum(1))
-
-            output.register_hook(backward)
-
-    handles = [layer.register_forward_hook(forward) for layer in layers]
-    try:
-        yield kept
-    finally:
-        for handle in handles:
-            handle.remove()
+@contextmanager
+def buffers_kept(*programs: Program) -> Iterator[None]:
+    """Puts back the buffers that runs move, those of batch normalization, say."""
+    buffers = (buffer for module in modules_of(*programs) for buffer in module.buffers())
+    with tensors_kept([buffer for buffer in buffers if not is_lazy(buffer)]):
+        yield
 
 
-def _by_draw(values: Tensor, count: int, size: int) -> Tensor:
-    """(..., count * size, width) to (count, rows of one repetition, width), the particles among its rows."""
-    split = values.reshape(-1, count, size, values.shape[-1])
-    return split.transpose(0, 1).flatten(1, 2)
+def held(elbo: ELBO) -> None:
+    """What the estimator knows stays as it is from now on."""
+    if isinstance(elbo, LogWeightELBO):
+        elbo.adapting = False

@@ -65,6 +65,7 @@ class LogWeightELBO(ELBO):
     Attributes:
         fewest: the fewest particles that the estimator takes; ``num_particles`` is a multiple of it where ``paired``.
         adapting: False while what the estimator learns about the pair (a baseline) must stay as it is.
+        learning_steps: how many steps settle what it learns, where it has a network or a state, while the pair is held.
         state: what it remembers from step to step beside its network, tensors that it changes in place; means over the
             batch, which processes that share one put together.
         is_bound: False where the value is that of a relaxed z, which bounds nothing.
@@ -75,6 +76,7 @@ class LogWeightELBO(ELBO):
     paired = False
     is_bound = True
     runs_guide = True
+    learning_steps = 500
     max_plate_nesting: float
 
     def __init__(self, num_particles: int | None = None, max_plate_nesting: float = math.inf) -> None:

@@ -61,6 +61,8 @@ class RELAX(LogWeightELBO):
         max_plate_nesting: see :class:`LogWeightELBO`.
     """
 
+    learning_steps = 200
+
     def __init__(
         self,
         num_particles: int | None = None,

@@ -1,5 +1,6 @@
 """The exact gradient: every state of the latent, or every node of a grid, weighed by its probability."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ppl_vae.estimators.base import LogWeightELBO, latent_sites
 from ppl_vae.estimators.discrete import factor, one_site
 from ppl_vae.evidence.exact import MOST_STATES, states_of
 from ppl_vae.modules import Program
+from ppl_vae.traces import batch_size
 
 
 class Enumeration(LogWeightELBO):
@@ -18,7 +20,19 @@ class Enumeration(LogWeightELBO):
 
     Pyro's ``TraceEnum_ELBO`` does the same for sites of scalar events, one enumerated dimension each; here the bits of
     one event are counted together.
+
+    Args:
+        num_particles: without effect, since all states are run.
+        staggered: each data point goes through the states in an order of its own, which changes nothing unless the
+            density of one depends on the latents of another; there no sum over one's states is exact.
+        max_plate_nesting: see :class:`LogWeightELBO`.
     """
+
+    def __init__(
+        self, num_particles: int | None = None, staggered: bool = False, max_plate_nesting: float = math.inf
+    ) -> None:
+        super().__init__(num_particles, max_plate_nesting)
+        self.staggered = staggered
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """The ELBO itself, whose gradient is exact."""
@@ -31,7 +45,8 @@ class Enumeration(LogWeightELBO):
                 f"({type(site['fn']).__name__}, event shape {tuple(site['fn'].event_shape)}) has more: take rloo, "
                 "disarm or relax, or pathwise for a continuous one"
             )
-        values = states.unsqueeze(1).to(site["value"])
+        order = _orders(len(states), batch, self.staggered)
+        values = states.to(site["value"])[order]
         run = self.run(
             model, guide, batch, len(states), draw=lambda found: values.expand(-1, *found["value"].shape[1:])
         )
@@ -44,11 +59,12 @@ class GaussHermite(LogWeightELBO):
 
     Args:
         nodes: of the rule, for each latent; exact for polynomials of degree 2 nodes - 1.
+        staggered: see :class:`Enumeration`.
     """
 
-    def __init__(self, nodes: int = 64) -> None:
+    def __init__(self, nodes: int = 64, staggered: bool = False) -> None:
         super().__init__(1)
-        self.nodes = nodes
+        self.nodes, self.staggered = nodes, staggered
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """The ELBO itself; InputError for another q."""
@@ -61,16 +77,23 @@ class GaussHermite(LogWeightELBO):
                 f"{type(factor(site)).__name__} of {dim}: take many pathwise draws"
             )
         ticks, weights = (site["value"].new_tensor(part) for part in np.polynomial.hermite_e.hermegauss(self.nodes))
-        grid = torch.cartesian_prod(*[ticks] * dim).reshape(-1, 1, dim)
-        mass = torch.cartesian_prod(*[weights / weights.sum()] * dim).reshape(-1, dim).prod(-1)
+        order = _orders(self.nodes**dim, batch, self.staggered)
+        grid = torch.cartesian_prod(*[ticks] * dim).reshape(-1, dim)[order]
+        mass = torch.cartesian_prod(*[weights / weights.sum()] * dim).reshape(-1, dim).prod(-1)[order]
 
         def place(found: dict[str, Any]) -> Tensor:
             base = factor(found)
             return base.loc + base.scale * grid
 
         run = self.run(model, guide, batch, len(grid), draw=place)
-        value = (mass[:, None] * run.log_weights).sum(0)
+        value = (mass * run.log_weights).sum(0)
         return value, value
+
+
+def _orders(count: int, batch: tuple[Any, ...], staggered: bool) -> Tensor:
+    """The order of states or nodes, shape (count, 1), or (count, batch) where each data point has its own."""
+    order = torch.arange(count, device=batch[0].device)[:, None]
+    return (order + torch.arange(batch_size(batch), device=order.device)) % count if staggered else order
 
 
 def fits_gauss_hermite(guide_trace: Any) -> bool:

@@ -8,6 +8,7 @@ from pyro.infer import TraceGraph_ELBO
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
+from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, detached
 from ppl_vae.estimators.pathwise import log_mean
 from ppl_vae.estimators.requirements import require_not_reparameterized
@@ -58,7 +59,10 @@ class RunningMean(Reinforce):
         self, num_particles: int | None = None, decay: float = 0.9, max_plate_nesting: float = math.inf
     ) -> None:
         super().__init__(num_particles, max_plate_nesting)
+        if not 0 <= decay < 1:
+            raise InputError(f"decay is {decay}; it must be at least 0 and below 1")
         self.decay = decay
+        self.learning_steps = max(1, round(5 / (1 - decay)))  # exp(-5) of the start is left
         self.state = [torch.zeros(2)]  # the decaying sums of log w and of 1
 
     def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> None:
@@ -95,6 +99,8 @@ class NeuralBaseline(Reinforce):
         network: maps the first argument, (batch, ...), to (batch, 1); a perceptron of 100 tanh units where None.
         max_plate_nesting: see :class:`LogWeightELBO`.
     """
+
+    learning_steps = 1000
 
     def __init__(
         self,
