@@ -24,9 +24,9 @@ Found = Sequence[Any]
 Run = Callable[..., Found]
 _ROWS = 16  # of the batch are run to find out, less where it has fewer
 _UNDIVIDED = (
-    "its loss and gradients are not the sums of those of two parts of the batch under the same random numbers, so that "
-    "several processes would train something else (look for what mixes rows, as batch normalization does, for a scale "
-    "by the batch's size, or for numpy's random numbers): take one process"
+    "the loss and the gradients of a batch are not the sums of those of two parts of it under the same random numbers, "
+    "so that several processes would train something else (look for what mixes rows, as batch normalization does, for "
+    "a scale by the batch's size, or for numpy's random numbers): take one process"
 )
 _REJECTING = ("aten._standard_gamma", "aten._sample_dirichlet", "aten.poisson", "aten.binomial")
 

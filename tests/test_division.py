@@ -124,11 +124,11 @@ REFUSED = {
     ),
     "numpy": (
         lambda p: torch.as_tensor(np.random.randn(len(p), 3)),
-        "its loss and gradients are not the sums of those of two parts .* numpy's random numbers",
+        "of a batch are not the sums of those of two parts .* numpy's random numbers",
     ),
     "a mean over rows": (
         lambda p: torch.randn_like(p[..., 0]) + p[..., 0].mean(0),
-        "its loss and gradients are not the sums of those of two parts of the batch",
+        "of a batch are not the sums of those of two parts of it",
     ),
     "a permutation of rows": (
         lambda p: torch.randn_like(p[..., 0])[torch.randperm(len(p))],
