@@ -50,21 +50,21 @@ def no_guide(*batch: Any) -> None:
 
 
 class EarlyStopping:
-    """Keeps the parameters of the epoch with the highest log p(x) over held-out data, and stops some epochs after it.
+    """Keeps the parameters of the epoch with the highest log p(x) over held-out data, and may stop some epochs later.
 
     Pass it to :func:`ppl_vae.fit` as ``after_epoch``, and call :meth:`restore` at the end.
 
     Args:
         model: the model, with ``log_evidence``.
         held_out: data that the training does not see, one row a data point.
-        patience: how many epochs to wait for a higher value.
+        patience: how many epochs to wait for a higher value; to the end where None.
 
     Attributes:
         best: the highest mean of log p(x) over the held-out data, in nats.
         epoch: the number of epochs after which it was reached.
     """
 
-    def __init__(self, model: nn.Module, held_out: tuple[Tensor, ...], patience: int) -> None:
+    def __init__(self, model: nn.Module, held_out: tuple[Tensor, ...], patience: int | None = None) -> None:
         self.model, self.held_out, self.patience = model, held_out, patience
         self.best, self.epoch = -math.inf, 0
         self.state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -76,7 +76,7 @@ class EarlyStopping:
             self.best, self.epoch = value, epoch
             for name, current in self.model.state_dict().items():
                 self.state[name] = current.clone()
-        return epoch - self.epoch >= self.patience
+        return self.patience is not None and epoch - self.epoch >= self.patience
 
     def restore(self) -> None:
         """Puts the parameters of the best epoch back."""
@@ -122,13 +122,13 @@ def best_of(
     starts: int = 10,
     seed: int = 0,
     held_out: tuple[Tensor, ...] | None = None,
-    patience: int = 100,
+    patience: int | None = None,
     **fit_options: Any,
 ) -> tuple[nn.Module, list[Start]]:
     """Trains a model from several starts; keeps the highest likelihood among those that are not degenerate.
 
-    With held-out data, each start is stopped early and the likelihood of these data decides (Prechelt 1998): a
-    flexible model's likelihood of its training data says how far it has overfitted.
+    With held-out data, each start ends at the epoch where their likelihood is highest, and that likelihood decides
+    among the starts (Prechelt 1998): a flexible model's likelihood of its training data says how far it has overfitted.
 
     Args:
         make: a model from a seed, ``lambda seed: GaussianMixture(4, 3).initialize(x, seed)`` say.
@@ -136,7 +136,8 @@ def best_of(
         starts: how many.
         seed: the first start's; the others follow it.
         held_out: data like the training data, to stop by and to choose by; not the data that the result is tested on.
-        patience: epochs without a higher likelihood of the held-out data after which a start is stopped.
+        patience: epochs without a higher likelihood of the held-out data after which a start is broken off; None goes
+            through all epochs.
         fit_options: passed to :func:`ppl_vae.fit`; the objective is :class:`ExactEvidence` unless ``elbo`` and
             ``guide`` say otherwise.
 
@@ -148,7 +149,7 @@ def best_of(
     """
     if starts < 1:
         raise InputError(f"starts is {starts}; at least 1 is needed")
-    if patience < 1:
+    if patience is not None and patience < 1:
         raise InputError(f"patience is {patience}; at least 1 epoch is needed")
     if held_out is not None and not len(held_out[0]):
         raise InputError("the held-out data are empty: give some rows, or None")

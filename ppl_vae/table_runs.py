@@ -31,7 +31,6 @@ _FEW = 10_000  # up to so many rows a step takes them all
 _NETWORK_BATCH = 128
 _WEIGHT_DECAY = 1.0
 _FLOOR = 2e-2
-_PATIENCE = 10  # epochs, or a fifth of them where these are more
 
 
 def train_on_table(
@@ -56,7 +55,7 @@ def train_on_table(
     """Trains from several starts, writes the run's folder, prints every start.
 
     A Gaussian mixture is trained on all rows, and the start of the highest likelihood is kept. A mixture density
-    network is trained on 64% of the rows with weight decay, stopped early and chosen on 16%, and tested on 20%.
+    network is trained on 64% of the rows with weight decay, stopped and chosen by 16%, and tested on 20%.
 
     Raises:
         InputError: for a model that takes images, a table that gives no density, or what ``fit`` refuses.
@@ -74,7 +73,6 @@ def train_on_table(
         raise InputError(f"{data} has {rows} rows to train on, {components} components need more: lower --components")
     size = batch_size or min(rows, _NETWORK_BATCH if is_network else _FEW)
     length = epochs or max(1, round(_STEPS / -(-rows // size)))
-    patience = max(_PATIENCE, length // 5)
     rate = lr if lr is not None else (0.005 if is_network else 0.03)
     decay = weight_decay if weight_decay is not None else (_WEIGHT_DECAY if is_network else 0.0)
     if not rate > 0:
@@ -98,12 +96,12 @@ def train_on_table(
     best, found = best_of(
         make, batch, starts=starts, seed=seed, epochs=length, batch_size=size, schedule=cooldown, device=device,
         optimizer=partial(torch.optim.AdamW, lr=rate, weight_decay=decay, fused=True),
-        held_out=validation, patience=patience,
+        held_out=validation,
     )  # fmt: skip
     settings = {
         "model": model, "data": data, "target": table.target, "components": components, "covariance": covariance,
         "starts": starts, "epochs": length, "batch_size": size, "lr": rate, "weight_decay": decay, "seed": seed,
-        "patience": patience if validation else None, "device": str(resolve_device(device)), "run": folder,
+        "device": str(resolve_device(device)), "run": folder,
     }  # fmt: skip
     kept = next(start for start in found if start.kept)
     result: dict[str, Any] = {
