@@ -1,4 +1,4 @@
-"""What each estimator is for: a variance below its simpler sibling's, by both intervals, on a pair where theory says so.
+"""What each estimator is for: a variance below its simpler sibling's, by both intervals, where theory says so.
 
 That their means are right is in test_gradients.py.
 """
@@ -75,7 +75,8 @@ class Mean(Guide):
 
     def __init__(self, slope, scale):
         super().__init__()
-        self.slope, self.log_scale = nn.Parameter(torch.tensor(slope)), nn.Parameter(torch.full((LATENTS,), scale).log())
+        self.slope = nn.Parameter(torch.tensor(slope))
+        self.log_scale = nn.Parameter(torch.full((LATENTS,), scale).log())
 
     def posterior(self, x):
         return dist.Normal(self.slope * x, self.log_scale.exp()).to_event(1)
