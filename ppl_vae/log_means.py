@@ -25,7 +25,8 @@ class LogMean:
         value: log mean w, a lower bound on average.
         error: its standard error, widened so that 1.96 of it on either side cover log E[w] in 95% of cases; NaN where
             the weights are too heavy to tell.
-        bias: how far ``value`` lies below log E[w] on average, to first order: half the relative variance of the mean.
+        bias: how far ``value`` lies below log E[w] on average, to first order: half the relative variance of the mean;
+            NaN where that is no small number.
     """
 
     value: Tensor
@@ -56,7 +57,7 @@ def of_draws(log_weights: Tensor, khat: np.ndarray) -> LogMean:
     upper = (shape + (1 + shape.clamp(min=0)) / math.sqrt(length)).clamp(-0.5, _LARGEST_SHAPE)
     unseen = length / count * scale / (1 - upper).square() * (1 + upper) / math.sqrt(length) / mean
     error = torch.where(reliable, (variance + unseen.square()).sqrt(), torch.nan)
-    return LogMean(mean.log() + largest, error, variance / 2)
+    return LogMean(mean.log() + largest, error, torch.where(reliable, variance / 2, torch.nan))
 
 
 def of_chains(log_weights: Tensor) -> LogMean:
@@ -65,7 +66,8 @@ def of_chains(log_weights: Tensor) -> LogMean:
     So few weights do not show their tail. The log-weight of an annealed chain is a sum over many steps and all but
     normal, which makes the relative variance of a weight exp(v) - 1 for log-weights of variance v; the larger one of
     this and the weights' own is taken, and Student's t quantile for the degrees of freedom of the chains. Where a data
-    point's v is below the mean of all data points, the mean is taken: few chains that miss a tail do so together.
+    point's v is below the mean of all data points, the mean is taken: few chains that miss a tail do so together. There
+    is no error where the mean of the weights has a relative variance above 1: anneal in more steps, or with more chains.
     """
     count = len(log_weights)
     raw = log_weights.detach().double()
@@ -76,6 +78,7 @@ def of_chains(log_weights: Tensor) -> LogMean:
     usual = spread.clamp(max=4 * float(spread.median())).mean()  # a few points far off don't count
     spread = torch.expm1(torch.maximum(spread, usual).clamp(max=10.0))
     variance = torch.maximum(weights.var(0) / mean.square(), spread) / count
+    variance = torch.where(variance > 1, torch.nan, variance)
     return LogMean(mean.log() + largest, student(count - 1) * variance.sqrt(), variance / 2)
 
 

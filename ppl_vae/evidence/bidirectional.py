@@ -1,0 +1,103 @@
+"""Bidirectional Monte Carlo: log p(x) from both sides, on data that the model itself draws."""
+
+from typing import Any
+
+import pyro
+import torch
+import xarray as xr
+from pyro import poutine
+from torch import Tensor
+
+from ppl_vae.checks import explained
+from ppl_vae.contexts import evaluating
+from ppl_vae.errors import InputError
+from ppl_vae.evidence.latents import Coordinates, run
+from ppl_vae.evidence.path import Path, Target, chunks, dataset_of, temperatures, with_error
+from ppl_vae.log_means import LogMean, of_chains
+from ppl_vae.modules import Program
+from ppl_vae.traces import random_sites
+
+
+def sandwich(
+    model: Program,
+    *batch: Any,
+    steps: int = 500,
+    chains: int = 16,
+    leapfrog: int = 10,
+    schedule: str = "sigmoid",
+) -> tuple[tuple[Any, ...], xr.Dataset]:
+    """Bidirectional Monte Carlo (Grosse et al. 2015): log p(x) from below and from above, on data the model draws.
+
+    For data drawn with their latent from the model, that latent is an exact draw from the posterior; annealing from
+    it back to the prior gives an upper bound where the forward run gives a lower one. Each chain starts from a draw of
+    its own: a tenth of the steps, all at the posterior, take it away from the one that they all come from.
+
+    Args:
+        model: any Pyro program whose continuous latents live in the plate "data".
+        batch: its arguments; the observed one is only looked at for its size, the inputs of a conditional model are
+            used as they are.
+        steps: see :func:`annealed`; likewise the other arguments.
+
+    Returns:
+        The batch with simulated data in it, and a dataset with dimension data, in nats: ``lower``, ``upper`` and
+        ``log_evidence``, their midpoint, each with ``_se`` and ``_bias`` as in :func:`annealed`; ``width`` and
+        ``acceptance``.
+
+    Raises:
+        InputError: as :func:`annealed`, or where the model observes none of its arguments.
+    """
+    path = Path(temperatures(schedule, steps), leapfrog, chains)
+    batches, ahead, back, acceptances = [], [], [], []
+    with evaluating(model), pyro.validation_enabled(False), explained(model, None, *batch):
+        for part in chunks(model, batch, chains):
+            simulated, values = simulate(model, *part)
+            target = Target(model, None, simulated)
+            sizes, _ = path.adapt(target)
+            weight, acceptance = path.forward(target, sizes)
+            u = path.mixed(target, sizes[-1], target.coordinates.vector(values).expand(chains, -1, -1))
+            ahead.append(weight.cpu())
+            back.append(path.backward(target, sizes, u).cpu())
+            acceptances.append(acceptance.cpu())
+            batches.append(simulated)
+    lower, inverse = of_chains(torch.cat(ahead, 1)), of_chains(-torch.cat(back, 1))
+    upper = LogMean(-inverse.value, inverse.error, inverse.bias)
+    middle = LogMean(
+        (lower.value + upper.value) / 2, torch.hypot(lower.error, upper.error) / 2, (lower.bias - upper.bias).abs() / 2
+    )
+    found = with_error("lower", lower) | with_error("upper", upper) | with_error("log_evidence", middle)
+    found |= {"width": upper.value - lower.value, "acceptance": torch.cat(acceptances)}
+    joined = (torch.cat(args) if isinstance(args[0], Tensor) else args[0] for args in zip(*batches, strict=True))
+    return tuple(joined), dataset_of(found, steps=steps, chains=chains, leapfrog=leapfrog)
+
+
+def simulate(model: Program, *batch: Any) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
+    """Draws z and x from the model: its arguments with x in the place of the observed one, and z by name.
+
+    The latents have a leading dimension of one particle.
+    """
+    coordinates = Coordinates(model, batch)
+    sites = random_sites(poutine.trace(model).get_trace(*batch))
+    seen = {site["name"]: site["value"] for site in sites if site["is_observed"]}
+    places = {name: n for name, value in seen.items() for n, arg in enumerate(batch) if _same_numbers(arg, value)}
+    missing = [name for name in seen if name not in places]
+    if missing:
+        raise InputError(
+            f"the model observes {missing[0]!r}, which is none of its arguments, at most reshaped: data drawn from "
+            "the model could not be given to it; observe an argument itself"
+        )
+    drawn = run(poutine.uncondition(model), batch, 1, coordinates.nesting)
+    values = {site["name"]: site["value"] for site in random_sites(drawn)}
+    simulated = list(batch)
+    for name, place in places.items():
+        simulated[place] = values.pop(name).reshape(batch[place].shape)
+    return tuple(simulated), values
+
+
+def _same_numbers(argument: Any, value: Tensor) -> bool:
+    """Whether a value is an argument, or a view of all of it in the same order."""
+    return argument is value or (
+        isinstance(argument, Tensor)
+        and (argument.data_ptr(), argument.numel()) == (value.data_ptr(), value.numel())
+        and argument.is_contiguous()
+        and value.is_contiguous()
+    )

@@ -1,0 +1,185 @@
+"""The path between a start and the posterior, and Hamiltonian Monte Carlo along it.
+
+The path is geometric, start(z)^(1 - beta) p(x, z)^beta (Neal 2001), the moves between are Hamiltonian Monte Carlo in
+unconstrained coordinates, all chains of all data points at once (Wu et al. 2017).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.evidence.latents import Coordinates, largest_bytes, latent_values, log_guide, log_joint, run
+from ppl_vae.log_means import LogMean
+from ppl_vae.log_weights import CHUNK_BYTES
+from ppl_vae.modules import Program
+from ppl_vae.traces import batch_size, rows
+
+SCHEDULES = ("sigmoid", "geometric", "linear")
+_TARGET_ACCEPTANCE = 0.65  # the best for HMC in many dimensions (Beskos et al. 2013)
+_PILOT_CHAINS = 4
+_FEWEST_MIXING = 10
+
+
+def temperatures(schedule: str, steps: int) -> Tensor:
+    """beta_0 = 0, ..., beta_steps = 1, shape (steps + 1,), float64: crowded at both ends, at the start, or nowhere."""
+    if steps < 1:
+        raise InputError(f"steps is {steps}; at least 1 is needed")
+    done = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    if schedule == "linear":
+        return done
+    if schedule == "sigmoid":
+        raw = torch.sigmoid(4 * (2 * done - 1))
+        return (raw - raw[0]) / (raw[-1] - raw[0])
+    if schedule == "geometric":
+        return torch.cat([done[:1], 1e-4 ** (1 - done[1:])]) if steps > 1 else done
+    raise InputError(f"schedule is {schedule!r}; choose from {', '.join(SCHEDULES)}")
+
+
+class Target:
+    """The densities at both ends of the path, for the data points of one chunk."""
+
+    def __init__(self, model: Program, guide: Program | None, batch: tuple[Any, ...]) -> None:
+        self.model, self.guide, self.batch = model, guide, batch
+        self.coordinates = Coordinates(model, batch)
+
+    def start(self, chains: int) -> Tensor:
+        """u of draws from the start, shape (chains, batch, dim)."""
+        if self.guide is None:
+            return self.coordinates.from_prior(self.model, self.batch, chains)
+        drawn = run(self.guide, self.batch, chains, self.coordinates.nesting)
+        return self.coordinates.vector(latent_values(drawn))
+
+    def __call__(self, u: Tensor) -> "State":
+        """log start(u) and log p(x, u) - log start(u) with their gradients."""
+        nesting = self.coordinates.nesting
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            values, log_det = self.coordinates.values(u)
+            prior, ratio = log_joint(self.model, self.batch, values, len(u), nesting)
+            base = prior
+            if self.guide is not None:
+                base = log_guide(self.guide, self.batch, values, len(u), nesting)
+                ratio = prior + ratio - base
+            base = base + log_det
+            (base_slope,) = torch.autograd.grad(base.sum(), u, retain_graph=True)
+            (ratio_slope,) = torch.autograd.grad(ratio.sum(), u)
+        return State(u.detach(), base.detach(), ratio.detach(), base_slope, ratio_slope)
+
+
+@dataclass
+class State:
+    """Where the chains are: u, the start's log-density, log p(x, u) less that, and their gradients."""
+
+    u: Tensor
+    base: Tensor
+    ratio: Tensor
+    base_slope: Tensor
+    ratio_slope: Tensor
+
+    def log_density(self, beta: float) -> Tensor:
+        """That of the path at beta, for each chain and data point."""
+        return self.base + beta * self.ratio
+
+    def slope(self, beta: float) -> Tensor:
+        """Its gradient for u."""
+        return self.base_slope + beta * self.ratio_slope
+
+    def where(self, chosen: Tensor, other: "State") -> "State":
+        """This state in the chosen chains, the other one elsewhere."""
+        wide = chosen[..., None]
+        return State(
+            torch.where(wide, self.u, other.u),
+            torch.where(chosen, self.base, other.base),
+            torch.where(chosen, self.ratio, other.ratio),
+            torch.where(wide, self.base_slope, other.base_slope),
+            torch.where(wide, self.ratio_slope, other.ratio_slope),
+        )
+
+
+class Path:
+    """The temperatures of a path and the moves along it."""
+
+    def __init__(self, betas: Tensor, leapfrog: int, chains: int) -> None:
+        for name, value, least in (("chains", chains, 2), ("leapfrog", leapfrog, 1)):
+            if value < least:
+                raise InputError(f"{name} is {value}; at least {least} is needed")
+        self.betas, self.leapfrog, self.chains = betas.tolist(), leapfrog, chains
+
+    def adapt(self, target: Target) -> tuple[Tensor, Tensor]:
+        """Step sizes by temperature and data point, shape (steps, batch), from a pilot run; and its acceptance."""
+        state = target(target.start(_PILOT_CHAINS))
+        size = state.u.new_full(state.base.shape[1:], 0.5 / state.u.shape[-1] ** 0.25)
+        sizes, total = [], torch.zeros_like(size)
+        for beta in self.betas[1:]:
+            state, rate = self._move(target, state, beta, size)
+            total += rate
+            size = size * (0.3 * (rate - _TARGET_ACCEPTANCE)).exp()
+            sizes.append(size)
+        return torch.stack(sizes), total / len(sizes)
+
+    def forward(self, target: Target, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-weights, float64 of shape (chains, batch), and the mean acceptance of each data point."""
+        state = target(target.start(self.chains))
+        weights, total = torch.zeros_like(state.base, dtype=torch.float64), torch.zeros_like(sizes[0])
+        for number, size in enumerate(sizes, 1):
+            weights += (self.betas[number] - self.betas[number - 1]) * state.ratio.double()
+            if number < len(sizes):  # the last move would change no weight
+                state, rate = self._move(target, state, self.betas[number], size)
+                total += rate
+        return weights, total / max(1, len(sizes) - 1)
+
+    def mixed(self, target: Target, size: Tensor, u: Tensor) -> Tensor:
+        """Posterior draws u moved on at the posterior: still draws from it, but away from where they were."""
+        state = target(u)
+        for _ in range(max(_FEWEST_MIXING, len(self.betas) // 10)):
+            state, _ = self._move(target, state, 1.0, size)
+        return state.u
+
+    def backward(self, target: Target, sizes: Tensor, u: Tensor) -> Tensor:
+        """The same weights from a posterior draw u back to the start."""
+        state = target(u)
+        weights = torch.zeros_like(state.base, dtype=torch.float64)
+        for number in range(len(sizes), 0, -1):
+            if number < len(sizes):
+                state, _ = self._move(target, state, self.betas[number], sizes[number - 1])
+            weights += (self.betas[number] - self.betas[number - 1]) * state.ratio.double()
+        return weights
+
+    def _move(self, target: Target, state: State, beta: float, size: Tensor) -> tuple[State, Tensor]:
+        """One Hamiltonian move; the acceptance probability is averaged over the chains."""
+        step = size[None, :, None]
+        momentum = torch.randn_like(state.u)
+        energy = momentum.square().sum(-1) / 2 - state.log_density(beta)
+        moved = state
+        for _ in range(self.leapfrog):
+            momentum = momentum + step / 2 * moved.slope(beta)
+            moved = target(moved.u + step * momentum)
+            momentum = momentum + step / 2 * moved.slope(beta)
+        change = energy - (momentum.square().sum(-1) / 2 - moved.log_density(beta))
+        rate = change.nan_to_num(-math.inf, math.inf, -math.inf).clamp(max=0).exp()
+        return moved.where(torch.rand_like(rate) < rate, state), rate.mean(0)
+
+
+def chunks(model: Program, batch: tuple[Any, ...], chains: int) -> Iterator[tuple[Any, ...]]:
+    """The batch in parts whose largest tensor, for all chains, stays near the cache."""
+    size = batch_size(batch)
+    points = max(1, CHUNK_BYTES // (largest_bytes(model, batch) * chains))
+    for start in range(0, size, points):
+        yield rows(batch, size, start, start + points)
+
+
+def with_error(name: str, mean: LogMean) -> dict[str, Tensor]:
+    """The columns of an estimate: itself, its error and its bias."""
+    return {name: mean.value, f"{name}_se": mean.error, f"{name}_bias": mean.bias}
+
+
+def dataset_of(columns: dict[str, Tensor], **attrs: Any) -> xr.Dataset:
+    """Columns, one number for each data point, as a dataset in nats."""
+    found = {name: ("data", column.double().numpy()) for name, column in columns.items()}
+    return xr.Dataset(found, attrs={"units": "nats", **attrs})
