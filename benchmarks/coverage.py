@@ -139,7 +139,7 @@ def measure(repeats: int, only: str) -> dict[str, dict[str, dict[str, float]]]:
         return table
     torch.manual_seed(0)
     model = LinearGaussian(10, 5, scale=NOISE)
-    (x,), run = sandwich(model, torch.zeros(repeats, 10), steps=100)
+    (x,), run = sandwich(model, torch.zeros(repeats, 10), steps=200)
     off = model.log_evidence(x).detach().double().numpy()
     table["sandwich on simulated data"] = {
         side: covered(run[side] - off, run[f"{side}_se"], run[f"{side}_bias"], 0.0)

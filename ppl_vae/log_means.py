@@ -66,8 +66,9 @@ def of_chains(log_weights: Tensor) -> LogMean:
     So few weights do not show their tail. The log-weight of an annealed chain is a sum over many steps and all but
     normal, which makes the relative variance of a weight exp(v) - 1 for log-weights of variance v; the larger one of
     this and the weights' own is taken, and Student's t quantile for the degrees of freedom of the chains. Where a data
-    point's v is below the mean of all data points, the mean is taken: few chains that miss a tail do so together. There
-    is no error where the mean of the weights has a relative variance above 1: anneal in more steps, or with more chains.
+    point's v is below the mean of all data points, the mean is taken: few chains that miss a tail do so together.
+
+    There is no error where the mean of the weights has a relative variance above 1: anneal in more steps.
     """
     count = len(log_weights)
     raw = log_weights.detach().double()

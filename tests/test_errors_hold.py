@@ -52,7 +52,7 @@ def test_both_sides_of_the_sandwich_cover_the_evidence():
     """The upper side's chains start from different draws of the posterior."""
     torch.manual_seed(0)
     model = LinearGaussian(10, 5, scale=0.5)
-    (x,), run = sandwich(model, torch.zeros(REPEATS, 10), steps=60, leapfrog=5)
+    (x,), run = sandwich(model, torch.zeros(REPEATS, 10), steps=200, leapfrog=5)
     exact = model.log_evidence(x).detach().double().numpy()
     for side in ("lower", "upper", "log_evidence"):
         off = run[side] - exact
@@ -175,3 +175,9 @@ def test_few_groups_have_the_error_of_all_draws():
     np.testing.assert_allclose(at_300, at_1000, rtol=0.5)
     weights = torch.randn(1000, 3)
     assert torch.isfinite(iwelbo(weights, 100)[1]).all()
+
+
+def test_chains_that_disagree_by_far_tell_no_error():
+    found = of_chains(torch.tensor([[0.0, 0.0], [0.1, 9.0], [0.0, 1.0], [0.1, 2.0]], dtype=torch.float64))
+    assert found.error.isnan().tolist() == [False, True]
+    assert found.bias.isnan().tolist() == [False, True]
