@@ -223,9 +223,8 @@ def training(modules: list[nn.Module], own: list[nn.Module], parameters: list[Te
     try:
         yield
     finally:
-        for leaf in parameters:
-            leaf.grad = None  # another optimizer would add its own to it
         for table in tables:
             table.sparse = False
+            table.weight.grad = None  # a sparse one, which others would add theirs to
         for module in (*own, *training):
             module.eval()

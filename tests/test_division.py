@@ -73,9 +73,8 @@ def test_every_estimator_under_two_processes(name, case):
     require_same(case.make, lambda: entry.make(particles))
 
 
-@pytest.mark.parametrize(("model", "guide"), [("categorical-vae", "categorical"), ("vae", "mixture")])
-def test_a_captured_step_under_two_processes(model, guide):
-    require_same(Case(model, guide).make, capture=True, steps=4)
+def test_a_captured_step_under_two_processes():
+    require_same(Case("categorical-vae", "categorical").make, capture=True, steps=4)
 
 
 class Drawing(Guide):
