@@ -70,11 +70,12 @@ class PerDraw:
         """So many gradients, shape (draws, size)."""
         if draws >= _MANY and self._mapped is None and not self.reason:
             self._record()
-        self.together = draws >= _MANY and self._mapped is not None
-        if self.together:
+        mapped = self._mapped if draws >= _MANY else None
+        self.together = mapped is not None
+        if mapped is not None:
             found, total = [], draws * self._one_by_one
             for start in range(0, total, self._at_once):
-                gradients, noise = self._mapped(min(self._at_once, total - start))
+                gradients, noise = mapped(min(self._at_once, total - start))
                 found.append(torch.cat([part.reshape(len(part), -1) for part in gradients], 1))
             self._compare(gradients, noise, [len(found[-1]) - 1])
             if not self.reason:

@@ -58,8 +58,10 @@ def reference_gradient(
         draws: where it comes to that: of the pathwise gradient, or of the score function's where latents are discrete.
 
     Raises:
-        InputError: for discrete latents that densities of other data points depend on.
+        InputError: for discrete latents that densities of other data points depend on, and for fewer than 2 draws.
     """
+    if draws < 2:
+        raise InputError(f"draws is {draws}; an error needs at least 2")
     with _reparameterized(guide):
         if elbo is None:
             with random_state_kept(), torch.no_grad(), local_parameters(model, guide), buffers_kept(model, guide):
@@ -138,10 +140,11 @@ def _by_draws(model: Program, guide: Program, batch: tuple[Any, ...], elbo: ELBO
     with drawing(model, guide, elbo, batch) as draw:
         held(draw.elbo)
         step = max(1, min(1000, _AT_ONCE // draw.size))
-        origin, total, squares = None, torch.zeros(()), torch.zeros(())
+        total, squares = torch.zeros(()), torch.zeros(())
         for start in range(0, draws, step):
             part = draw(min(step, draws - start)).double()
-            origin = part.mean(0) if origin is None else origin
+            if not start:
+                origin = part.mean(0)
             part -= origin
             total, squares = total + part.sum(0), squares + part.square().sum(0)
     shift = total / draws
