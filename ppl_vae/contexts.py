@@ -1,6 +1,6 @@
 """What running a pair must leave as it was: random numbers, where parameters live, modes and gradients."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -51,11 +51,19 @@ def random_state_kept() -> Iterator[None]:
 
 
 @contextmanager
-def store_kept() -> Iterator[None]:
-    """Puts the global parameter store back as it was, where Pyro also keeps decaying averages."""
+def store_kept() -> Iterator[Callable[[], list[str]]]:
+    """Puts the global parameter store back as it was, where Pyro also keeps decaying averages.
+
+    Yields a function that names what is another tensor by now.
+    """
     store = pyro.get_param_store()
+    before = store.get_state()["params"]
+
+    def changed() -> list[str]:
+        return [name for name, leaf in store.get_state()["params"].items() if leaf is not before.get(name)]
+
     with store.scope(state=store.get_state()):
-        yield
+        yield changed
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from ppl_vae.mistakes import require_sound
 from ppl_vae.modules import Program, modules_of
 from ppl_vae.noise import OtherNoise, Replayed, generators
 from ppl_vae.trainable import first_run
+from ppl_vae.watching import watched
 
 _MANY = 100  # draws that earn the recording back
 _CHECKS = 32  # draws that are compared before the graph is used; one more for each request
@@ -71,11 +72,12 @@ class PerDraw:
         """So many gradients, shape (draws, size)."""
         if draws >= _MANY and self._mapped is None and not self.reason:
             self._record()
-        self.together = draws >= _MANY and self._mapped is not None
-        if self.together:
+        mapped = self._mapped if draws >= _MANY else None
+        self.together = mapped is not None
+        if mapped is not None:
             found, total = [], draws * self._one_by_one
             for start in range(0, total, self._at_once):
-                gradients, noise = self._mapped(min(self._at_once, total - start))
+                gradients, noise = mapped(min(self._at_once, total - start))
                 found.append(torch.cat([part.reshape(len(part), -1) for part in gradients], 1))
             self._compare(gradients, noise, [len(found[-1]) - 1])
             if not self.reason:
@@ -92,8 +94,10 @@ class PerDraw:
 
     def _record(self) -> None:
         """Makes the graph, or says why there is none."""
-        with random_state_kept():
-            self._run(self._single)  # a pair that is refused is refused here
+        with random_state_kept():  # a pair that is refused is refused here
+            _, self.reason, _ = watched(lambda: self._run(self._single), (self.model, self.guide), self.leaves)
+        if self.reason:
+            return
         try:
             with random_state_kept():
                 self._mapped = MappedGraph(self._objective(), self.leaves[0].device)
@@ -109,10 +113,8 @@ class PerDraw:
             raise InputError(f"{type(self._single).__name__} is not made of tensors alone")
 
         def run() -> list[Tensor]:
-            with unvalidated(), store_kept() as changed:
+            with unvalidated():
                 _, surrogate = objective.objective(self.model, self.guide, self.batch)
-                if changed():
-                    raise InputError(f"it changes {changed()[0]!r} in the parameter store")
                 found = torch.autograd.grad(-surrogate.sum(), self.leaves, allow_unused=True)
             pairs = zip(found, self.leaves, strict=True)
             return [torch.zeros_like(leaf) if part is None else part for part, leaf in pairs]

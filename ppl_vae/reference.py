@@ -59,9 +59,11 @@ def reference_gradient(
         draws: where it comes to that: of the pathwise gradient, or of the score function's where latents are discrete.
 
     Raises:
-        InputError: for discrete latents that densities of other data points depend on, or what :func:`ppl_vae.check`
-            finds wrong with data and pair.
+        InputError: for fewer than 2 draws, discrete latents that densities of other data points depend on, or what
+            :func:`ppl_vae.check` finds wrong with data and pair.
     """
+    if draws < 2:
+        raise InputError(f"draws is {draws}; an error needs at least 2")
     require_sound(model, guide, *batch)
     with _reparameterized(guide):
         if elbo is None:
@@ -141,10 +143,11 @@ def _by_draws(model: Program, guide: Program, batch: tuple[Any, ...], elbo: ELBO
     with drawing(model, guide, elbo, batch) as draw:
         held(draw.elbo)
         step = max(1, min(1000, _AT_ONCE // draw.size))
-        origin, total, squares = None, torch.zeros(()), torch.zeros(())
+        total, squares = torch.zeros(()), torch.zeros(())
         for start in range(0, draws, step):
             part = draw(min(step, draws - start)).double()
-            origin = part.mean(0) if origin is None else origin
+            if not start:
+                origin = part.mean(0)
             part -= origin
             total, squares = total + part.sum(0), squares + part.square().sum(0)
     shift = total / draws

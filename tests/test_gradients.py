@@ -205,5 +205,7 @@ def test_bad_input_is_told():
     model, guide, x = _pair("continuous")
     with pytest.raises(ValueError, match="draws is 3; a variance needs at least 10"):
         gradient_statistics(model, guide, IWAE(2), x, draws=3)
+    with pytest.raises(ValueError, match="draws is 1; an error needs at least 2"):
+        reference_gradient(model, guide, x, draws=1)
     with pytest.raises(ValueError, match="take at most"):
         gradient_statistics(model, guide, IWAE(2), x, draws=10**9)
