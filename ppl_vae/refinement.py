@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ppl_vae.checks import explained
 from ppl_vae.contexts import evaluating, local_parameters
 from ppl_vae.errors import InputError
 from ppl_vae.log_weights import probe, weigh
@@ -109,11 +110,12 @@ def refine(
             f"refine needs a guide with params(x) and a family, a FamilyGuide; it got {type(guide).__name__}"
         )
     size = batch_size(batch)
-    require_sound(model, guide, *batch)
     with evaluating(model, guide), local_parameters(model, guide):
-        start = guide.params(*batch).detach().clone()
+        with explained(model, guide, *batch):
+            start = guide.params(*batch).detach().clone()
         if not guide.family(start).has_rsample:
             raise InputError(f"refine climbs reparameterized draws, {type(guide.family).__name__} has none")
+        require_sound(model, guide, *batch)
         probed = probe(model, guide, *batch)
         together = max(1, _CHUNK_BYTES // (probed.largest_bytes * particles))
         left = torch.zeros_like(start[:, 0])
