@@ -225,6 +225,5 @@ def training(modules: list[nn.Module], own: list[nn.Module], parameters: list[Te
     finally:
         for table in tables:
             table.sparse = False
-            table.weight.grad = None  # a sparse one, which others would add theirs to
         for module in (*own, *training):
             module.eval()
