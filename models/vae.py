@@ -49,12 +49,12 @@ class VAE(LatentVariableModel):
         self.decoder = decoder if decoder is not None else JointMLP(latent_dim, [*hidden, observed_dim])
         if likelihood == "gaussian":
             raw = torch.tensor(0.0 if scale is None else math.log(scale) / _LOG_SCALE_UNIT)
-            self.raw_scale = nn.Parameter(raw, requires_grad=scale is None)
+            self.scaled_log_scale = nn.Parameter(raw, requires_grad=scale is None)
 
     @property
     def scale(self) -> Tensor:
         """The Gaussian likelihood's standard deviation, a scalar."""
-        return (_LOG_SCALE_UNIT * self.raw_scale).exp()
+        return (_LOG_SCALE_UNIT * self.scaled_log_scale).exp()
 
     def initialize(self, x: Tensor) -> Self:
         """Starts a Gaussian likelihood as the mean of the data, with their spread around it; returns self.
@@ -72,8 +72,8 @@ class VAE(LatentVariableModel):
             return self
         mean, spread = mean_and_spread(x)
         with torch.no_grad():
-            if self.raw_scale.requires_grad:
-                self.raw_scale.copy_(spread.log() / _LOG_SCALE_UNIT)
+            if self.scaled_log_scale.requires_grad:
+                self.scaled_log_scale.copy_(spread.log() / _LOG_SCALE_UNIT)
             if isinstance(self.decoder, JointMLP):
                 self.decoder.output.bias.copy_(mean)
         return self

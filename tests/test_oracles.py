@@ -109,7 +109,7 @@ def test_default_curve_ends_at_the_particles():
 def test_gaussian_likelihood_has_the_scale_it_was_given(scale):
     model = VAE(6, 2, likelihood="gaussian", scale=scale)
     assert model.generate(3)[1].stddev.unique().item() == pytest.approx(scale, rel=1e-5)
-    assert not model.raw_scale.requires_grad
+    assert not model.scaled_log_scale.requires_grad
 
 
 def test_full_covariance_against_the_multivariate_normal():
