@@ -33,7 +33,7 @@ def taken(make, elbo, processes, capture=False, steps=1):
             step = Step(objective, model, found.guide, found.parameters, modules, capture, 1000)
             for turn in range(steps):
                 pyro.set_rng_seed(turn)
-                loss = step(batch, first=turn == 0, rare=False)
+                loss = step(batch, rare=False)
         gradients = [leaf.grad for leaf in found.parameters]
         mine = [torch.as_tensor(loss, dtype=torch.float64), *(None if g is None else g.to_dense() for g in gradients)]
         sums = mine if sums is None else [None if a is None else a + b for a, b in zip(sums, mine, strict=True)]
