@@ -150,7 +150,7 @@ LAWS = {
     "pathwise": (Pathwise, Reinforce, continuous, "guide"),
     "sticking-the-landing": (StickingTheLanding, Pathwise, near_posterior, "guide"),
     "pathwise-kl": (PathwiseKL, Pathwise, little_to_learn, "guide"),
-    "iwae": (lambda: IWAE(5), lambda: VIMCO(5), between, "guide"),
+    "iwae": (lambda: IWAE(5), lambda: MultiSampleScore(5), continuous, "guide"),
     "iwae, by particles": (lambda: IWAE(10), lambda: IWAE(2), continuous, "model"),
     "dreg": (lambda: DReG(10), lambda: IWAE(10), between, "guide"),
 }
