@@ -142,8 +142,7 @@ LAWS = {
     "vimco, continuous": (lambda: VIMCO(5), lambda: MultiSampleScore(5), continuous, "guide"),
     "disarm": (lambda: DisARM(2), lambda: LeaveOneOut(2), bits, "guide"),
     "relax": (RELAX, Reinforce, bits, "guide"),
-    "relax, against a mean": (RELAX, RunningMean, bits, "guide"),
-    "relax, as learned": (RELAX, lambda: RELAX(temperature=0.05), bits, "guide"),
+    "relax, against a baseline": (RELAX, NeuralBaseline, bits, "guide"),  # which it is where draws are not coupled
     "gumbel-softmax": (GumbelSoftmax, Reinforce, one_hot, "guide"),
     "straight-through": (StraightThrough, Reinforce, one_hot, "guide"),
     "straight-through-gumbel": (lambda: GumbelSoftmax(hard=True), Reinforce, one_hot, "guide"),
