@@ -16,7 +16,7 @@ from ppl_vae.estimators import Pathwise, Reinforce, StickingTheLanding
 from ppl_vae.intervals import mean_interval
 from ppl_vae.per_draw import drawing
 
-LOOPS = 300
+LOOPS = 200
 
 
 def loops(model, guide, x, leaves, draws=LOOPS):
@@ -59,10 +59,10 @@ def test_gradients_and_reference_are_those_of_plain_runs(name):
     assert furthest(reference.mean, reference.error, plain) < 4.5
 
 
-@pytest.mark.parametrize("name", [name for name in odd_pairs.MAKERS if name not in odd_pairs.ONE_BY_ONE])
-def test_each_draw_is_that_of_the_program_with_the_same_random_numbers(name):
-    model, guide, x = odd_pairs.make(name)
-    with drawing(model, guide, Pathwise(), (x,)) as draw:
+@pytest.mark.parametrize("elbo", [Pathwise(), Reinforce()])
+def test_no_two_draws_share_their_random_numbers(elbo):
+    model, guide, x = odd_pairs.make("dropped")
+    with drawing(model, guide, elbo, (x,)) as draw:
         found = draw(200)
         assert draw.together, draw.reason
         assert len(torch.unique(found, dim=0)) == 200

@@ -142,15 +142,14 @@ LAWS = {
     "vimco, continuous": (lambda: VIMCO(5), lambda: MultiSampleScore(5), continuous, "guide"),
     "disarm": (lambda: DisARM(2), lambda: LeaveOneOut(2), bits, "guide"),
     "relax": (RELAX, Reinforce, bits, "guide"),
-    "relax, against a mean": (RELAX, RunningMean, bits, "guide"),
-    "relax, as learned": (RELAX, lambda: RELAX(temperature=0.05), bits, "guide"),
+    "relax, against a baseline": (RELAX, NeuralBaseline, bits, "guide"),  # which it is where draws are not coupled
     "gumbel-softmax": (GumbelSoftmax, Reinforce, one_hot, "guide"),
     "straight-through": (StraightThrough, Reinforce, one_hot, "guide"),
     "straight-through-gumbel": (lambda: GumbelSoftmax(hard=True), Reinforce, one_hot, "guide"),
     "pathwise": (Pathwise, Reinforce, continuous, "guide"),
     "sticking-the-landing": (StickingTheLanding, Pathwise, near_posterior, "guide"),
     "pathwise-kl": (PathwiseKL, Pathwise, little_to_learn, "guide"),
-    "iwae": (lambda: IWAE(5), lambda: VIMCO(5), between, "guide"),
+    "iwae": (lambda: IWAE(5), lambda: MultiSampleScore(5), continuous, "guide"),
     "iwae, by particles": (lambda: IWAE(10), lambda: IWAE(2), continuous, "model"),
     "dreg": (lambda: DReG(10), lambda: IWAE(10), between, "guide"),
 }
