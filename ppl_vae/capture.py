@@ -35,7 +35,8 @@ Capture = Literal["auto", "compile"] | bool
 Key = tuple[Any, ...]
 MANY_STEPS = 500  # earn the tracing back, which costs some 150
 LONG_RUN = 600.0  # seconds still to go that earn a compiler's half minute back
-_CLOSE, _FINE, _COARSE = 1e-5, 1e-3, 0.05  # a compiler fuses sums, and leaves out casts to bfloat16 and back
+_SAME = 1e-5  # two runs of one program
+_FINE, _COARSE = 1e-3, 0.05  # near an optimum gradients cancel; a compiler leaves out casts to bfloat16 and back
 _RARELY = 512  # replays at most between two runs of the program beside them, which cost some five steps each
 
 
@@ -82,6 +83,7 @@ class Step:
     ) -> None:
         self._elbo, self._model, self._guide = elbo, model, guide
         self._leaves, self._modules = list(parameters), list(modules)
+        self._parts = [part for module in modules for part in module.modules()]
         self._capture, self._expected = capture, expected
         self._tensors: Objective | None = None
         self._division = Division(self._modules, lambda: self.state, coarse)
@@ -112,22 +114,24 @@ class Step:
             return summed(loss, self._leaves, share, self.state)
         return self._local(batch, rare, ())
 
-    def _local(self, batch: tuple[Tensor, ...], rare: bool, where: tuple[int, ...]) -> Tensor | float:
+    def _local(
+        self, batch: tuple[Tensor, ...], rare: bool, where: tuple[int, ...], checking: bool = False
+    ) -> Tensor | float:
         self._steps += 1
         self.updated = False
-        modes = tuple(module.training for module in self._modules)
-        key = (where, modes, *((part.shape, part.dtype) for part in batch))
+        flags = (*(part.training for part in self._parts), *(leaf.requires_grad for leaf in self._leaves))
+        key = (where, flags, *((part.shape, part.dtype) for part in batch))
         self._uses[key] = uses = self._uses.get(key, 0) + 1
         wanted = self._capture is not False and not self.reason and not (rare and self._capture == "auto")
         if not wanted or self._steps == 1 or (self._capture == "auto" and self._expected < MANY_STEPS):
             return self._uncaptured(batch)
         if key not in self._replays:
-            return self._trace(key, batch)
+            return 0.0 if checking else self._trace(key, batch)
         drifted = self._held[key].drifted()
         if drifted:
             return self._give_up(f"{drifted} is no longer what it was when the pair was traced", batch)
         due, gap = self._rhythm.get(key, (0, 1))
-        if uses >= due:
+        if uses >= due or checking:
             self._rhythm[key] = uses + gap, min(2 * gap, _RARELY)
             return self._checked(key, batch)
         if not rare:
@@ -180,7 +184,7 @@ class Step:
                 before.put_back()
                 first = self._run(tensors, *batch)
                 before.put_back()
-                if not agree(first, self._run(tensors, *batch), _CLOSE):
+                if not agree(first, self._run(tensors, *batch), _SAME):
                     reason = "it gives other numbers when it runs again with the same random numbers"
             if not reason:
                 before.put_back()
@@ -188,8 +192,10 @@ class Step:
                 before.put_back()
                 replayed = replay(graph)
                 found = replayed(*batch)
-                if not agree(first if sequential else [loss, *theirs], found, _CLOSE):
+                if not agree(first if sequential else [loss, *theirs], found, _FINE):
                     reason = "a replay gives other gradients than the program"
+                elif not sequential and not after.has_the_random_numbers_of_now():
+                    reason = "it sets the seed of torch's random numbers, or draws some that a replay does not"
         except Exception as error:  # whatever a program does that a graph can't
             text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             reason = f"it can't be traced ({text})"
@@ -209,7 +215,7 @@ class Step:
         after = Moment(self._buffers())
         before.put_back()
         found = self._replays[key](*batch)
-        if not reason and not agree(expected, found, self._tolerances.get(key, _CLOSE)):
+        if not reason and not agree(expected, found, self._tolerances.get(key, _FINE)):
             reason = "it changes by itself: the program no longer gives what its trace gives"
             if self._steps > self._verified + 1:
                 steps = f"steps {self._verified + 1} to {self._steps - 1}"
@@ -221,8 +227,20 @@ class Step:
         self._verified = self._steps
         return self._put(found)
 
+    def finish(self, batch: tuple[Tensor, ...]) -> None:
+        """Runs the program once more beside its last replay, whose step counts for nothing; warns where they differ."""
+        if not self._replays or self._verified == self._steps or count() > 1:
+            return
+        before, gradients = Moment([*self._buffers(), *self._leaves]), [leaf.grad for leaf in self._leaves]
+        try:
+            self._local(batch, False, (), checking=True)
+        finally:
+            before.put_back()
+            for leaf, gradient in zip(self._leaves, gradients, strict=True):
+                leaf.grad = gradient
+
     def _watched(self, run: Callable[[], Any]) -> tuple[Any, str, Held]:
-        return watched(run, (self._model, self._guide), [*self._leaves, *self._buffers()])
+        return watched(run, (self._model, self._guide, self._elbo), [*self._leaves, *self._buffers()])
 
     def _put(self, found: tuple[Tensor | None, ...]) -> Tensor:
         loss, *gradients = found
@@ -274,7 +292,7 @@ class Step:
         if key not in self._graphs:
             return
         uses = self._uses[key]
-        if uses == 10:
+        if uses >= 10 and not self._began:
             self._began = time.perf_counter()
         left = (time.perf_counter() - self._began) / 50 * (self._expected - self._steps)
         if not (self._capture == "compile" or (uses == 60 and left > LONG_RUN)):

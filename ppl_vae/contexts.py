@@ -30,6 +30,12 @@ class Moment:
         self._random = pyro.util.get_rng_state()
         self._on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
+    def has_the_random_numbers_of_now(self) -> bool:
+        """Whether torch's random numbers go on as they did at this moment."""
+        gpus = torch.cuda.get_rng_state_all() if self._on_gpus else []
+        states = [self._random["torch"], *self._on_gpus], [torch.get_rng_state(), *gpus]
+        return all(map(torch.equal, *states))
+
     def put_back(self) -> None:
         """Makes everything what it was."""
         pyro.util.set_rng_state(self._random)

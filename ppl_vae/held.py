@@ -7,21 +7,27 @@ has it as it was when the program was traced, so it must be noticed when it chan
 import random
 import sys
 import warnings
-from collections import deque
+from argparse import Namespace
+from array import array
+from collections import UserDict, UserList, deque
 from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from types import FunctionType, GeneratorType, MethodType, ModuleType
+from threading import local
+from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ppl_vae.modules import Program, modules_of, named_in, places_of
 
 _MOST = 20_000  # values that are looked at
-_ARRAY_BYTES = 2**20
+_ARRAY_BYTES, _SMALL_BYTES = 2**20, 2**12
+_NAMESPACES = (Namespace, SimpleNamespace, UserDict, UserList, local)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _LIBRARIES = sys.stdlib_module_names | {
     "arviz", "matplotlib", "numpy", "pandas", "ppl_vae", "pyro", "scipy", "sklearn", "torch", "torchvision", "xarray",
@@ -73,8 +79,12 @@ class Held:
         self._moving = {tensor.data_ptr() for tensor in (*own, *changing)} - {0}
         self._places: dict[str, _Place] = {}
         self._states: dict[str, Any] = {}
+        self._small: list[tuple[str, Any, Any]] = []  # what is cheap to look at again
         self._seen: dict[int, Any] = {}  # it keeps what was seen alive, so that nothing else gets the same id
         self._left: deque[tuple[str, Any]] = deque((_name(program), program) for program in programs)
+        for program in programs:
+            if isinstance(program, ELBO):  # a library's, but a setting of it may be changed
+                self._look_at_attributes(_name(program), program, vars(program))
         while self._left and len(self._seen) + len(self._places) < _MOST:
             self._look(*self._left.popleft())
 
@@ -95,7 +105,7 @@ class Held:
             now = place.now()
             if now is not place.value and not _same(place.value, _kept(now)):
                 return name
-        return ""
+        return next((name for name, value, state in self._small if not _same(_state(value), state)), "")
 
     def _look(self, name: str, value: Any) -> None:
         if id(value) in self._seen:
@@ -105,6 +115,8 @@ class Held:
             self._look_at_function(name, value)
         elif isinstance(value, MethodType):
             self._left += [(_name(value.__self__), value.__self__), (name, value.__func__)]
+        elif isinstance(value, BuiltinMethodType) and not isinstance(value.__self__, ModuleType):
+            self._left.append((name, value.__self__))
         elif isinstance(value, partial):
             self._left += [(name, value.func), (name, value.args), (name, value.keywords)]
         elif isinstance(value, dict | list | tuple | set | frozenset | deque):
@@ -117,11 +129,13 @@ class Held:
             self._look_at_class(type(value), name, value)
         elif isinstance(value, type):
             self._look_at_class(value)
-        elif not _of_library(type(value)) and hasattr(value, "__dict__"):
-            self._look_at_attributes(name, value, vars(value))
+        elif isinstance(value, _NAMESPACES) or (not _of_library(type(value)) and _attributes(value)):
+            self._look_at_attributes(name, value, _attributes(value))
             self._look_at_class(type(value), name, value)
         elif (state := _state(value)) is not None:
             self._states[name] = state
+            if not isinstance(value, np.ndarray) or value.nbytes <= _SMALL_BYTES:
+                self._small.append((name, value, state))
 
     def _look_at_function(self, name: str, function: FunctionType) -> None:
         for key, (holder, attribute) in places_of(function).items():
@@ -133,6 +147,7 @@ class Held:
 
     def _look_at_items(self, name: str, container: Any) -> None:
         self._states[f"the length of {name}"] = len(container)
+        self._small.append((f"the length of {name}", container, len(container)))
         indexed = container if isinstance(container, dict | list) else list(container)
         for key in list(indexed) if isinstance(indexed, dict) else range(len(indexed)):
             if len(self._seen) + len(self._places) > _MOST:
@@ -153,7 +168,7 @@ class Held:
                 inner = part.fget if isinstance(part, property) else getattr(part, "__func__", part)
                 if isinstance(inner, FunctionType):
                     self._left.append((key, inner))
-                elif not key.startswith("__") and (owner is None or key not in vars(owner)):
+                elif not key.startswith("__") and (owner is None or key not in _attributes(owner)):
                     self._add(f"{name or base.__name__}.{key}", owner if owner is not None else base, key)
 
     def _add(self, name: str, holder: Any, key: Any, names: Iterable[str] = ()) -> None:
@@ -180,6 +195,16 @@ def _kept(value: Any) -> Any:
     return _Versioned(value, _ANY if value.is_inference() else value._version)
 
 
+def _attributes(value: Any) -> list[str]:
+    """The names of an instance's attributes, those in slots too."""
+    slots = [slot for base in type(value).__mro__ for slot in _listed(base.__dict__.get("__slots__", ()))]
+    return [*getattr(value, "__dict__", ()), *(slot for slot in slots if not slot.startswith("__"))]
+
+
+def _listed(slots: Any) -> list[str]:
+    return [slots] if isinstance(slots, str) else list(slots)
+
+
 def _name(value: Any) -> str:
     return getattr(value, "__name__", type(value).__name__)
 
@@ -202,7 +227,15 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _state(value: Any) -> Any:
-    """What changes in a generator, an iterator or an array when it is used; None for other objects."""
+    """What changes in a generator, an iterator, an array or a container when it is used; None for other objects."""
+    if isinstance(value, dict | list | tuple | set | frozenset | deque):
+        return len(value)
+    if isinstance(value, ContextVar):
+        return repr(value.get(None))
+    if isinstance(value, array):
+        return value.tobytes()
+    if isinstance(held := getattr(value, "value", None), _PLAIN) and held is not None:  # ctypes, multiprocessing
+        return held
     if isinstance(value, random.Random):
         return value.getstate()
     if isinstance(value, np.random.Generator):

@@ -115,6 +115,11 @@ def _read(name: str, path: Path, target: str | None, wanted: tuple[str, ...] | N
     header = tuple(cell.strip() for cell in lines[0][1])
     if all(_number(cell) is not None for cell in header):
         raise InputError(f"{path} has no header, its first row is {', '.join(header)}: name the columns there")
+    if "" in header and wanted is None:
+        raise InputError(
+            f"{path}: column {header.index('') + 1} has no name: name it, or drop it where it only counts the rows "
+            "(pandas: to_csv(..., index=False); R: write.csv(..., row.names = FALSE))"
+        )
     if len(set(header)) < len(header):
         double = next(cell for cell in header if header.count(cell) > 1)
         raise InputError(f"{path}: two columns are named {double!r}: give each a name of its own")

@@ -253,6 +253,8 @@ def fit(
                     kept.save({"elbo": history.elbo, "seconds": history.seconds})
                 if after_epoch is not None and after_epoch(epoch + 1):
                     break
+        if done < epochs:
+            step.finish(batch)
     return history
 
 

@@ -7,6 +7,8 @@ import random
 import re
 import time
 import warnings
+from argparse import Namespace
+from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
 
@@ -17,10 +19,11 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO
 from torch import nn
-from twice import OBSERVED, both, pair
+from twice import OBSERVED, bits, both, pair
 
 from ppl_vae import bounds, fit
 from ppl_vae.capture import CaptureWarning
+from ppl_vae.estimators import GumbelSoftmax
 from ppl_vae.held import Held
 from ppl_vae.log_weights import log_weight_chunks
 from ppl_vae.watching import watched
@@ -234,8 +237,22 @@ class Weighed(nn.Module):
     weight = 1.0
 
 
+class Slotted:
+    __slots__ = ("weight",)
+
+
 def outside(kind):
     """A weight that is read by a model, and a function that sets it from outside."""
+    if kind in ("namespace", "slots"):
+        place = Namespace() if kind == "namespace" else Slotted()
+        place.weight = 1.0
+        return (lambda: place.weight), partial(setattr, place, "weight")
+    if kind == "array":
+        numbers = np.ones(1)
+        return (lambda: float(numbers[0])), partial(numbers.__setitem__, 0)
+    if kind == "context":
+        variable = ContextVar("weight", default=1.0)
+        return variable.get, variable.set
     if kind == "attribute":
         held = Weighed()
         return (lambda: held.weight), partial(setattr, held, "weight")
@@ -269,7 +286,7 @@ def trained(kind, capture, at=50, epochs=100):
     return history.elbo, [str(one.message) for one in caught if one.category is CaptureWarning]
 
 
-@pytest.mark.parametrize("kind", ["attribute", "dictionary", "tensor"])
+@pytest.mark.parametrize("kind", ["attribute", "dictionary", "tensor", "namespace", "slots", "array", "context"])
 def test_what_is_set_from_outside_is_seen_before_the_next_replay(kind):
     (plain, _), (captured, warned) = trained(kind, False), trained(kind, True)
     assert captured == pytest.approx(plain, rel=1e-5)
@@ -283,6 +300,64 @@ def test_what_cannot_be_seen_is_found_by_comparison_and_its_steps_are_named():
     assert "(found in step 66; steps 35 to 65 were taken with what it gave before)" in message
     assert captured[:49] == pytest.approx(plain[:49], rel=1e-5)
     assert captured[50:65] != pytest.approx(plain[50:65], rel=1e-3)  # what the warning says
+
+
+def test_what_changes_after_the_last_comparison_is_told_at_the_end():
+    _, warned = trained("environment", True, at=80, epochs=100)
+    (message,) = warned
+    assert "steps 67 to" in message
+
+
+def frozen(model, guide, elbo):
+    model.requires_grad_(False)
+
+
+def evaluated(model, guide, elbo):
+    model.decoder[1].eval()
+
+
+def cooled(model, guide, elbo):
+    elbo.temperature = 0.3
+
+
+@pytest.mark.parametrize("change", [frozen, evaluated, cooled])
+def test_what_is_frozen_switched_or_cooled_between_epochs_is_so_from_then_on(change):
+    """Parameters, the modes of parts, and the estimator's settings."""
+    found = []
+    for capture in (False, True):
+        model, guide, x = bits() if change is cooled else pair()
+        if change is evaluated:
+            model.decoder = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, OBSERVED))
+        elbo = GumbelSoftmax(temperature=1.0) if change is cooled else Trace_ELBO()
+
+        def after(epoch, pair=(model, guide, elbo)):
+            if epoch == 40:
+                change(*pair)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CaptureWarning)
+            history = fit(
+                model, guide, x, elbo, epochs=90, batch_size=7, seed=1, progress=False, capture=capture,
+                after_epoch=after,
+            )  # fmt: skip
+        found.append(history.elbo)
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_a_program_that_sets_the_seed_runs_uncaptured():
+    def make():
+        _, guide, x = pair()
+        inner = warmed(lambda: 1.0)
+
+        def model(x):
+            torch.manual_seed(0)
+            inner(x)
+
+        return model, guide, x
+
+    plain, captured = both(make, Trace_ELBO, epochs=20, batch_size=7)
+    assert torch.equal(captured[0], plain[0])
+    assert "sets the seed of torch's random numbers" in str(captured[2][0].message)
 
 
 def test_a_number_that_creeps_is_found_at_once():
