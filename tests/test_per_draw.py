@@ -107,7 +107,7 @@ def test_a_program_that_changes_by_itself_is_drawn_one_by_one(make):
     with drawing(make(), odd_pairs.Guide(), Pathwise(), (x,)) as draw:
         draw(200)
         assert not draw.together
-        assert "others than those of its graph" in draw.reason
+        assert "anew at each run" in draw.reason
 
 
 def test_particles_drawn_one_after_the_other_are_averaged():
