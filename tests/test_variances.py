@@ -175,7 +175,7 @@ def test_its_variance_is_below_its_simpler_siblings(law):
 
 @pytest.mark.parametrize("name", [name for name, entry in ESTIMATORS.items() if entry.biased])
 def test_a_biased_gradient_is_near_the_exact_one(name):
-    """What is bought with the bias; the divergence's gradient by itself would be as far off as the exact one is long."""
+    """What is bought with the bias; the divergence's gradient alone is as far off as the exact one is long."""
     pyro.set_rng_seed(0)
     model, guide, x = one_hot()
     own = sum(leaf.numel() for leaf in guide.parameters())  # the last components
