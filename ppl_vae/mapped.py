@@ -16,6 +16,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.graphs import is_random
 
 aten = torch.ops.aten
+_OWN = "draw by draw"  # marks what fills a new tensor of each draw
 _EMPTY = (aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default)
 # where torch.func.functionalize puts the first, vmap would draw once for all: it knows the second
 _IN_PLACE = {
@@ -75,7 +76,7 @@ def _graph(run: Callable[[], list[Tensor]], start: Tensor) -> tuple[GraphModule,
     graph = make_fx(started)(start)
     outside = _lifted(graph)
     _draw_by_draw(graph)
-    if any(_writes(node) for node in graph.graph.nodes if node.target not in _IN_PLACE.values()):
+    if any(_writes(node) for node in graph.graph.nodes if _OWN not in node.meta):
         versions = [part._version for part in outside]
         with torch.no_grad():
             graph = make_fx(functionalize(graph))(start, *outside)
@@ -121,7 +122,7 @@ def _draw_by_draw(graph: GraphModule) -> None:
             zeros = graph.graph.call_function(aten.zeros_like.default, (filled,))
             fresh = graph.graph.call_function(aten.add.Tensor, (zeros, zero))
             drawn = graph.graph.call_function(_IN_PLACE.get(node.target, node.target), (fresh, *numbers), node.kwargs)
-        drawn.meta |= node.meta
+        drawn.meta |= node.meta | {_OWN: True}
         node.replace_all_uses_with(drawn)
         graph.graph.erase_node(node)
 

@@ -139,6 +139,15 @@ class Dropped(Model):
         return self.last(nn.functional.dropout(torch.tanh(self.first(z)), 0.5))
 
 
+class Filled(Model):
+    """Noise that fills tensors in place, by several operations."""
+
+    def logits(self, z):
+        hidden = self.first(z)
+        noise = torch.zeros_like(hidden).uniform_() + torch.empty_like(hidden).exponential_()
+        return self.last(torch.tanh(hidden + noise * torch.ones_like(hidden).bernoulli_(0.5)))
+
+
 class Standardized(Model):
     """In train mode: each run moves its buffers."""
 
@@ -182,6 +191,7 @@ MAKERS = {
     "global": lambda: (Global(), GlobalGuide()),
     "functions": functions,
     "dropped": lambda: (Dropped(), Guide()),
+    "filled": lambda: (Filled(), Guide()),
     "coin-toss": lambda: (CoinToss(), Guide()),
     "standardized": lambda: (Standardized(), Guide()),
 }
