@@ -11,6 +11,7 @@ from torch import Tensor
 from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
 from ppl_vae.iwelbo import iwelbo
+from ppl_vae.log_means import of_draws
 from ppl_vae.log_weights import probe, terms_of
 from ppl_vae.modules import Program
 from ppl_vae.psis import effective_sample_size, khat_threshold, smoothed
@@ -86,7 +87,7 @@ def _resampled(
             posterior[site["name"]] = (dims, by_chain(picked))
     dims = ("chain", "draw", "data")
     likelihood = {"x": (dims, by_chain(observed.gather(0, picks).double()))}
-    evidence, error = iwelbo(weights, draws, khat)
+    evidence, error = iwelbo(weights, draws, of_draws(weights, khat))
     importance = {
         "log_weight": (dims, by_chain(weights.double())),
         "khat": ("data", khat),

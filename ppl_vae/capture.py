@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 
-from ppl_vae.contexts import Moment, unvalidated
+from ppl_vae.contexts import Moment
 from ppl_vae.cuda_graphs import CudaGraph, launched, on_gpu, state_of
 from ppl_vae.distributed import count, summed
 from ppl_vae.division import Division
 from ppl_vae.estimators import LogWeightELBO
-from ppl_vae.estimators.tensor_only import Objective, tensor_only
+from ppl_vae.estimators.tensor_only import Objective, bound_and_gradients, tensor_only
 from ppl_vae.graphs import agree, replay, traced
 from ppl_vae.held import Held
 from ppl_vae.modules import Program
@@ -159,10 +159,8 @@ class Step:
             return self._by_tensors(elbo, *batch)
 
     def _by_tensors(self, elbo: Objective, *batch: Tensor) -> tuple[Tensor | None, ...]:
-        with unvalidated():
-            value, surrogate = elbo.objective(self._model, self._guide, batch)
-            gradients = torch.autograd.grad(-surrogate.sum(), self._leaves, allow_unused=True)
-            return -value.detach().sum(), *gradients
+        value, gradients = bound_and_gradients(elbo, self._model, self._guide, batch, self._leaves)
+        return -value.sum(), *gradients
 
     def _trace(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor | float:
         """Takes the step by Pyro, traces it, and keeps the graph if it gives the same."""

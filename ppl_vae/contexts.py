@@ -62,14 +62,20 @@ def store_kept() -> Iterator[Callable[[], list[str]]]:
 
     Yields a function that names what is another tensor by now.
     """
-    store = pyro.get_param_store()
-    before = store.get_state()["params"]
-
-    def changed() -> list[str]:
-        return [name for name, leaf in store.get_state()["params"].items() if leaf is not before.get(name)]
-
+    store, changed = pyro.get_param_store(), store_watched()
     with store.scope(state=store.get_state()):
         yield changed
+
+
+def store_watched() -> Callable[[], list[str]]:
+    """A function that names what is another tensor in the global parameter store than now."""
+    before = pyro.get_param_store().get_state()["params"]
+
+    def changed() -> list[str]:
+        now = pyro.get_param_store().get_state()["params"]
+        return [name for name, leaf in now.items() if leaf is not before.get(name)]
+
+    return changed
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_vae.checks import explained
 from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
-from ppl_vae.log_means import of_draws, student
+from ppl_vae.log_means import LogMean, of_draws, student
 from ppl_vae.log_weights import log_weight_chunks, probe
 from ppl_vae.modules import Program
 from ppl_vae.psis import effective_sample_size, khat_threshold, pareto_k
@@ -64,11 +64,11 @@ def bounds(
             is_bound = probe(model, guide, *batch).is_bound
         for weights in log_weight_chunks(model, guide, *batch, particles=particles):
             khat = pareto_k(weights)
-            pairs = [iwelbo(weights, count, khat) for count in [1, *counts]]
+            whole = of_draws(weights, khat)
+            pairs = [iwelbo(weights, count, whole) for count in [1, *counts]]
             values.append(torch.stack([value for value, _ in pairs]).cpu())
             errors.append(torch.stack([error for _, error in pairs]).cpu())
-            bias = of_draws(weights, khat).bias.cpu().numpy()
-            diagnostics.append(np.stack([bias, khat, effective_sample_size(weights)]))
+            diagnostics.append(np.stack([whole.bias.cpu().numpy(), khat, effective_sample_size(weights)]))
             if progress is not None:
                 progress(weights.shape[1])
     value, error = (np.concatenate([part.numpy() for part in parts], axis=1) for parts in (values, errors))
@@ -93,11 +93,11 @@ def bounds(
     )
 
 
-def iwelbo(log_weights: Tensor, count: int, khat: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+def iwelbo(log_weights: Tensor, count: int, whole: LogMean | None = None) -> tuple[Tensor, Tensor]:
     """IWELBO_K and its standard error from log-weights of shape (particles, batch), each of shape (batch,), float64.
 
     From ten groups on, and for the ELBO, the error is that of the spread between groups, by Student's t; else that of
-    :func:`ppl_vae.log_means.of_draws` by the weights' ``khat``, which is found where None.
+    :func:`ppl_vae.log_means.of_draws`, which ``whole`` is for all the weights, and found where None.
     """
     groups = len(log_weights) // count
     grouped = log_weights[: groups * count].double().unflatten(0, (groups, count))
@@ -106,8 +106,9 @@ def iwelbo(log_weights: Tensor, count: int, khat: np.ndarray | None = None) -> t
     if count == 1 or groups >= _FEW_GROUPS:
         return value, student(groups - 1) * (log_means.var(0) / groups).sqrt()
     drawn = log_weights[: groups * count]
-    shapes = khat if khat is not None and len(drawn) == len(log_weights) else pareto_k(drawn)
-    return value, of_draws(drawn, shapes).error
+    if whole is None or len(drawn) < len(log_weights):
+        whole = of_draws(drawn, pareto_k(drawn))
+    return value, whole.error
 
 
 def default_curve(particles: int) -> list[int]:

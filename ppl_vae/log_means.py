@@ -6,10 +6,11 @@ weights over the root of their number, misses the part of a heavy tail that the 
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
 from ppl_vae.psis import khat_threshold, tail_length
@@ -83,6 +84,7 @@ def of_chains(log_weights: Tensor) -> LogMean:
     return LogMean(mean.log() + largest, student(count - 1) * variance.sqrt(), variance / 2)
 
 
+@cache
 def student(freedom: int) -> float:
     """How much wider a 95% interval is by Student's t than by the normal distribution."""
-    return float(stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)) if freedom > 0 else math.nan
+    return float(stdtrit(freedom, 0.975) / ndtri(0.975)) if freedom > 0 else math.nan

@@ -18,10 +18,10 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map
 
 from ppl_vae.checks import explained
-from ppl_vae.contexts import local_parameters, modules_kept, random_state_kept, store_kept, tensors_kept, unvalidated
+from ppl_vae.contexts import local_parameters, modules_kept, random_state_kept, store_kept, tensors_kept
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
-from ppl_vae.estimators.tensor_only import tensor_only
+from ppl_vae.estimators.tensor_only import bound_and_gradients, tensor_only
 from ppl_vae.graphs import agree
 from ppl_vae.mapped import MappedGraph
 from ppl_vae.mistakes import require_sound
@@ -113,9 +113,7 @@ class PerDraw:
             raise InputError(f"{type(self._single).__name__} is not made of tensors alone")
 
         def run() -> list[Tensor]:
-            with unvalidated():
-                _, surrogate = objective.objective(self.model, self.guide, self.batch)
-                found = torch.autograd.grad(-surrogate.sum(), self.leaves, allow_unused=True)
+            _, found = bound_and_gradients(objective, self.model, self.guide, self.batch, self.leaves)
             pairs = zip(found, self.leaves, strict=True)
             return [torch.zeros_like(leaf) if part is None else part for part, leaf in pairs]
 

@@ -1,18 +1,17 @@
 """Runs of a program that are watched: for what it draws, reads and changes where a graph of tensors can't follow."""
 
-import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-import numpy as np
-import pyro
 from torch import Tensor
 
+from ppl_vae.contexts import store_watched
 from ppl_vae.held import Held
 from ppl_vae.modules import Program
+from ppl_vae.noise import generators
 
 Result = TypeVar("Result")
 _CLOCKS = {
@@ -40,20 +39,20 @@ def watched(
         hold after it.
     """
     programs, changing = tuple(programs), tuple(changing)
-    before, store = Held(programs, changing), _parameters()
-    python, numpy = random.getstate(), repr(np.random.get_state(legacy=False))
+    before, renamed = Held(programs, changing), store_watched()
+    python, *numpy = generators()
     with _clocks_read() as clocks:
         found = run()
     after = Held(programs, changing)
-    renamed = [name for name, leaf in _parameters().items() if leaf is not store.get(name)]
-    if random.getstate() != python:
+    python_after, *numpy_after = generators()
+    if python_after != python:
         reason = "it draws from Python's random module, which a graph would do only once: draw by torch or Pyro"
-    elif repr(np.random.get_state(legacy=False)) != numpy:
+    elif numpy_after != numpy:
         reason = "it draws from numpy's random numbers, which a graph would do only once: draw by torch or Pyro"
     elif clocks:
         reason = f"it reads {clocks[0]}, whose value a graph would keep for ever"
-    elif renamed:
-        reason = f"it changes {renamed[0]!r} in the parameter store"
+    elif renamed():
+        reason = f"it changes {renamed()[0]!r} in the parameter store"
     else:
         changed = after.changed_since(before)
         reason = f"it sets {changed} anew at each run, which a graph can't" if changed else ""
@@ -81,7 +80,3 @@ def _clocks_read() -> Iterator[list[str]]:
         yield read
     finally:
         sys.setprofile(None)
-
-
-def _parameters() -> dict[str, Tensor]:
-    return dict(pyro.get_param_store().get_state()["params"])

@@ -3,15 +3,18 @@
 Pyro's classes read each site's log-density as a Python number, which no graph can hold.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 from unittest import mock
 
+import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.infer.traceenum_elbo import _compute_dice_elbo
 from pyro.poutine import Trace
 from torch import Tensor
 
+from ppl_vae.contexts import unvalidated
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.pathwise import Pathwise, PathwiseKL
 from ppl_vae.estimators.score_function import ScoreFunction
@@ -71,6 +74,15 @@ def tensor_only(elbo: ELBO) -> Objective | None:
         return elbo
     made = _MADE.get(type(elbo))
     return _AsTensors(made, elbo) if made is not None else None
+
+
+def bound_and_gradients(
+    elbo: Objective, model: Program, guide: Program, batch: tuple[Any, ...], leaves: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """The bound, and the gradients of minus its sum for the leaves (None for one that it does not depend on)."""
+    with unvalidated():
+        value, surrogate = elbo.objective(model, guide, batch)
+        return value.detach(), torch.autograd.grad(-surrogate.sum(), leaves, allow_unused=True)
 
 
 def _detached(value: Any) -> Any:
