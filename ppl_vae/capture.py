@@ -96,6 +96,7 @@ class Step:
         self._held: dict[Key, Held] = {}
         self._tolerances: dict[Key, float] = {}
         self._rhythm, self._verified = dict[Key, tuple[int, int]](), 0
+        self._unverified: tuple[Key, tuple[Tensor, ...]] | None = None  # the last replay that no run was beside
         self.reason, self.compile_seconds = "" if capture else "capture=False", 0.0
 
     def __call__(self, batch: tuple[Tensor, ...], rare: bool) -> Tensor | float:
@@ -114,26 +115,24 @@ class Step:
             return summed(loss, self._leaves, share, self.state)
         return self._local(batch, rare, ())
 
-    def _local(
-        self, batch: tuple[Tensor, ...], rare: bool, where: tuple[int, ...], checking: bool = False
-    ) -> Tensor | float:
+    def _local(self, batch: tuple[Tensor, ...], rare: bool, where: tuple[int, ...]) -> Tensor | float:
         self._steps += 1
         self.updated = False
-        flags = (*(part.training for part in self._parts), *(leaf.requires_grad for leaf in self._leaves))
-        key = (where, flags, *((part.shape, part.dtype) for part in batch))
+        key = (where, self._flags(), *((part.shape, part.dtype) for part in batch))
         self._uses[key] = uses = self._uses.get(key, 0) + 1
         wanted = self._capture is not False and not self.reason and not (rare and self._capture == "auto")
         if not wanted or self._steps == 1 or (self._capture == "auto" and self._expected < MANY_STEPS):
             return self._uncaptured(batch)
         if key not in self._replays:
-            return 0.0 if checking else self._trace(key, batch)
+            return self._trace(key, batch)
         drifted = self._held[key].drifted()
         if drifted:
             return self._give_up(f"{drifted} is no longer what it was when the pair was traced", batch)
         due, gap = self._rhythm.get(key, (0, 1))
-        if uses >= due or checking:
+        if uses >= due:
             self._rhythm[key] = uses + gap, min(2 * gap, _RARELY)
             return self._checked(key, batch)
+        self._unverified = key, batch
         if not rare:
             self._maybe_compile(key, batch)
         return self._launch(key, batch) if on_gpu(batch) else self._put(self._replays[key](*batch))
@@ -207,7 +206,28 @@ class Step:
         return self._put(found)
 
     def _checked(self, key: Key, batch: tuple[Tensor, ...]) -> Tensor | float:
-        """A replay beside a run of the program with the same random numbers."""
+        """A replay beside a run of the program on the same random numbers; the step is the program's if they differ."""
+        expected, after, reason, found = self._beside(key, batch)
+        if reason:
+            after.put_back()
+            self._uncaptured_from_now(reason + self._stale(self._steps - 1, f"found in step {self._steps}; "))
+            return self._put(expected)
+        self._verified, self._unverified = self._steps, None
+        return self._put(found)
+
+    def finish(self) -> None:
+        """Compares the last replay with a run of the program, neither of which counts; warns where they differ."""
+        if self._unverified is None or self.reason or count() > 1 or self._unverified[0][1] != self._flags():
+            return
+        before = Moment(self._buffers())
+        _, _, reason, _ = self._beside(*self._unverified)
+        before.put_back()
+        if reason:
+            self._uncaptured_from_now(reason + self._stale(self._steps, "found at the end; "))
+        self._verified, self._unverified = self._steps, None
+
+    def _beside(self, key: Key, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor | None, ...], Moment, str, Any]:
+        """What the program gives and the moment after it, why no graph can stand for it, and what its replay gives."""
         before = Moment(self._buffers())
         expected, reason, _ = self._watched(lambda: self._run(self._tensors, *batch))  # type: ignore[arg-type]
         after = Moment(self._buffers())
@@ -215,27 +235,17 @@ class Step:
         found = self._replays[key](*batch)
         if not reason and not agree(expected, found, self._tolerances.get(key, _FINE)):
             reason = "it changes by itself: the program no longer gives what its trace gives"
-            if self._steps > self._verified + 1:
-                steps = f"steps {self._verified + 1} to {self._steps - 1}"
-                reason += f" (found in step {self._steps}; {steps} were taken with what it gave before)"
-        if reason:  # the program's own run is the step
-            after.put_back()
-            self._uncaptured_from_now(reason)
-            return self._put(expected)
-        self._verified = self._steps
-        return self._put(found)
+        return expected, after, reason, found
 
-    def finish(self, batch: tuple[Tensor, ...]) -> None:
-        """Runs the program once more beside its last replay, whose step counts for nothing; warns where they differ."""
-        if not self._replays or self._verified == self._steps or count() > 1:
-            return
-        before, gradients = Moment([*self._buffers(), *self._leaves]), [leaf.grad for leaf in self._leaves]
-        try:
-            self._local(batch, False, (), checking=True)
-        finally:
-            before.put_back()
-            for leaf, gradient in zip(self._leaves, gradients, strict=True):
-                leaf.grad = gradient
+    def _flags(self) -> tuple[bool, ...]:
+        """The modes of all parts, and which leaves are trained: what a graph has as it was."""
+        return *(part.training for part in self._parts), *(leaf.requires_grad for leaf in self._leaves)
+
+    def _stale(self, last: int, where: str) -> str:
+        """The steps since the last comparison, up to the last one that was a replay."""
+        if last <= self._verified:
+            return ""
+        return f" ({where}steps {self._verified + 1} to {last} were taken with what it gave before)"
 
     def _watched(self, run: Callable[[], Any]) -> tuple[Any, str, Held]:
         return watched(run, (self._model, self._guide, self._elbo), [*self._leaves, *self._buffers()])

@@ -105,7 +105,7 @@ class Held:
             now = place.now()
             if now is not place.value and not _same(place.value, _kept(now)):
                 return name
-        return next((name for name, value, state in self._small if not _same(_state(value), state)), "")
+        return next((name for name, value, state in self._small if not _same(_content(value), state)), "")
 
     def _look(self, name: str, value: Any) -> None:
         if id(value) in self._seen:
@@ -132,10 +132,12 @@ class Held:
         elif isinstance(value, _NAMESPACES) or (not _of_library(type(value)) and _attributes(value)):
             self._look_at_attributes(name, value, _attributes(value))
             self._look_at_class(type(value), name, value)
-        elif (state := _state(value)) is not None:
-            self._states[name] = state
+        elif (content := _content(value)) is not None:
+            self._states[name] = content
             if not isinstance(value, np.ndarray) or value.nbytes <= _SMALL_BYTES:
-                self._small.append((name, value, state))
+                self._small.append((name, value, content))
+        elif (position := _position(value)) is not None:  # others may move it between two runs
+            self._states[name] = position
 
     def _look_at_function(self, name: str, function: FunctionType) -> None:
         for key, (holder, attribute) in places_of(function).items():
@@ -226,8 +228,8 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other) or bool(one != one and other != other)
 
 
-def _state(value: Any) -> Any:
-    """What changes in a generator, an iterator, an array or a container when it is used; None for other objects."""
+def _content(value: Any) -> Any:
+    """What a container, an array or the like holds, its length at least; None for other objects."""
     if isinstance(value, dict | list | tuple | set | frozenset | deque):
         return len(value)
     if isinstance(value, ContextVar):
@@ -236,6 +238,13 @@ def _state(value: Any) -> Any:
         return value.tobytes()
     if isinstance(held := getattr(value, "value", None), _PLAIN) and held is not None:  # ctypes, multiprocessing
         return held
+    if isinstance(value, np.ndarray):
+        return value.tobytes() if value.nbytes <= _ARRAY_BYTES else value.shape
+    return None
+
+
+def _position(value: Any) -> Any:
+    """How far a generator or an iterator has come, as far as it says so; None for other objects."""
     if isinstance(value, random.Random):
         return value.getstate()
     if isinstance(value, np.random.Generator):
@@ -244,20 +253,15 @@ def _state(value: Any) -> Any:
         return repr(value.get_state(legacy=False))
     if isinstance(value, torch.Generator):
         return value.get_state().numpy().tobytes()
-    if isinstance(value, np.ndarray):
-        return value.tobytes() if value.nbytes <= _ARRAY_BYTES else value.shape
     if isinstance(value, GeneratorType):
         frame = value.gi_frame
         return None if frame is None else (frame.f_lasti, *_plain_of(frame.f_locals.values()))
-    return _position(value) if hasattr(value, "__next__") else None
-
-
-def _position(iterator: Any) -> tuple[Any, ...]:
-    """How far an iterator has come, as far as it says so."""
+    if not hasattr(value, "__next__"):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python 3.14 takes this from the iterators of itertools
         try:
-            parts = iterator.__reduce__()
+            parts = value.__reduce__()
         except (TypeError, AttributeError):
             return ()
     return _plain_of(parts) if isinstance(parts, tuple) else ()
@@ -272,5 +276,5 @@ def _plain_of(values: Iterable[Any]) -> tuple[Any, ...]:
         elif isinstance(value, tuple):
             found += _plain_of(value)
         elif hasattr(value, "__next__"):
-            found += _state(value) or ()
+            found += _position(value) or ()
     return tuple(found)

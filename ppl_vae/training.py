@@ -251,10 +251,11 @@ def fit(
                 history.compile_seconds = step.compile_seconds
                 if kept is not None and distributed.rank() == 0:
                     kept.save({"elbo": history.elbo, "seconds": history.seconds})
+                if epoch + 1 == epochs:
+                    step.finish()  # before anything is changed for what comes after the training
                 if after_epoch is not None and after_epoch(epoch + 1):
+                    step.finish()
                     break
-        if done < epochs:
-            step.finish(batch)
     return history
 
 

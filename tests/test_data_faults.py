@@ -5,13 +5,12 @@ from functools import partial
 import pyro.distributions as dist
 import pytest
 import torch
+from measures import measures
 from pyro.infer import Trace_ELBO
 
-from ppl_vae import InputError, bounds, check, fit, gradient_statistics, log_weights, refine, tightness
+from ppl_vae import InputError, check, refine
 from ppl_vae.evidence import annealed, exact, quadrature, sandwich
-from ppl_vae.gradients import reference_gradient
 from ppl_vae.guides import Amortized, Diagonal
-from ppl_vae.information import information
 from ppl_vae.models import VAE, LinearGaussian
 
 
@@ -37,16 +36,8 @@ FAULTS = {
     "edge": (Positive, 0.5 + bad(-0.5), "at .x. is NaN or infinite: look for .* data at the edge"),
     "width": (VAE, bad(1.0)[:, :6], "a network is given 6 numbers .* and takes 8|each data point has shape"),
 }
-READERS = {
-    "fit": partial(fit, epochs=1, progress=False),
-    "log_weights": log_weights,
-    "bounds": partial(bounds, particles=20),
-    "tightness": partial(tightness, particles=30),
-    "information": partial(information, particles=5),
-    "annealed": lambda model, guide, x: annealed(model, x, guide=guide, steps=3, chains=2),
+READERS = measures(Trace_ELBO) | {
     "annealed from the prior": lambda model, guide, x: annealed(model, x, steps=3, chains=2),
-    "gradient_statistics": lambda model, guide, x: gradient_statistics(model, guide, Trace_ELBO(), x, draws=10),
-    "reference_gradient": partial(reference_gradient, draws=10),
     "refine": partial(refine, steps=1, rounds=1),
     "quadrature": lambda model, guide, x: quadrature(model, x, nodes=5),
     "exact": lambda model, guide, x: exact(model, x),

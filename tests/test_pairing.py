@@ -6,15 +6,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from measures import measures
 from pyro import poutine
 from pyro.infer import TraceGraph_ELBO
 from torch.distributions import constraints
 
-from ppl_vae import InputError, bounds, check, fit, gradient_statistics, log_weights, tightness
+from ppl_vae import InputError, bounds, check, fit
 from ppl_vae.estimators import Reinforce
 from ppl_vae.evidence import annealed, quadrature, sandwich
-from ppl_vae.gradients import reference_gradient
-from ppl_vae.information import information
 
 X = torch.linspace(-1.5, 2.5, 6)
 
@@ -64,16 +63,8 @@ def exact_guide(x):
         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
 
 
-MEASURES = {
-    "fit": partial(fit, epochs=1, progress=False),
-    "log_weights": log_weights,
-    "bounds": partial(bounds, particles=20),
-    "tightness": partial(tightness, particles=30),
-    "information": partial(information, particles=5),
-    "annealed": lambda model, guide, x: annealed(model, x, guide=guide, steps=3, chains=2),
-    "gradient_statistics": lambda model, guide, x: gradient_statistics(model, guide, TraceGraph_ELBO(), x, draws=10),
-    "reference_gradient": partial(reference_gradient, draws=10),
-    "an estimator": lambda model, guide, x: Reinforce().loss(model, guide, x),
+MEASURES = measures(TraceGraph_ELBO) | {
+    "an estimator": lambda model, guide, x: Reinforce().loss(model, guide, x)
 }
 NO_PAIRS = {
     "a mass on a density": (
