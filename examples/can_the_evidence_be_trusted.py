@@ -23,7 +23,7 @@ from ppl_vae import Guide, LatentVariableModel, cooldown, fit, freeze, load, rep
 from ppl_vae.evidence import annealed, quadrature, sandwich
 from ppl_vae.gap_plots import annealing_curve, khat_by_image
 from ppl_vae.guides import Amortized, Diagonal
-from ppl_vae.iwelbo import bounds
+from ppl_vae.iwelbo import average, bounds
 from ppl_vae.models import VAE, LinearGaussian
 from ppl_vae.programs import Distribution
 
@@ -50,9 +50,9 @@ def against_exact(lengths: list[int], folder: Path) -> None:
     runs = {}
     for steps in lengths:
         runs[steps] = run = annealed(model, x, steps=steps)
-        off = torch.from_numpy(run.log_evidence.values) - exact
-        error = float((run.log_evidence_se**2).sum()) ** 0.5 / len(x)
-        print(f"   {steps:5d} distributions: {off.mean():+.4f} ± {error:.4f}, acceptance {run.acceptance.mean():.2f}")
+        off = average(run.log_evidence - exact.numpy(), run.log_evidence_se, run.log_evidence_bias)
+        shown = report.with_error(*off)
+        print(f"   {steps:5d} distributions: {shown}, acceptance {run.acceptance.mean():.2f}")
     report.save(folder / "annealing.png", annealing_curve(runs, float(exact.mean())))
 
 

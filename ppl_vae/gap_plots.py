@@ -1,5 +1,6 @@
 """Figures of what :func:`ppl_vae.tightness` and :func:`ppl_vae.compare` found."""
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_vae.comparison import Comparison
+from ppl_vae.iwelbo import average
 from ppl_vae.plots import show_image
 from ppl_vae.psis import shares
 
@@ -29,10 +31,12 @@ def stacked_gaps(comparison: Comparison) -> Figure:
     ):
         if values.any():
             axes.barh(names, values, left=left, color=color, label=label)
-    bars = np.array([2 * (row.gap_se or 0.0) for row in rows])
-    axes.errorbar(gaps, names, xerr=bars, fmt="none", color="black", capsize=3, linewidth=1)
+    for row, gap in zip(rows, gaps, strict=True):
+        if row.gap_se is not None:  # none is drawn where none can be told
+            axes.errorbar(gap, row.guide, xerr=2 * row.gap_se, fmt="none", color="black", capsize=3, linewidth=1)
     axes.set(xlabel="log p(x) - ELBO, nats per image")
-    axes.set_title(f"Inference gap (bars: two Monte Carlo errors)\nlog p(x): {comparison.evidence}", fontsize=10)
+    source = textwrap.fill(f"log p(x): {comparison.evidence}", 90)
+    axes.set_title(f"Inference gap (lines: two Monte Carlo errors)\n{source}", fontsize=9)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
@@ -43,12 +47,12 @@ def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = No
     axes = figure.add_subplot()
     lengths = sorted(runs)
     for name, label in (("lower", "lower bound"), ("log_evidence", "annealed"), ("upper", "upper bound")):
-        found = {length: runs[length][name] for length in lengths if name in runs[length]}
+        found = {length: runs[length] for length in lengths if name in runs[length]}
         if not found or (name == "log_evidence" and "lower" in runs[lengths[0]]):
             continue
-        error = [_monte_carlo(runs[length][f"{name}_se"]) for length in found]
-        means = [float(value.mean()) for value in found.values()]
-        axes.errorbar(list(found), means, yerr=2 * np.array(error), fmt="o-", capsize=3, label=label)
+        told = [average(run[name], run[f"{name}_se"], run.get(f"{name}_bias")) for run in found.values()]
+        means, errors = np.array(told).T
+        axes.errorbar(list(found), means, yerr=2 * errors, fmt="o-", capsize=3, label=label)
     if reference is not None:
         axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="exact")
     axes.set(xscale="log", xlabel="distributions between start and posterior", ylabel="log p(x), nats per image")
@@ -72,9 +76,9 @@ def khat_by_image(found: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: i
     order = np.argsort(khat)[::-1][:worst]
     cells = right.subplots(-(-worst // 4), 4, squeeze=False).flatten()
     right.suptitle("the worst images, with k-hat", fontsize=10)
-    for cell in cells:
+    for cell in cells[len(order) :]:
         cell.set_axis_off()
-    for cell, index in zip(cells, order, strict=False):
+    for cell, index in zip(cells, order, strict=False):  # with a frame: white pixels would be lost on white paper
         show_image(cell, x[int(index)], shape)
         cell.set_title(f"{khat[index]:.2f}", fontsize=8)
     return figure
@@ -99,7 +103,3 @@ def rate_distortion(comparison: Comparison) -> Figure:
     axes.set_title("Rate and distortion (grey: equal ELBO)", fontsize=10)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure
-
-
-def _monte_carlo(error: xr.DataArray) -> float:
-    return float(np.sqrt((error**2).sum()) / error.size)
