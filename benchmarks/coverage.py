@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ppl_vae import bounds, tightness
 from ppl_vae.evidence import annealed, quadrature, sandwich
-from ppl_vae.iwelbo import average
+from ppl_vae.measure.bounds import average
 from ppl_vae.models import LinearGaussian
 
 Pair = tuple[Callable[..., Any], Callable[..., Any], Tensor, float]

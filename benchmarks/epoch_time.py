@@ -29,12 +29,12 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
 from ppl_vae import fit, load
-from ppl_vae.capture import Capture
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE
-from ppl_vae.modules import Program
-from ppl_vae.precision import Precision
-from ppl_vae.programs import JointMLP
+from ppl_vae.networks import JointMLP
+from ppl_vae.pairs.modules import Program
+from ppl_vae.training.capture import Capture
+from ppl_vae.training.precision import Precision
 
 BATCH, LATENT, HIDDEN, PIXELS = 256, 50, 400, 784
 

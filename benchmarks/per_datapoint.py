@@ -15,9 +15,9 @@ from pyro.infer import Trace_ELBO
 from torch.optim import SparseAdam
 
 from ppl_vae import freeze
-from ppl_vae.contexts import local_parameters
 from ppl_vae.guides import Diagonal, PerDatapoint
 from ppl_vae.models import VAE
+from ppl_vae.pairs.restore import local_parameters
 
 LATENT, PIXELS, BATCH, STEPS = 16, 784, 128, 300
 

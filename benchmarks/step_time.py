@@ -23,11 +23,11 @@ from pyro.infer import SVI, JitTrace_ELBO, Trace_ELBO
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ppl_vae.capture import Step
-from ppl_vae.contexts import local_parameters
-from ppl_vae.cuda_graphs import CudaGraph, make_capturable
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE
+from ppl_vae.pairs.restore import local_parameters
+from ppl_vae.training.capture import Step
+from ppl_vae.training.cuda_graphs import CudaGraph, make_capturable
 
 PIXELS, LATENT = 784, 20
 Side = Callable[[Tensor], object]

@@ -32,7 +32,7 @@ from pyro.optim import ClippedAdam
 from sklearn.datasets import load_iris
 from torch import Tensor
 
-from ppl_vae import report
+from ppl_vae.cli import report
 
 COMPONENTS = 2
 NAMES = ("weights", "means", "scales")

@@ -19,12 +19,13 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ppl_vae import Guide, LatentVariableModel, cooldown, fit, freeze, load, report, tightness
+from ppl_vae import Guide, LatentVariableModel, cooldown, fit, freeze, load, tightness
+from ppl_vae.cli import report
 from ppl_vae.evidence import annealed, quadrature, sandwich
-from ppl_vae.gap_plots import annealing_curve, khat_by_image
 from ppl_vae.guides import Amortized, Diagonal
-from ppl_vae.iwelbo import average, bounds
+from ppl_vae.measure.bounds import average, bounds
 from ppl_vae.models import VAE, LinearGaussian
+from ppl_vae.plots.gaps import annealing_curve, khat_by_image
 from ppl_vae.programs import Distribution
 
 

@@ -24,12 +24,14 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ppl_vae import Images, bounds, fit, load, report
+from ppl_vae import Images, bounds, fit, load
+from ppl_vae.cli import report
 from ppl_vae.estimators import ESTIMATORS, estimator
 from ppl_vae.guides import Amortized, Bernoulli, Categorical
-from ppl_vae.iwelbo import average
+from ppl_vae.measure.bounds import average
 from ppl_vae.models import BernoulliVAE, CategoricalVAE
-from ppl_vae.programs import FamilyGuide, JointMLP, LatentVariableModel
+from ppl_vae.networks import JointMLP
+from ppl_vae.programs import FamilyGuide, LatentVariableModel
 
 BATCH = 24
 BITS = ("reinforce", "running-mean", "neural-baseline", "rloo", "disarm", "relax", "gumbel-softmax", "straight-through")

@@ -21,13 +21,14 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture as EM
 from torch import Tensor
 
-from ppl_vae import InputError, best_of, compare, cooldown, freeze, report
+from ppl_vae import InputError, best_of, compare, cooldown, freeze
+from ppl_vae.cli import report
+from ppl_vae.data.tables import load_table
 from ppl_vae.estimators import GumbelSoftmax
 from ppl_vae.guides import Amortized, Exact, OneHot, Prior
-from ppl_vae.mixture_plots import clusters
 from ppl_vae.models import COVARIANCES, GaussianMixture
+from ppl_vae.plots.mixtures import clusters
 from ppl_vae.programs import Guide
-from ppl_vae.tables import load_table
 
 STARTS = 5
 

@@ -16,7 +16,7 @@ from pyro.infer import Trace_ELBO
 
 from ppl_vae import bounds, cosine, fit, freeze, refine
 from ppl_vae.guides import FAMILIES, Amortized, Exact, Family, LowRank, PerDatapoint
-from ppl_vae.iwelbo import average
+from ppl_vae.measure.bounds import average
 from ppl_vae.models import LinearGaussian
 from ppl_vae.programs import Guide
 

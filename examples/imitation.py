@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import Tensor
 
-from ppl_vae import ExactEvidence, cooldown, fit, no_guide, report
+from ppl_vae import ExactEvidence, cooldown, fit, no_guide
+from ppl_vae.cli import report
 from ppl_vae.models import MixtureDensityNetwork
 
 FORWARD, GOAL, OBSTACLE, RADIUS, TURN = 0.2, 10.0, 5.0, 1.0, 3.5

@@ -17,9 +17,10 @@ from pyro.infer import TraceEnum_ELBO
 from torch import nn
 from torchvision.ops import MLP
 
-from ppl_vae import ExactEvidence, cooldown, fit, no_guide, report
-from ppl_vae.mixture_plots import conditional_density
+from ppl_vae import ExactEvidence, cooldown, fit, no_guide
+from ppl_vae.cli import report
 from ppl_vae.models import MixtureDensityNetwork
+from ppl_vae.plots.mixtures import conditional_density
 
 ROWS = 1000
 

@@ -24,12 +24,13 @@ import torch
 from matplotlib.figure import Figure
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
-from ppl_vae import History, Images, fit, gradient_statistics, load, report
+from ppl_vae import History, Images, fit, gradient_statistics, load
+from ppl_vae.cli import report
 from ppl_vae.estimators import estimator
-from ppl_vae.estimators.quadratic import known_variances, quadratic
-from ppl_vae.gradient_plots import side_by_side
 from ppl_vae.guides import Amortized, Diagonal
+from ppl_vae.measure.known_variances import known_variances, quadratic
 from ppl_vae.models import VAE
+from ppl_vae.plots.gradients import side_by_side
 
 BATCH = 100
 Interval = tuple[float, float, float]

@@ -18,12 +18,13 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from ppl_vae import Comparison, bounds, compare, cooldown, fit, freeze, generalization, load, report
-from ppl_vae.gap_plots import khat_by_image, rate_distortion, stacked_gaps
+from ppl_vae import Comparison, bounds, compare, cooldown, fit, freeze, generalization, load
+from ppl_vae.cli import report
 from ppl_vae.guides import IAF, Amortized, Diagonal
-from ppl_vae.iwelbo import average
+from ppl_vae.measure.bounds import average
 from ppl_vae.models import VAE
-from ppl_vae.programs import JointMLP
+from ppl_vae.networks import JointMLP
+from ppl_vae.plots.gaps import khat_by_image, rate_distortion, stacked_gaps
 
 WIDTHS = (200, 200)
 Binarize = Callable[[Tensor], Tensor]

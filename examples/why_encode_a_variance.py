@@ -17,11 +17,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ppl_vae import compare, cooldown, report
-from ppl_vae.building import Builder
-from ppl_vae.contexts import evaluating
-from ppl_vae.datasets import load
-from ppl_vae.plots import show_image
+from ppl_vae import compare, cooldown
+from ppl_vae.cli import report
+from ppl_vae.cli.zoo import Builder
+from ppl_vae.data.images import load
+from ppl_vae.pairs.restore import evaluating
+from ppl_vae.plots.images import show_image
 from ppl_vae.programs import Guide, LatentVariableModel
 
 LADDER = ("delta", "prior", "unit", "fixed-scale", "diagonal", "full", "flow")

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from ppl_vae.guides.families import Family
-from ppl_vae.programs import FamilyGuide, JointMLP
+from ppl_vae.networks import JointMLP
+from ppl_vae.programs import FamilyGuide
 
 
 class Amortized(FamilyGuide):

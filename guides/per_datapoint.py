@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from ppl_vae.guides.families import Family
-from ppl_vae.programs import FamilyGuide, RowTable, last_index
+from ppl_vae.networks import RowTable
+from ppl_vae.programs import FamilyGuide, last_index
 
 
 class PerDatapoint(FamilyGuide):

@@ -3,7 +3,7 @@
 from torch import nn
 
 from ppl_vae.models.vae import VAE
-from ppl_vae.programs import JointMLP
+from ppl_vae.networks import JointMLP
 
 
 class ConditionalVAE(VAE):

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.models.vae import VAE
-from ppl_vae.programs import Distribution, JointMLP
+from ppl_vae.networks import JointMLP
+from ppl_vae.programs import Distribution
 
 
 class BernoulliVAE(VAE):

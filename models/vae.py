@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.models.gaussians import mean_and_spread
-from ppl_vae.programs import Distribution, JointMLP, LatentVariableModel
+from ppl_vae.networks import JointMLP
+from ppl_vae.programs import Distribution, LatentVariableModel
 
 # Adam moves every parameter by about its learning rate in a step, and log sigma has the longest way to go: from 1, or
 # from the spread of the data, to that of what the decoder leaves. In units of 10 it moves by 1% a step at 1e-3.

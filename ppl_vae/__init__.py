@@ -1,19 +1,19 @@
 """Latent-variable models as Pyro programs, guides that can be swapped, and how tight each ELBO is."""
 
-from ppl_vae.checks import check
-from ppl_vae.comparison import Comparison, compare
-from ppl_vae.datasets import Images, load
+from ppl_vae.data.images import Images, load
 from ppl_vae.errors import InputError
-from ppl_vae.gradients import gradient_statistics
-from ppl_vae.iwelbo import bounds
-from ppl_vae.log_weights import log_weights
-from ppl_vae.maximum_likelihood import EarlyStopping, ExactEvidence, Start, best_of, no_guide
-from ppl_vae.optimizers import cooldown, cosine
+from ppl_vae.measure.bounds import bounds
+from ppl_vae.measure.comparison import Comparison, compare
+from ppl_vae.measure.gradients import gradient_statistics
+from ppl_vae.measure.reference import reference_gradient
+from ppl_vae.measure.refinement import refine
+from ppl_vae.measure.tightness import generalization, tightness
+from ppl_vae.pairs.checks import check
+from ppl_vae.pairs.log_weights import log_weights
 from ppl_vae.programs import Guide, LatentVariableModel
-from ppl_vae.reference import reference_gradient
-from ppl_vae.refinement import refine
-from ppl_vae.tightness import generalization, tightness
-from ppl_vae.training import History, fit, freeze
+from ppl_vae.training.fit import History, fit, freeze
+from ppl_vae.training.optimizers import cooldown, cosine
+from ppl_vae.training.several_starts import EarlyStopping, ExactEvidence, Start, best_of, no_guide
 
 __all__ = [
     "Comparison",

@@ -1,5 +1,5 @@
 """``python -m ppl_vae``: the same as ``ppl-vae``."""
 
-from ppl_vae.cli import main
+from ppl_vae.cli.app import main
 
 main()

@@ -5,10 +5,10 @@ from unittest import mock
 import pyro
 import torch
 
-from ppl_vae.capture import Step
-from ppl_vae.contexts import local_parameters
-from ppl_vae.modules import modules_of
-from ppl_vae.trainable import first_run
+from ppl_vae.pairs.modules import modules_of
+from ppl_vae.pairs.restore import local_parameters
+from ppl_vae.training.capture import Step
+from ppl_vae.training.preparation import first_run
 
 
 def taken(make, elbo, processes, capture=False, steps=1):
@@ -21,10 +21,10 @@ def taken(make, elbo, processes, capture=False, steps=1):
         model, guide, batch = make()
         objective = elbo()
         with (
-            mock.patch("ppl_vae.distributed.rank", return_value=number),
-            mock.patch("ppl_vae.distributed.count", return_value=processes),
-            mock.patch("ppl_vae.capture.count", return_value=processes),
-            mock.patch("ppl_vae.capture.summed", lambda loss, *_: loss),
+            mock.patch("ppl_vae.training.distributed.rank", return_value=number),
+            mock.patch("ppl_vae.training.distributed.count", return_value=processes),
+            mock.patch("ppl_vae.training.capture.count", return_value=processes),
+            mock.patch("ppl_vae.training.capture.summed", lambda loss, *_: loss),
             local_parameters(model, guide),
         ):
             modules = modules_of(model, guide)

@@ -4,7 +4,7 @@ from functools import partial
 
 from ppl_vae import bounds, fit, gradient_statistics, log_weights, reference_gradient, tightness
 from ppl_vae.evidence import annealed
-from ppl_vae.information import information
+from ppl_vae.measure.information import information
 
 
 def measures(elbo):

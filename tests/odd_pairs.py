@@ -195,7 +195,8 @@ MAKERS = {
     "coin-toss": lambda: (CoinToss(), Guide()),
     "standardized": lambda: (Standardized(), Guide()),
 }
-ONE_BY_ONE = {"global": "sets Global.shift anew at each run", 
+ONE_BY_ONE = {
+    "global": "sets Global.shift anew at each run",
     "coin-toss": "draws from Python's random module",
     "standardized": "outside its arguments",
 }

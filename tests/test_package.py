@@ -32,7 +32,7 @@ def test_the_wheel_holds_one_import_name(wheel):
 def test_the_wheel_runs_alone(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
-        "import ppl_vae, ppl_vae.models, ppl_vae.guides, sys; from ppl_vae.cli import main;"
+        "import ppl_vae, ppl_vae.models, ppl_vae.guides, sys; from ppl_vae.cli.app import main;"
         f"assert all(m.__file__.startswith({str(tmp_path)!r}) for m in (ppl_vae, ppl_vae.models, ppl_vae.guides));"
         "sys.argv[1:] = ['train', '--epochs', '1', '--hidden', '8', '--particles', '5', '--images', '9', '--json'];"
         "main()"

@@ -5,10 +5,10 @@ import warnings
 import torch
 
 from ppl_vae import fit
-from ppl_vae.capture import CaptureWarning
 from ppl_vae.guides import Amortized, Bernoulli, Diagonal
 from ppl_vae.models import VAE, BernoulliVAE
-from ppl_vae.modules import modules_of
+from ppl_vae.pairs.modules import modules_of
+from ppl_vae.training.capture import CaptureWarning
 
 OBSERVED = 12
 

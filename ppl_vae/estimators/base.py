@@ -14,11 +14,11 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from ppl_vae.contexts import random_state_kept
 from ppl_vae.errors import InputError
-from ppl_vae.modules import Program
-from ppl_vae.pairing import require_a_pair
-from ppl_vae.traces import (
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.pairing import require_a_pair
+from ppl_vae.pairs.restore import random_state_kept
+from ppl_vae.pairs.traces import (
     batch_size,
     plates_below,
     random_sites,

@@ -11,7 +11,7 @@ from torchvision.ops import MLP
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.discrete import bit_logits, model_at
-from ppl_vae.modules import Program
+from ppl_vae.pairs.modules import Program
 
 
 class DisARM(LogWeightELBO):

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
-from ppl_vae.modules import Program
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.traces import random_sites, sum_density, trace_model
 from ppl_vae.programs import NotReparameterized
-from ppl_vae.traces import random_sites, sum_density, trace_model
 
 
 def one_site(guide_trace: Trace, estimator: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, latent_sites
 from ppl_vae.estimators.discrete import factor, one_site
 from ppl_vae.evidence.exact import MOST_STATES, states_of
-from ppl_vae.modules import Program
-from ppl_vae.traces import batch_size
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.traces import batch_size
 
 
 class Enumeration(LogWeightELBO):

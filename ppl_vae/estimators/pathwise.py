@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, Run, detached, fresh, latent_sites, redrawn
 from ppl_vae.estimators.requirements import require_reparameterized
-from ppl_vae.modules import Program
+from ppl_vae.pairs.modules import Program
 
 
 class _Checked:

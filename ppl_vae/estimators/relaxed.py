@@ -11,8 +11,8 @@ from torch.nn.functional import logsigmoid
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.discrete import factor, model_at, one_site
-from ppl_vae.modules import Program
-from ppl_vae.traces import random_sites
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.traces import random_sites
 
 
 class GumbelSoftmax(LogWeightELBO):

@@ -12,7 +12,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, detached
 from ppl_vae.estimators.pathwise import log_mean
 from ppl_vae.estimators.requirements import require_not_reparameterized
-from ppl_vae.modules import Program
+from ppl_vae.pairs.modules import Program
 
 
 class ScoreFunction(TraceGraph_ELBO):

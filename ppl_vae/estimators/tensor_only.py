@@ -1,4 +1,4 @@
-"""Pyro's own ELBOs with their numbers kept as tensors: what :mod:`ppl_vae.capture` can trace.
+"""Pyro's own ELBOs with their numbers kept as tensors: what :mod:`ppl_vae.training.capture` can trace.
 
 Pyro's classes read each site's log-density as a Python number, which no graph can hold.
 """
@@ -14,11 +14,11 @@ from pyro.infer.traceenum_elbo import _compute_dice_elbo
 from pyro.poutine import Trace
 from torch import Tensor
 
-from ppl_vae.contexts import unvalidated
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.pathwise import Pathwise, PathwiseKL
 from ppl_vae.estimators.score_function import ScoreFunction
-from ppl_vae.modules import Program
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import unvalidated
 
 _READERS = ("pyro.infer.trace_elbo.torch_item", "pyro.infer.trace_mean_field_elbo.torch_item")
 _MADE: dict[type[ELBO], type[ELBO]] = {

@@ -7,13 +7,13 @@ import pyro
 import torch
 import xarray as xr
 
-from ppl_vae.checks import explained
-from ppl_vae.contexts import evaluating
 from ppl_vae.evidence.path import Path, Target, chunks, dataset_of, temperatures, with_error
-from ppl_vae.log_means import of_chains
-from ppl_vae.mistakes import require_sound
-from ppl_vae.modules import Program
-from ppl_vae.traces import batch_size
+from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.log_means import of_chains
+from ppl_vae.pairs.mistakes import require_sound
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import evaluating
+from ppl_vae.pairs.traces import batch_size
 
 
 def annealed(
@@ -45,7 +45,7 @@ def annealed(
         A dataset with dimension data, in nats: ``log_evidence``, ``log_evidence_se`` (by the spread of the chains'
         weights, such that 1.96 of it on either side make a 95% interval for so many chains) and ``log_evidence_bias``
         (how far a mean over so few chains lies below log p(x), to first order; both are NaN where the weights vary too
-        much to tell, see :mod:`ppl_vae.log_means`);
+        much to tell, see :mod:`ppl_vae.pairs.log_means`);
         ``acceptance`` (the mean over the moves), ``ess`` (of the chains' weights).
 
     Raises:

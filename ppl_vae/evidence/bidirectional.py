@@ -8,14 +8,15 @@ import xarray as xr
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae.checks import explained
-from ppl_vae.contexts import evaluating
 from ppl_vae.errors import InputError
-from ppl_vae.evidence.latents import Coordinates, run
+from ppl_vae.evidence.coordinates import Coordinates
 from ppl_vae.evidence.path import Path, Target, chunks, dataset_of, temperatures, with_error
-from ppl_vae.log_means import LogMean, of_chains
-from ppl_vae.modules import Program
-from ppl_vae.traces import random_sites
+from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.latents import run
+from ppl_vae.pairs.log_means import LogMean, of_chains
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import evaluating
+from ppl_vae.pairs.traces import random_sites
 
 
 def sandwich(

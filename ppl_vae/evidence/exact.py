@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.contexts import evaluating, random_state_kept
 from ppl_vae.errors import InputError
-from ppl_vae.evidence.latents import Coordinates, largest_bytes, log_joint, nesting_of, run
-from ppl_vae.log_weights import CHUNK_BYTES
-from ppl_vae.mistakes import require_sound
-from ppl_vae.modules import Program
-from ppl_vae.traces import batch_size, random_sites, rows
+from ppl_vae.evidence.coordinates import Coordinates
+from ppl_vae.pairs.latents import largest_bytes, log_joint, nesting_of, run
+from ppl_vae.pairs.log_weights import CHUNK_BYTES
+from ppl_vae.pairs.mistakes import require_sound
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import evaluating, random_state_kept
+from ppl_vae.pairs.traces import batch_size, random_sites, rows
 
 MOST_STATES = 2**16
 

@@ -14,11 +14,12 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.evidence.latents import Coordinates, largest_bytes, latent_values, log_guide, log_joint, run
-from ppl_vae.log_means import LogMean
-from ppl_vae.log_weights import CHUNK_BYTES
-from ppl_vae.modules import Program
-from ppl_vae.traces import batch_size, rows
+from ppl_vae.evidence.coordinates import Coordinates
+from ppl_vae.pairs.latents import largest_bytes, latent_values, log_guide, log_joint, run
+from ppl_vae.pairs.log_means import LogMean
+from ppl_vae.pairs.log_weights import CHUNK_BYTES
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.traces import batch_size, rows
 
 SCHEDULES = ("sigmoid", "geometric", "linear")
 _TARGET_ACCEPTANCE = 0.65  # the best for HMC in many dimensions (Beskos et al. 2013)

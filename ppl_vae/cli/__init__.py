@@ -1,0 +1,1 @@
+"""The command line ``ppl-vae``, one module for each command."""

@@ -1,0 +1,209 @@
+"""What a run leaves behind: a folder that is whole or absent, the table in three forms, figures, parameters."""
+
+import csv
+import json
+import math
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from ppl_vae.data.images import DATASETS, Images
+from ppl_vae.errors import InputError
+from ppl_vae.measure.comparison import Comparison, Row
+from ppl_vae.plots import bounds, gaps, images
+from ppl_vae.programs import LatentVariableModel
+from ppl_vae.training import distributed
+
+
+def new_run(run: Path | None, name: str) -> Path:
+    """The folder for a run: the one that is asked for, absent or empty, or one under ``runs`` that no other run gets.
+
+    Raises:
+        InputError: where it can't be written, or holds something.
+    """
+    folder = run if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    if run is not None and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(f"{run} is there already and not empty: name another folder by --run, or remove it")
+    above = next((place for place in folder.parents if place.exists()), folder.parent)
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} can't be written ({above} is no folder to write in): name another folder by --run")
+    return folder
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside it to write into, which takes the name at the end; after a failure nothing is left.
+
+    Raises:
+        InputError: where it can't be written, or has been filled meanwhile; the run is then kept beside it.
+    """
+    partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(3)}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.is_dir() and any(folder.iterdir()):
+            other = folder.with_name(f"{folder.name}-{secrets.token_hex(3)}")
+            os.replace(partial, other)
+            raise InputError(f"{folder} was filled by something else during this run, which is in {other} instead")
+        os.replace(partial, folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder} can't be written ({error.strerror or error}): name another folder by --run"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def tell_images(source: Images, binarized: bool) -> None:
+    """Says on standard error what a file of one's own was understood to hold (the first of many processes does)."""
+    if source.name not in DATASETS and distributed.rank() == 0:
+        anew = ", each pixel drawn as 0 or 1 with its grey level for the probability" if binarized else ""
+        print(f"ppl-vae: {source.described}{anew}", file=sys.stderr)
+
+
+def table(comparison: Comparison) -> Table:
+    """The table for a terminal."""
+    split = any(row.approximation_gap is not None for row in comparison.rows)
+    counts = list(comparison.rows[0].iwelbo)[-1 if split else 0 :]
+    found = Table(
+        title="Tightest first; nats per image ± Monte Carlo standard error",
+        caption=(
+            f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: the share of images whose "
+            "importance weights can be trusted."
+        ),
+        box=box.SIMPLE_HEAD,
+    )
+    found.add_column("guide", no_wrap=True)
+    parts = ("approximation", "amortization") if split else ()
+    for heading in (
+        "ELBO", *(f"K={count}" for count in counts), "log p(x)", "gap", *parts, "k-hat", "seconds",
+    ):  # fmt: skip
+        found.add_column(heading, justify="right", no_wrap=True)
+    for row in comparison.rows:
+        found.add_row(
+            row.guide if row.is_bound else f"{row.guide} ({bounds.NOT_A_BOUND})",
+            f"{row.elbo:.3f} ± {row.elbo_se:.3f}",
+            *(f"{row.iwelbo[count][0]:.3f}" if row.is_bound else "-" for count in counts),
+            "-" if row.log_evidence is None else f"{row.log_evidence:.3f}",
+            with_error(row.gap, row.gap_se),
+            *((with_error(row.approximation_gap, row.approximation_gap_se),) if split else ()),
+            *((with_error(row.amortization_gap, row.amortization_gap_se),) if split else ()),
+            "-" if row.khat_good is None else f"{row.khat_good:.1%}",
+            f"{row.seconds:.1f}",
+        )
+    return found
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """A figure for people: with its error where there is one."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if error is None or math.isnan(error) else f"{value:.3f} ± {error:.3f}"
+
+
+def show(shown: Table) -> None:
+    """Prints a table to standard output, unbroken where that is not a terminal."""
+    Console(width=None if sys.stdout.isatty() else 130).print(shown)
+
+
+def record(row: Row) -> dict[str, Any]:
+    """A row as flat words and numbers, for JSON and CSV."""
+    flat = asdict(row)
+    for count, (value, error) in flat.pop("iwelbo").items():
+        flat |= {f"iwelbo_{count}": value, f"iwelbo_{count}_se": error}
+    return flat | {"note": "" if row.is_bound else bounds.NOT_A_BOUND}
+
+
+def summary(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole comparison as JSON's types."""
+    return {
+        "settings": dict(settings),
+        "units": "nats per data point; _se: Monte Carlo standard error",
+        "log_evidence": comparison.evidence,
+        "guides": [record(row) for row in comparison.rows],
+    }
+
+
+def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str, Any]) -> None:
+    """The table as CSV and JSON, the per-image bounds as netCDF, the curves."""
+    write_json(folder / "table.json", summary(comparison, settings))
+    records = [record(row) for row in comparison.rows]
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+    comparison.bounds.to_netcdf(folder / "bounds.nc", engine="scipy")
+    save(folder / "bounds.png", bounds.bound_curves(comparison))
+    if comparison.histories:
+        save(folder / "training.png", bounds.training_curves(comparison.histories))
+
+
+def write_diagnostics(folder: Path, comparison: Comparison, x: Tensor, shape: tuple[int, int]) -> None:
+    """The gaps, rate against distortion, and k-hat by image for the tightest guide that gives a bound."""
+    sound = [row.guide for row in comparison.rows if row.is_bound]
+    if not sound:
+        return
+    save(folder / "gaps.png", gaps.stacked_gaps(comparison))
+    save(folder / "rate-distortion.png", gaps.rate_distortion(comparison))
+    tightest = comparison.bounds.sel(guide=sound[0])
+    save(folder / "khat.png", gaps.khat_by_image(tightest, x, shape))
+
+
+def write_images(
+    folder: Path,
+    pairs: Mapping[str, tuple[nn.Module, nn.Module]],
+    batch: tuple[Tensor, ...],
+    shape: tuple[int, int],
+) -> None:
+    """Reconstructions of the first data points, samples of each model and, for a plain 2-d latent, the manifold."""
+    models = {id(model): (name, model) for name, (model, _) in pairs.items()}
+    save(folder / "reconstructions.png", images.reconstructions(pairs, tuple(part[:10] for part in batch), shape))
+    for name, model in models.values():
+        if not isinstance(model, LatentVariableModel):
+            continue
+        ending = f"-{name}" if len(models) > 1 else ""
+        given = [part[torch.arange(100) % len(part)] for part in batch[1 : 1 + model.given_count]]
+        save(folder / f"samples{ending}.png", images.samples(model, shape, *given))
+        plain = type(model).forward is LatentVariableModel.forward and not model.given_count
+        if plain and model.prior().event_shape == (2,) and model.prior().has_rsample:
+            save(folder / f"manifold{ending}.png", images.manifold(model, shape))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented, numbers as JSON allows them (NaN becomes null)."""
+    path.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def plain(content: Any) -> Any:
+    """The content with what JSON can't hold replaced: NaN and infinity by null, paths and tuples by text and lists."""
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
+    if isinstance(content, float):
+        return content if abs(content) < float("inf") else None
+    return content if isinstance(content, str | int | None) else str(content)
+
+
+def save(path: Path, figure: Figure) -> None:
+    """Writes a figure as PNG."""
+    figure.savefig(path, dpi=120)
+
+
+def save_parameters(path: Path, module: nn.Module) -> None:
+    """Writes a module's parameters, to be read by ``torch.load(path, weights_only=True)``."""
+    torch.save(module.state_dict(), path)

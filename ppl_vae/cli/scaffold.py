@@ -1,0 +1,39 @@
+"""A model, a guide and their tests from a template, for a start of one's own."""
+
+import keyword
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+from ppl_vae.errors import InputError
+
+
+def new_pair(name: str, folder: Path) -> list[Path]:
+    """Writes NAME.py and test_NAME.py into a folder; returns their paths.
+
+    Raises:
+        InputError: for a name that is no Python module's, or files that are there already; then nothing is written.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
+        raise InputError(
+            f"{name!r} can't name a Python module: take lower-case letters, digits and _, such as my_model"
+        )
+    if name.startswith("test_") or find_spec(name) is not None:
+        taken = "is a test's name" if name.startswith("test_") else "is the name of a module that Python has already"
+        raise InputError(f"{name!r} {taken}: take another, such as my_{name.removeprefix('test_')}")
+    title = "".join(part.capitalize() for part in name.split("_"))
+    paths = {folder / f"{name}.py": "pair.py.txt", folder / f"test_{name}.py": "test_pair.py.txt"}
+    for path in paths:
+        if path.exists():
+            raise InputError(f"{path} is there already: take another name, or remove it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, template in paths.items():
+            text = files("ppl_vae.cli").joinpath("templates", template).read_text()
+            path.write_text(Template(text).substitute(name=name, title=title))
+    except OSError as error:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise InputError(f"{folder} can't be written ({error.strerror}): name another by --folder") from None
+    return list(paths)

@@ -1,0 +1,164 @@
+"""From the command line's names to models, guides and their data: beside cli.py alone in seeing the zoo."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn.functional import one_hot
+
+from ppl_vae.data.images import Images
+from ppl_vae.errors import InputError
+from ppl_vae.estimators import ESTIMATORS
+from ppl_vae.estimators import estimator as named_estimator
+from ppl_vae.guides import FAMILIES, Amortized, Exact, Family, Prior, SemiAmortized, TwoLayer
+from ppl_vae.models import MODELS, VAE, LinearGaussian
+from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
+
+ALIASES = {"flow": "iaf"}
+OF_A_MODEL: dict[str, type[Guide]] = {"exact": Exact, "prior": Prior, "two-layer": TwoLayer}
+GUIDES = (*FAMILIES, *OF_A_MODEL)
+SEMI = "semi-amortized:"
+FIRST_CHOICES = ("delta", "diagonal", "full", "flow")
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Makes pairs for one set of images.
+
+    Attributes:
+        source: the images.
+        latents: latents of one image.
+        hidden: the widths of the hidden layers of the default networks.
+        likelihood: "bernoulli" or "gaussian", for the models that have both.
+    """
+
+    source: Images
+    latents: int
+    hidden: tuple[int, ...]
+    likelihood: str
+
+    @property
+    def _pixels(self) -> int:
+        return self.source.train.shape[1]
+
+    def model(self, name: str) -> LatentVariableModel:
+        """The model of that name, started from the data where it can be; InputError for options it can't have."""
+        if name not in MODELS:
+            raise InputError(f"there is no model {name!r}: choose from {', '.join(MODELS)}")
+        make: Callable[..., LatentVariableModel] = MODELS[name]
+        accepted = inspect.signature(make).parameters
+        options: dict[str, Any] = {"hidden": self.hidden, "likelihood": self.likelihood}
+        if "given_dim" in accepted:
+            options["given_dim"] = self._classes(name)
+        try:
+            chosen = {key: value for key, value in options.items() if key in accepted}
+            made = make(self._pixels, self.latents, **chosen)
+            return made.initialize(self.source.train) if isinstance(made, VAE | LinearGaussian) else made
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    def guide(self, name: str, model: LatentVariableModel) -> Guide:
+        """The guide of that name for a model; InputError for an unknown one or one that does not fit the model."""
+        plain = name.removeprefix(SEMI)
+        plain = ALIASES.get(plain, plain)
+        if plain not in GUIDES or (name.startswith(SEMI) and plain not in FAMILIES):
+            known = ", ".join((*GUIDES, *ALIASES))
+            raise InputError(f"there is no guide {name!r}: choose from {known}, or {SEMI}FAMILY")
+        if plain not in self.fitting(model):
+            fitting = ", ".join(self.fitting(model))
+            reason = " (it has no posterior(x) of its own)" if plain == "exact" else ""
+            raise InputError(f"the guide {name!r} does not fit a {type(model).__name__}{reason}: choose from {fitting}")
+        try:
+            if plain == "two-layer":
+                return TwoLayer(self._pixels, self.latents)
+            if plain in OF_A_MODEL:
+                of_a_model: Callable[..., Guide] = OF_A_MODEL[plain]
+                return of_a_model(model)
+            given_dim = getattr(model, "given_dim", 0)
+            family: Callable[[int], Family] = FAMILIES[plain]
+            amortized = Amortized(family(self.latents), self._pixels, self.hidden, given_dim=given_dim)
+            return SemiAmortized(amortized, model) if name.startswith(SEMI) else amortized
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    def fitting(self, model: LatentVariableModel) -> list[str]:
+        """The names of the guides whose z is the model's."""
+        if type(model) is MODELS["two-layer-vae"]:
+            return ["two-layer"]
+        event_shape, discrete = model.prior().event_shape, not model.prior().has_rsample
+        if discrete:
+            names = ["bernoulli" if len(event_shape) == 1 else "categorical"]
+        else:
+            names = [name for name, family in FAMILIES.items() if not family.discrete]
+        return [*names, *(["exact"] if hasattr(model, "posterior") else []), "prior"]
+
+    def first_choices(self, model: LatentVariableModel) -> list[str]:
+        """The guides to compare where none are named."""
+        fitting = self.fitting(model)
+        chosen = [name for name in FIRST_CHOICES if ALIASES.get(name, name) in fitting] or fitting[:1]
+        return chosen + [name for name in ("exact",) if name in fitting]
+
+    def elbo(self, guide: Guide) -> ELBO:
+        """Pyro's ELBO with the analytic KL for guides of one continuous site, where it trains in fewer steps.
+
+        It takes each site's KL by itself, which is wrong for two sites in the opposite order of the model's.
+        """
+        continuous = isinstance(guide, FamilyGuide) and not guide.family.discrete
+        return TraceMeanField_ELBO() if continuous else Trace_ELBO()
+
+    def estimator(self, name: str, model: LatentVariableModel, guide: Guide, particles: int | None) -> ELBO:
+        """The gradient estimator of that name; the guide's draws are switched to what it needs.
+
+        Args:
+            name: a key of ``ESTIMATORS``.
+            model: the model.
+            guide: its guide.
+            particles: of each data point, the estimator's fewest where None.
+
+        Raises:
+            InputError: for an unknown one, or one that does not fit the pair.
+        """
+        prior = model.prior()
+        discrete, bits = not prior.has_rsample, not prior.has_rsample and len(prior.event_shape) == 1
+        if name in ESTIMATORS and not ESTIMATORS[name].fits(not discrete, discrete, bits):
+            fitting = ", ".join(key for key, entry in ESTIMATORS.items() if entry.fits(not discrete, discrete, bits))
+            latents = "bits" if bits else "one-hot vectors" if discrete else "continuous"
+            raise InputError(f"the estimator {name!r} does not fit latents that are {latents}: choose from {fitting}")
+        made = named_estimator(name, particles)
+        if isinstance(guide, FamilyGuide):
+            guide.reparameterized = ESTIMATORS[name].latents != "not reparameterized"
+        return made
+
+    def data(
+        self, model: LatentVariableModel, seed: int, images: int | None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Callable[[Tensor], Tensor] | None]:
+        """Training data, test data, and how to make minibatches of what the likelihood speaks about.
+
+        A likelihood of bits gets training images binarized anew at each draw, and test images binarized once.
+        """
+        train: tuple[Tensor, ...] = (self.source.train,)
+        test: tuple[Tensor, ...] = (self.source.test[:images],)
+        if model.given_count:
+            train = (*train, self._labels(self.source.train_labels))
+            test = (*test, self._labels(self.source.test_labels)[:images])
+        support = model.generate(1, *(part[:1] for part in test[1:]))[1].support
+        takes_bits = getattr(support, "base_constraint", support) is constraints.boolean
+        if not takes_bits or self.source.binary:
+            return train, test, None
+        bits = torch.bernoulli(test[0], generator=torch.Generator().manual_seed(seed))
+        return train, (bits, *test[1:]), torch.bernoulli
+
+    def _labels(self, labels: Tensor | None) -> Tensor:
+        return one_hot(labels.long(), self._classes("")).float() if labels is not None else torch.zeros(0, 0)
+
+    def _classes(self, model: str) -> int:
+        if self.source.train_labels is None:
+            raise InputError(
+                f"{self.source.name} has no labels, which {model} is conditional on: take another data set"
+            )
+        return int(self.source.train_labels.max()) + 1

@@ -1,0 +1,1 @@
+"""How tight a bound is, and why: bounds, information, refinement, gaps, comparisons and gradients."""

@@ -1,0 +1,180 @@
+"""The laboratory of gradient estimators: mean, bias, variance and cost of the gradient of one pair."""
+
+import copy
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from pyro.infer import ELBO
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimators import LogWeightELBO
+from ppl_vae.measure.intervals import mean_interval
+from ppl_vae.measure.per_draw_gradients import PerDraw, drawing, held
+from ppl_vae.measure.reference import Reference
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import random_state_kept, store_kept
+
+_MOST_NUMBERS = 2**29  # in the gradients of all draws: 2 GiB
+_OF_PYRO = 100  # steps for the decaying average of a site's baseline, whose half-life is 7
+TOTAL = "total"
+
+
+def gradient_statistics(
+    model: Program,
+    guide: Program,
+    elbo: ELBO,
+    *batch: Any,
+    draws: int = 1000,
+    exact: Reference | None = None,
+    learning_steps: int | None = None,
+    learning_rate: float = 1e-2,
+) -> xr.Dataset:
+    """Draws the gradient of one batch many times, with parameters as they are, and says how good it is.
+
+    The gradient is that of minus the bound summed over the batch, in nats per unit of the parameters. ``elbo`` is
+    copied, so what it learns here it forgets; nothing else is changed.
+
+    Args:
+        model: any Pyro program.
+        guide: its guide.
+        elbo: the gradient estimator.
+        batch: the arguments of both, one row a data point.
+        draws: how many gradients.
+        exact: what :func:`reference_gradient` gives; no bias is told where None.
+        learning_steps: steps for what the estimator itself learns (a baseline, a control variate), before the draws
+            are made, the pair held as it is. Where None, as many as settle it, so that the variance is that of the
+            estimator in use: its own ``learning_steps`` (50 for a running mean, 1000 for a neural baseline, 200 for
+            RELAX), 100 for a decaying average of Pyro's, none where nothing is learned. 0 measures it untaught.
+            What was learned is held while draws are made, but a decaying average of Pyro's goes on.
+        learning_rate: of these steps, by Adam.
+
+    Returns:
+        A dataset with dimension ``group``: each layer of model and guide, "model", "guide" and "total".
+        ``mean_norm`` the length of the mean gradient; ``variance`` the summed variance of its components, with a
+        95% interval ``variance_low`` to ``variance_high`` (:func:`ppl_vae.measure.intervals.mean_interval`), NaN where
+        one draw makes more than half of it, too heavy a tail for an interval; ``snr`` the length over the standard
+        deviation; ``variance_cost`` variance x seconds; with ``exact`` also ``bias`` the length of the mean's
+        difference from it, ``bias_noise`` what the errors of both would give by themselves, and ``bias_z`` the
+        largest component in standard errors. ``mean`` and ``mean_se`` have dimension ``component``. Attributes:
+        ``seconds`` for one gradient by itself, ``draws``, ``vectorized`` (1 where they were drawn together),
+        ``learning_steps`` that were taken, ``reference``.
+
+    Raises:
+        InputError: for fewer than 10 draws, more numbers than 2 GiB hold, a pair that the estimator refuses, or what
+            :func:`ppl_vae.check` finds wrong with data and pair.
+    """
+    if draws < 10:
+        raise InputError(f"draws is {draws}; a variance needs at least 10")
+    with drawing(model, guide, elbo, batch) as draw:
+        if draw.size * draws > _MOST_NUMBERS:
+            raise InputError(
+                f"{draws} gradients of {draw.size} parameters take {4e-9 * draw.size * draws:.1f} GB: take at most "
+                f"{_MOST_NUMBERS // draw.size} draws"
+            )
+        steps = _learn(draw, learning_steps, learning_rate)
+        seconds = _seconds(draw)
+        held(draw.elbo)
+        found, names, leaves = draw(draws), draw.names, draw.leaves
+    mean = found.mean(0, dtype=torch.float64)
+    squares = found.sub_(mean.to(found.dtype)).square_()
+    error = (squares.mean(0, dtype=torch.float64) / (draws - 1)).sqrt()
+    groups = _groups(names, leaves)
+    lengths = {name: _lengths(squares, where) for name, where in groups.items()}
+    low, high = mean_interval(np.stack(list(lengths.values())))
+    rows: dict[str, dict[str, float]] = {}
+    for number, (group, where) in enumerate(groups.items()):
+        variance = float(lengths[group].mean())
+        here = torch.cat([mean[part] for part in where])
+        row = {
+            "mean_norm": float(here.norm()),
+            "variance": variance,
+            "variance_low": float(low[number]),
+            "variance_high": float(high[number]),
+            "snr": float(here.norm()) / variance**0.5 if variance > 0 else np.inf,
+            "variance_cost": variance * seconds,
+        }
+        if exact is not None:
+            difference = torch.cat([mean[part] - exact.mean[part] for part in where])
+            noise = torch.cat([(error[part].square() + exact.error[part].square()).sqrt() for part in where])
+            floor = 1e-9 + 1e-6 * float(exact.mean.norm())  # of float32 sums
+            row |= {
+                "bias": float(difference.norm()),
+                "bias_noise": float(noise.norm()),
+                "bias_z": float((difference.abs() / (noise + floor)).max()),
+            }
+        rows[group] = row
+    variables = {name: ("group", [row[name] for row in rows.values()]) for name in rows[TOTAL]}
+    return xr.Dataset(
+        {**variables, "mean": ("component", mean.numpy()), "mean_se": ("component", error.numpy())},
+        coords={"group": list(rows)},
+        attrs={
+            "seconds": seconds,
+            "draws": draws,
+            "vectorized": int(draw.together),
+            "learning_steps": steps,
+            "reference": exact.source if exact is not None else "none",
+            "estimator": type(elbo).__name__,
+            "particles": elbo.num_particles,
+        },
+    )
+
+
+def _groups(names: list[str], leaves: list[Tensor]) -> dict[str, list[slice]]:
+    """Which components belong to each layer, each program and the whole."""
+    found: dict[str, list[slice]] = {}
+    start = 0
+    for name, leaf in zip(names, leaves, strict=True):
+        part = slice(start, start + leaf.numel())
+        start = part.stop
+        for group in dict.fromkeys((name.rpartition(".")[0], name.split(".")[0], TOTAL)):
+            found.setdefault(group, []).append(part)
+    return found
+
+
+def _lengths(squares: Tensor, where: list[slice]) -> np.ndarray:
+    """Squared distances from the mean, summed over a group's components; their mean is its unbiased variance."""
+    summed = torch.stack([squares[:, part].sum(1, dtype=torch.float64) for part in where]).sum(0)
+    return (summed * len(squares) / (len(squares) - 1)).cpu().numpy()
+
+
+def _learn(draw: PerDraw, steps: int | None, rate: float) -> int:
+    """Lets the estimator learn, and says in how many steps."""
+    elbo = draw.elbo
+    run = partial(elbo.loss_and_grads, draw.model, draw.guide, *draw.batch)
+    network = elbo.learned(draw.model, draw.guide, *draw.batch) if isinstance(elbo, LogWeightELBO) else None
+    if steps is None:
+        if isinstance(elbo, LogWeightELBO):
+            steps = elbo.learning_steps if network is not None or elbo.state else 0
+        else:
+            with random_state_kept(), store_kept() as changed:
+                run()
+                steps = _OF_PYRO if changed() else 0
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate) if network is not None else None
+    for _ in range(steps):
+        if optimizer is not None:
+            optimizer.zero_grad()
+        run()
+        if optimizer is not None:
+            optimizer.step()
+    return steps
+
+
+def _seconds(draw: PerDraw) -> float:
+    """The median time of one gradient by itself, what the estimator learns from it included."""
+    trial = copy.deepcopy(draw.elbo)
+    times = []
+    with random_state_kept(), store_kept():
+        for _ in range(13):
+            for leaf in draw.leaves:
+                leaf.grad = None
+            start = time.perf_counter()
+            trial.loss_and_grads(draw.model, draw.guide, *draw.batch)
+            if draw.leaves[0].is_cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return float(np.median(times[3:]))

@@ -1,0 +1,169 @@
+"""The gradient that estimators are compared with: exact where a pair allows it, else the mean of many draws."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import ELBO, TraceGraph_ELBO
+from pyro.poutine import Trace
+from torch import Tensor, nn
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimators import Pathwise, Reinforce
+from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
+from ppl_vae.estimators.enumeration import Enumeration, GaussHermite, fits_gauss_hermite
+from ppl_vae.evidence.exact import states_of
+from ppl_vae.graphs.noise import RandomOperations, generators
+from ppl_vae.measure.per_draw_gradients import buffers_kept, drawing, held
+from ppl_vae.pairs.mistakes import require_sound
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import local_parameters, random_state_kept
+from ppl_vae.pairs.traces import trace_guide, trace_model
+
+_AGREE = 1e-4
+_AT_ONCE = 2**26  # numbers
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A gradient to compare with.
+
+    Attributes:
+        mean: of minus the bound, all parameters side by side, float64.
+        error: its standard error, the same shape; zero where it is exact.
+        source: how it was found.
+    """
+
+    mean: Tensor
+    error: Tensor
+    source: str
+
+
+def reference_gradient(
+    model: Program, guide: Program, *batch: Any, elbo: ELBO | None = None, draws: int = 100_000
+) -> Reference:
+    """The gradient of minus the ELBO, exact where it can be: by all states, by quadrature, else by many draws.
+
+    Quadrature is for a diagonal normal of one or two latents. Neither is used for a pair that it does not fit: one with
+    scales, with factors outside the data's plate, with random numbers of its own beside the latents, or with data
+    points that depend on each other's latents.
+
+    Args:
+        model: any Pyro program.
+        guide: its guide; one with ``reparameterized=False`` is reparameterized for this alone.
+        batch: the arguments of both.
+        elbo: take this estimator's mean instead, for a bound that is not the ELBO (``IWAE(5)``, say).
+        draws: where it comes to that: of the pathwise gradient, or of the score function's where latents are discrete.
+
+    Raises:
+        InputError: for fewer than 2 draws, discrete latents that densities of other data points depend on, or what
+            :func:`ppl_vae.check` finds wrong with data and pair.
+    """
+    if draws < 2:
+        raise InputError(f"draws is {draws}; an error needs at least 2")
+    require_sound(model, guide, *batch)
+    with _reparameterized(guide):
+        if elbo is None:
+            with random_state_kept(), torch.no_grad(), local_parameters(model, guide), buffers_kept(model, guide):
+                trace = trace_guide(guide, batch, 1, 0)
+                random = _random_beside(model, guide, batch, trace)
+            sites = latent_sites(trace)
+            if random:
+                found = None
+            elif len(sites) == 1 and states_of(sites[0]["fn"]) is not None:
+                found = _by_rules(model, guide, batch, (Enumeration(), Enumeration(staggered=True)), "enumeration")
+            elif fits_gauss_hermite(trace):
+                found = _by_rules(
+                    model, guide, batch, (GaussHermite(64), GaussHermite(51, staggered=True)), "quadrature"
+                )
+            else:
+                found = None
+            if found is not None:
+                return found
+            pathwise = all(site["fn"].has_rsample for site in sites)
+            if not pathwise and _interacting(model, guide, batch):
+                raise InputError(
+                    "the density of one data point depends on the latents of another, which the plate says it doesn't: "
+                    "the score function's gradient would miss that; draw the whole batch as one data point"
+                )
+            elbo, source = (Pathwise(), "pathwise draws") if pathwise else (TraceGraph_ELBO(), "score-function draws")
+        else:
+            source = f"draws of {type(elbo).__name__}"
+        return _by_draws(model, guide, batch, elbo, draws, f"{draws} {source}")
+
+
+def _by_rules(
+    model: Program, guide: Program, batch: tuple[Any, ...], rules: Sequence[LogWeightELBO], source: str
+) -> Reference | None:
+    """By two rules, whose difference is the error; None where that is not small.
+
+    They differ for a ReLU's kinks, and where the density of one data point depends on the latents of another, which
+    stand in another order in the second rule.
+    """
+    found = []
+    for rule in rules:
+        with drawing(model, guide, rule, batch) as draw:
+            try:
+                found.append(draw(1)[0].double())
+            except Exception:  # scales, factors of no data point, a program that doesn't spread over states
+                return None
+    error = (found[0] - found[1]).abs()
+    return Reference(found[0], error, source) if error.norm() <= _AGREE * found[0].norm() else None
+
+
+def _random_beside(model: Program, guide: Program, batch: tuple[Any, ...], trace: Trace) -> bool:
+    """Whether a pair whose latents are given still draws random numbers, as dropout does: no sum holds them all."""
+    before, noticed = generators(), RandomOperations()
+    with noticed:
+        trace_model(model, trace_guide(poutine.replay(guide, trace=trace), batch, 1, 0), batch, 1, 0)
+    return bool(noticed.count) or generators() != before
+
+
+def _interacting(model: Program, guide: Program, batch: tuple[Any, ...]) -> bool:
+    """Whether log-weights change with the latents of other data points, which are put in another order of particles."""
+    count, probe = 3, Reinforce(3)
+    order = (torch.arange(count)[:, None] + torch.arange(len(batch[0]))) % count
+    with random_state_kept(), torch.no_grad(), local_parameters(model, guide), buffers_kept(model, guide):
+        try:
+            run = probe.run(model, guide, batch)
+            data = torch.arange(len(batch[0]))
+            moved = redrawn(run.guide, lambda site: site["value"][order, data])
+            after = trace_model(model, moved, batch, count, max(1, int(probe.max_plate_nesting)))
+            joint = probe.densities(after, batch, count)
+        except Exception:  # a pair without log-weights of its data points
+            return False
+    return not torch.allclose(joint, run.joint[order, data], rtol=1e-4, atol=1e-4)
+
+
+def _by_draws(model: Program, guide: Program, batch: tuple[Any, ...], elbo: ELBO, draws: int, source: str) -> Reference:
+    """The mean and its error, by sums of differences from the first draws' mean, which keep their digits."""
+    with drawing(model, guide, elbo, batch) as draw:
+        held(draw.elbo)
+        step = max(1, min(1000, _AT_ONCE // draw.size))
+        total, squares = torch.zeros(()), torch.zeros(())
+        for start in range(0, draws, step):
+            part = draw(min(step, draws - start)).double()
+            if not start:
+                origin = part.mean(0)
+            part -= origin
+            total, squares = total + part.sum(0), squares + part.square().sum(0)
+    shift = total / draws
+    variance = (squares / draws - shift.square()).clamp(min=0) / max(1, draws - 1)
+    return Reference(origin + shift, variance.sqrt(), source)
+
+
+@contextmanager
+def _reparameterized(guide: Program) -> Iterator[None]:
+    """A guide with ``reparameterized=False`` draws by its path."""
+    own: Any = guide
+    switched = isinstance(guide, nn.Module) and getattr(guide, "reparameterized", None) is False
+    try:
+        if switched:
+            own.reparameterized = True
+        yield
+    finally:
+        if switched:
+            own.reparameterized = False

@@ -1,0 +1,199 @@
+"""How tight is the ELBO of a pair, why, and can the answer be trusted: one call."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.evidence import annealed, exact
+from ppl_vae.measure.best_evidence import Evidence, Source, best, importance
+from ppl_vae.measure.bounds import bounds
+from ppl_vae.measure.information import information
+from ppl_vae.measure.refinement import refine
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.traces import batch_size
+from ppl_vae.programs import FamilyGuide
+
+EVIDENCE = ("auto", "exact", "importance", "annealed")
+
+
+def tightness(
+    model: Program,
+    guide: Program,
+    *batch: Any,
+    particles: int = 1000,
+    curve: Iterable[int] | None = None,
+    evidence: str = "auto",
+    split: bool = False,
+    annealing: Mapping[str, Any] | None = None,
+    refinement: Mapping[str, Any] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> xr.Dataset:
+    """The bounds, the evidence, the gap and its causes, and the diagnostics of each data point.
+
+    log p(x) - ELBO is the inference gap. With ``split`` it is taken apart (Cremer et al. 2018, eqs. 6 to 8): the
+    approximation gap log p(x) - ELBO* is what the family's best member leaves, the amortization gap ELBO* - ELBO is
+    what the encoder adds, with ELBO* after :func:`ppl_vae.refine`.
+
+    Args:
+        model: any Pyro program whose local latents live in the plate "data".
+        guide: its guide.
+        batch: the arguments of both, one row a data point.
+        particles: draws of z for each data point.
+        curve: the values of K; see :func:`ppl_vae.bounds`.
+        evidence: where log p(x) comes from: "exact" (the model knows it, or its latents can be counted), "importance"
+            (IWELBO at K = ``particles`` by this guide or, with ``split``, by its refinement), "annealed" (see
+            :func:`ppl_vae.evidence.annealed`; where that is less certain, importance), or "auto": exact where it can be
+            had, else importance. Of several lower bounds the most reliable one is taken
+            (:mod:`ppl_vae.measure.best_evidence`).
+        split: take the gap apart; needs a guide with ``params`` and a reparameterized ``family``.
+        annealing: options of ``annealed``, such as ``{"steps": 1000}``.
+        refinement: options of ``refine``.
+        progress: called with the number of data points whose bounds were just finished.
+
+
+    Returns:
+        The dataset of :func:`ppl_vae.bounds` (K, data), that of :func:`ppl_vae.measure.information.information`, and
+        (data), in nats, each with ``_se``, its Monte Carlo error, and ``_bias``, what it is off by in one direction on
+        average: ``log_evidence``, ``gap``; with ``split`` also ``refined_elbo``, ``approximation_gap``,
+        ``amortization_gap``, and what the weights of the refined guide say (``refined_iwelbo``, ``refined_khat``). The
+        errors of data points are independent, the biases add up: see :func:`ppl_vae.measure.bounds.average`. Attribute
+        ``evidence`` says in words where log p(x) comes from. The gaps of a guide that is not a bound are NaN.
+
+    Raises:
+        InputError: for an unknown or impossible source of evidence, or a guide whose gap can't be split.
+    """
+    if evidence not in EVIDENCE:
+        raise InputError(f"evidence is {evidence!r}; choose from {', '.join(EVIDENCE)}")
+    start = guide if isinstance(guide, FamilyGuide) else None
+    if split and start is None:
+        raise InputError(
+            f"the gap of a {type(guide).__name__} can't be split: refine needs a guide with params(x) and a family, "
+            "such as Amortized; leave split=False"
+        )
+    found = bounds(model, guide, *batch, particles=particles, curve=curve, progress=progress)
+    found = found.merge(information(model, guide, *batch), combine_attrs="no_conflicts")
+    if split and start is not None:
+        found = found.merge(_refined(model, start, batch, particles, refinement or {}), combine_attrs="override")
+    known = model_evidence(model, batch, evidence, annealing or {})
+    return with_evidence(found, evidence_of({"this guide": found}, known))
+
+
+def _refined(
+    model: Program, guide: FamilyGuide, batch: tuple[Any, ...], particles: int, refinement: Mapping[str, Any]
+) -> xr.Dataset:
+    """What the bounds of the family's best members are, with what the optimizer has left as the ELBO's bias."""
+    refined = refine(model, guide, *batch, **refinement)
+    index = torch.arange(batch_size(batch), device=batch[0].device)
+    best_members = bounds(model, refined, *batch, index, particles=particles, curve=(particles,))
+    last = best_members.isel(K=-1, drop=True)
+    columns = {
+        "elbo": last.elbo, "elbo_se": last.elbo_se, "elbo_bias": ("data", refined.left.cpu().numpy()),
+        "iwelbo": last.iwelbo, "iwelbo_se": last.iwelbo_se, "bias": last.bias, "khat": last.khat,
+    }  # fmt: skip
+    return xr.Dataset({f"refined_{name}": column for name, column in columns.items()})
+
+
+def evidence_of(measured: Mapping[str, xr.Dataset], known: Source | Evidence | None) -> Evidence:
+    """The best estimate of one model's log p(x) from what was measured with some guides.
+
+    Args:
+        measured: what :func:`tightness` has found so far, by the guide's name.
+        known: the exact value, or an annealed one, if there is one.
+    """
+    if isinstance(known, Evidence):
+        return known
+    sound = {name: dataset for name, dataset in measured.items() if dataset.attrs["is_bound"]}
+    count = int(next(iter(measured.values())).K[-1])
+    sources = [] if known is None else [known]
+    elbos = {}
+    for name, dataset in sound.items():
+        sources.append(importance(dataset, f"IWELBO at K = {count} by {name}"))
+        elbos[name] = dataset.elbo, dataset.elbo_se
+        if "refined_elbo" in dataset:
+            last = dataset.refined_iwelbo, dataset.refined_iwelbo_se, dataset.refined_bias
+            sources.append(Source(f"IWELBO at K = {count} by {name}, refined", *last))
+            elbos[f"{name}, refined"] = dataset.refined_elbo, dataset.refined_elbo_se
+    if sources:
+        return best(sources, elbos)
+    nothing = xr.full_like(next(iter(measured.values())).elbo, np.nan)
+    return Evidence(nothing, nothing, nothing, "unknown: the guide has no density, so there are no importance weights")
+
+
+def with_evidence(found: xr.Dataset, evidence: Evidence) -> xr.Dataset:
+    """Adds ``log_evidence`` and the gaps between it and the bounds; NaN where the guide gives no bound."""
+    found = found.assign(log_evidence=evidence.value, log_evidence_se=evidence.error, log_evidence_bias=evidence.bias)
+    found = found.assign_attrs(evidence=evidence.words)
+    sound = 1.0 if found.attrs["is_bound"] else np.nan
+    pairs = {"gap": ("log_evidence", "elbo")}
+    if "refined_elbo" in found:
+        pairs |= {"approximation_gap": ("log_evidence", "refined_elbo"), "amortization_gap": ("refined_elbo", "elbo")}
+    for name, (upper, lower) in pairs.items():
+        found[name] = sound * (found[upper] - found[lower])
+        found[f"{name}_se"] = sound * np.hypot(found[f"{upper}_se"], found[f"{lower}_se"])
+        biases = (found[f"{side}_bias"] for side in (upper, lower) if f"{side}_bias" in found)
+        found[f"{name}_bias"] = sound * sum(biases, xr.zeros_like(found[name]))
+    return found
+
+
+def generalization(
+    model: Program,
+    guide: Program,
+    train: Tensor | tuple[Any, ...],
+    held_out: Tensor | tuple[Any, ...],
+    *,
+    particles: int = 1000,
+    evidence: str = "auto",
+) -> dict[str, tuple[float, float]]:
+    """How much better a pair does on the images it was trained on than on others (Cremer et al. 2018, section 5.4).
+
+    Args:
+        model: any Pyro program whose local latents live in the plate "data".
+        guide: its guide.
+        train: a batch of training data (the arguments of both).
+        held_out: a batch of other data.
+        particles: draws of z for each data point.
+        evidence: see :func:`tightness`.
+
+    Returns:
+        Mean over ``train`` less mean over ``held_out``, in nats, with its standard error over the data points, of
+        ``log_evidence`` (the model's part), ``gap`` (the guide's part) and ``elbo`` (the difference of the two).
+    """
+    sides = []
+    for data in (train, held_out):
+        batch = (data,) if isinstance(data, Tensor) else tuple(data)
+        sides.append(tightness(model, guide, *batch, particles=particles, curve=(particles,), evidence=evidence))
+    found = {}
+    for name in ("log_evidence", "gap", "elbo"):
+        one, other = (side[name].values for side in sides)
+        error = float(np.hypot(one.std(ddof=1) / len(one) ** 0.5, other.std(ddof=1) / len(other) ** 0.5))
+        found[name] = (float(one.mean() - other.mean()), error)
+    return found
+
+
+def model_evidence(
+    model: Program, batch: tuple[Any, ...], source: str, annealing: Mapping[str, Any]
+) -> Source | Evidence | None:
+    """log p(x) as the model alone tells it: exactly, or annealed where asked for; None where weights are to tell it."""
+    if source not in EVIDENCE:
+        raise InputError(f"evidence is {source!r}; choose from {', '.join(EVIDENCE)}")
+    if source == "importance":
+        return None
+    if source == "annealed":
+        run = annealed(model, *batch, **annealing)
+        name = f"annealing over {run.attrs['steps']} distributions with {run.attrs['chains']} chains"
+        return Source(name, run.log_evidence, run.log_evidence_se, run.log_evidence_bias)
+    known = exact(model, *batch)
+    if known is not None:
+        value = xr.DataArray(known.detach().cpu().numpy(), dims="data")
+        return Evidence(value, xr.zeros_like(value), xr.zeros_like(value), "exact")
+    if source == "exact":
+        raise InputError(
+            f"log p(x) of a {type(model).__name__} is not known exactly: it has no log_evidence(x), and no "
+            "discrete latents that can be counted; take evidence='importance' or 'annealed'"
+        )
+    return None

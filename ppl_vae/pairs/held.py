@@ -1,0 +1,280 @@
+"""What programs hold outside their parameters and buffers: numbers, tensors, generators, iterators.
+
+They hold it in closures, in the globals that their code names, in attributes and in containers. A graph of a program
+has it as it was when the program was traced, so it must be noticed when it changes.
+"""
+
+import random
+import sys
+import warnings
+from argparse import Namespace
+from array import array
+from collections import UserDict, UserList, deque
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from threading import local
+from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from ppl_vae.pairs.modules import Program, modules_of, named_in, places_of
+
+_MOST = 20_000  # values that are looked at
+_ARRAY_BYTES, _SMALL_BYTES = 2**20, 2**12
+_NAMESPACES = (Namespace, SimpleNamespace, UserDict, UserList, local)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
+_LIBRARIES = sys.stdlib_module_names | {
+    "arviz", "matplotlib", "numpy", "pandas", "ppl_vae", "pyro", "scipy", "sklearn", "torch", "torchvision", "xarray",
+    "zuko",
+}  # fmt: skip
+_OF_EVERY_MODULE = nn.Module().__dict__.keys()
+_GONE = object()
+_ANY = -1
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a value is kept, under a key of a dictionary or list or as an attribute, and what was there."""
+
+    holder: Any
+    key: Any
+    value: Any
+
+    def now(self) -> Any:
+        try:
+            if isinstance(self.holder, dict | list):
+                return self.holder[self.key]
+            return getattr(self.holder, self.key)
+        except (LookupError, AttributeError, ValueError):
+            return _GONE
+
+
+@dataclass(frozen=True)
+class _Versioned:
+    """A tensor, and how often it was changed in place."""
+
+    tensor: Tensor
+    version: int
+
+
+class Held:
+    """A picture of what programs hold at this moment.
+
+    Functions, methods, modules, instances and containers are looked into; what libraries hold is not.
+
+    Args:
+        programs: the model and the guide, say.
+        changing: tensors that may change: those that are trained, beside the parameters and buffers of the programs.
+    """
+
+    def __init__(self, programs: Iterable[Program], changing: Iterable[Tensor] = ()) -> None:
+        programs = tuple(programs)
+        own = [tensor for part in modules_of(*programs) for tensor in (*part.parameters(), *part.buffers())]
+        self._moving = {tensor.data_ptr() for tensor in (*own, *changing)} - {0}
+        self._places: dict[str, _Place] = {}
+        self._states: dict[str, Any] = {}
+        self._small: list[tuple[str, Any, Any]] = []  # what is cheap to look at again
+        self._seen: dict[int, Any] = {}  # it keeps what was seen alive, so that nothing else gets the same id
+        self._left: deque[tuple[str, Any]] = deque((_name(program), program) for program in programs)
+        for program in programs:
+            if isinstance(program, ELBO):  # a library's, but a setting of it may be changed
+                self._look_at_attributes(_name(program), program, vars(program))
+        while self._left and len(self._seen) + len(self._places) < _MOST:
+            self._look(*self._left.popleft())
+
+    def changed_since(self, before: "Held") -> str:
+        """The name of something that is new, gone or another than it was in an earlier picture; empty for nothing."""
+        for name in {**self._states, **before._states}:
+            if not _same(before._states.get(name, _GONE), self._states.get(name, _GONE)):
+                return name
+        for name in {**self._places, **before._places}:
+            places = before._places.get(name), self._places.get(name)
+            if None in places or not _same(places[0].value, places[1].value):  # type: ignore[union-attr]
+                return name
+        return ""
+
+    def drifted(self) -> str:
+        """The name of a number or tensor that is another by now; cheap enough for each step of a training."""
+        for name, place in self._places.items():
+            now = place.now()
+            if now is not place.value and not _same(place.value, _kept(now)):
+                return name
+        return next((name for name, value, state in self._small if not _same(_content(value), state)), "")
+
+    def _look(self, name: str, value: Any) -> None:
+        if id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, FunctionType):
+            self._look_at_function(name, value)
+        elif isinstance(value, MethodType):
+            self._left += [(_name(value.__self__), value.__self__), (name, value.__func__)]
+        elif isinstance(value, BuiltinMethodType) and not isinstance(value.__self__, ModuleType):
+            self._left.append((name, value.__self__))
+        elif isinstance(value, partial):
+            self._left += [(name, value.func), (name, value.args), (name, value.keywords)]
+        elif isinstance(value, dict | list | tuple | set | frozenset | deque):
+            self._look_at_items(name, value)
+        elif isinstance(value, nn.Module):
+            self._look_at_attributes(name, value, [key for key in vars(value) if key not in _OF_EVERY_MODULE])
+            for key in value._buffers:
+                self._add(f"{name}.{key}", value._buffers, key)
+            self._left += [(f"{name}.{key}", part) for key, part in value._modules.items() if part is not None]
+            self._look_at_class(type(value), name, value)
+        elif isinstance(value, type):
+            self._look_at_class(value)
+        elif isinstance(value, _NAMESPACES) or (not _of_library(type(value)) and _attributes(value)):
+            self._look_at_attributes(name, value, _attributes(value))
+            self._look_at_class(type(value), name, value)
+        elif (content := _content(value)) is not None:
+            self._states[name] = content
+            if not isinstance(value, np.ndarray) or value.nbytes <= _SMALL_BYTES:
+                self._small.append((name, value, content))
+        elif (position := _position(value)) is not None:  # others may move it between two runs
+            self._states[name] = position
+
+    def _look_at_function(self, name: str, function: FunctionType) -> None:
+        for key, (holder, attribute) in places_of(function).items():
+            if attribute == "cell_contents" or not _of_library(function):  # what a wrapper wraps is in its closure
+                self._add(key, holder, attribute, named_in(function.__code__))
+        if not _of_library(function):
+            self._left += [(name, function.__defaults__), (name, function.__kwdefaults__)]
+            self._look_at_attributes(name, function, vars(function))
+
+    def _look_at_items(self, name: str, container: Any) -> None:
+        self._states[f"the length of {name}"] = len(container)
+        self._small.append((f"the length of {name}", container, len(container)))
+        indexed = container if isinstance(container, dict | list) else list(container)
+        for key in list(indexed) if isinstance(indexed, dict) else range(len(indexed)):
+            if len(self._seen) + len(self._places) > _MOST:
+                return
+            self._add(f"{name}[{key!r}]", indexed, key)
+
+    def _look_at_attributes(self, name: str, owner: Any, keys: Iterable[str]) -> None:
+        for key in keys:
+            if not key.startswith(("_pyro", "__")):
+                self._add(f"{name}.{key}", owner, key)
+
+    def _look_at_class(self, kind: type, name: str = "", owner: Any = None) -> None:
+        """The functions of a class, and its plain attributes as an instance has them."""
+        for base in kind.__mro__:
+            if _of_library(base):
+                continue
+            for key, part in vars(base).items():
+                inner = part.fget if isinstance(part, property) else getattr(part, "__func__", part)
+                if isinstance(inner, FunctionType):
+                    self._left.append((key, inner))
+                elif not key.startswith("__") and (owner is None or key not in _attributes(owner)):
+                    self._add(f"{name or base.__name__}.{key}", owner if owner is not None else base, key)
+
+    def _add(self, name: str, holder: Any, key: Any, names: Iterable[str] = ()) -> None:
+        value = _kept(_Place(holder, key, None).now())
+        while name in self._places:  # two functions may have variables of the same name
+            name += "'"
+        if isinstance(value, ModuleType):
+            if value.__name__.partition(".")[0] not in _LIBRARIES:
+                for attribute in sorted(set(names) & vars(value).keys()):
+                    self._add(f"{name}.{attribute}", value, attribute)
+        elif isinstance(value, _PLAIN):
+            self._places[name] = _Place(holder, key, value)
+        elif isinstance(value, _Versioned):
+            moves = value.tensor.data_ptr() in self._moving  # it may change, and must stay the tensor that it is
+            self._places[name] = _Place(holder, key, _Versioned(value.tensor, _ANY) if moves else value)
+        elif value is not _GONE:
+            self._left.append((name, value))
+
+
+def _kept(value: Any) -> Any:
+    """A value as a picture keeps it."""
+    if not isinstance(value, Tensor):
+        return value
+    return _Versioned(value, _ANY if value.is_inference() else value._version)
+
+
+def _attributes(value: Any) -> list[str]:
+    """The names of an instance's attributes, those in slots too."""
+    slots = [slot for base in type(value).__mro__ for slot in _listed(base.__dict__.get("__slots__", ()))]
+    return [*getattr(value, "__dict__", ()), *(slot for slot in slots if not slot.startswith("__"))]
+
+
+def _listed(slots: Any) -> list[str]:
+    return [slots] if isinstance(slots, str) else list(slots)
+
+
+def _name(value: Any) -> str:
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def _of_library(value: Any) -> bool:
+    return str(getattr(value, "__module__", "")).partition(".")[0] in _LIBRARIES
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether a value is what it was; a NaN is the same NaN."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, _Versioned):
+        return one.tensor is other.tensor and one.version in (_ANY, other.version)
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other) or bool(one != one and other != other)
+
+
+def _content(value: Any) -> Any:
+    """What a container, an array or the like holds, its length at least; None for other objects."""
+    if isinstance(value, dict | list | tuple | set | frozenset | deque):
+        return len(value)
+    if isinstance(value, ContextVar):
+        return repr(value.get(None))
+    if isinstance(value, array):
+        return value.tobytes()
+    if isinstance(held := getattr(value, "value", None), _PLAIN) and held is not None:  # ctypes, multiprocessing
+        return held
+    if isinstance(value, np.ndarray):
+        return value.tobytes() if value.nbytes <= _ARRAY_BYTES else value.shape
+    return None
+
+
+def _position(value: Any) -> Any:
+    """How far a generator or an iterator has come, as far as it says so; None for other objects."""
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state)
+    if isinstance(value, np.random.RandomState):
+        return repr(value.get_state(legacy=False))
+    if isinstance(value, torch.Generator):
+        return value.get_state().numpy().tobytes()
+    if isinstance(value, GeneratorType):
+        frame = value.gi_frame
+        return None if frame is None else (frame.f_lasti, *_plain_of(frame.f_locals.values()))
+    if not hasattr(value, "__next__"):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.14 takes this from the iterators of itertools
+        try:
+            parts = value.__reduce__()
+        except (TypeError, AttributeError):
+            return ()
+    return _plain_of(parts) if isinstance(parts, tuple) else ()
+
+
+def _plain_of(values: Iterable[Any]) -> tuple[Any, ...]:
+    """The plain values among some, those inside tuples and iterators too."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, _PLAIN):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += _plain_of(value)
+        elif hasattr(value, "__next__"):
+            found += _position(value) or ()
+    return tuple(found)

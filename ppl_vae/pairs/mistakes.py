@@ -1,0 +1,162 @@
+"""What is wrong with a pair, as far as plain runs of it show: in the data, in its shapes, in its densities."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.pairs.modules import Program, follows_rows
+from ppl_vae.pairs.pairing import mismatches, strays, support_of
+from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, store_kept
+from ppl_vae.pairs.traces import PARTICLE_PLATE, batch_size, random_sites, rows
+
+_ROWS = 1024  # of a run over all the data
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Nothing is drawn from the random numbers or put into the parameter store, and no distribution complains."""
+    with random_state_kept(), store_kept(), pyro.validation_enabled(False):
+        yield
+
+
+def require_sound(model: Program, guide: Program | None, *batch: Any) -> None:
+    """InputError with the first mistake that one draw for each data point shows, in the words of ``check``.
+
+    Args:
+        model: a Pyro program.
+        guide: its guide; None where the model is measured by itself.
+        batch: the arguments of both.
+    """
+    with evaluating(model, guide):
+        for line in everywhere(model, guide, batch):
+            raise InputError(line)
+
+
+def everywhere(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> Iterator[str]:
+    """What is wrong in the first rows where anything is, by one draw for each data point."""
+    size = batch_size(batch)
+    yield from numbers(batch)
+    at_once = _ROWS if follows_rows(guide) else size
+    with alone(), torch.no_grad():
+        for start in range(0, size, at_once):
+            try:
+                found = list(seen(*run(model, guide, rows(batch, size, start, start + at_once))))
+            except Exception as error:
+                found = [told(error)]
+            yield from found
+            if found:
+                return
+
+
+def run(
+    model: Program, guide: Program | None, batch: tuple[Any, ...], particles: int = 1, nesting: int = 1
+) -> tuple[Trace, Trace]:
+    """The traces of both programs, without subsampling; the model's own prior stands in for a guide that is None."""
+    inner_model, inner_guide = model, guide if guide is not None else _prior_of(model)
+    if particles > 1:
+        plate = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)
+        inner_model, inner_guide = plate(model), plate(inner_guide)
+    with local_parameters(model, *(() if guide is None else (guide,))):
+        guide_trace = poutine.trace(inner_guide).get_trace(*batch)
+        model_trace = poutine.trace(poutine.replay(inner_model, trace=guide_trace)).get_trace(*batch)
+    return prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+
+
+def _prior_of(model: Program) -> Program:
+    """The model's latents, drawn from its prior."""
+    return poutine.block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
+
+
+def seen(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
+    """What the traces of a pair show: latents that don't match, then values and densities that are not finite."""
+    sites = random_sites(guide_trace), random_sites(model_trace)
+    lines = list(mismatches(*sites, summed_out=True)) or list(strays(*sites))
+    yield from lines or _values(guide_trace, model_trace)
+
+
+def numbers(batch: tuple[Any, ...]) -> Iterator[str]:
+    """One sentence for each argument with NaN or infinity in it."""
+    for position, tensor in enumerate(batch):
+        if isinstance(tensor, Tensor) and tensor.dim():
+            yield from not_finite(f"argument {position}", tensor)
+
+
+def not_finite(name: str, tensor: Tensor) -> Iterator[str]:
+    """A sentence where a tensor, one row a data point, has NaN or infinity; memory is taken for a few rows alone."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return
+    bad = torch.cat([~some.isfinite().all(1) for some in tensor.reshape(len(tensor), -1).split(_ROWS)])
+    if bad.any():
+        yield (
+            f"{name} has NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row "
+            f"{int(bad.nonzero()[0])}: drop or fill these rows"
+        )
+
+
+def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
+    for kind, trace in (("guide", guide_trace), ("model", model_trace)):
+        for site in random_sites(trace):
+            value, support = site["value"], support_of(site["fn"]) if site["is_observed"] else None
+            if site["mask"] is None and not value.isfinite().all():
+                yield f"the {kind}'s site {site['name']!r} has NaN or infinity in its value: look at what it is made of"
+            elif support is not None and not bool((support.check(value) | _masked(site)).all()):
+                yield (
+                    f"the support of the likelihood at {site['name']!r}, {support}, does not hold the data, "
+                    f"which go from {float(value.min()):g} to {float(value.max()):g}: transform them "
+                    "(torch.bernoulli binarizes), or take another likelihood"
+                )
+            elif not scale_and_mask(site["fn"].log_prob(value), 1.0, site["mask"]).isfinite().all():
+                where = ", or data at the edge of the likelihood's support" if site["is_observed"] else ""
+                yield (
+                    f"the {kind}'s log-density at {site['name']!r} is NaN or infinite: look for a scale near 0 or "
+                    f"NaN in the parameters{where}"
+                )
+
+
+def _masked(site: dict[str, Any]) -> Any:
+    """What of a site counts for nothing."""
+    mask = site["mask"]
+    return False if mask is None else not mask if isinstance(mask, bool) else ~mask
+
+
+def told(error: Exception, where: str = "") -> str:
+    """A shape error of Pyro's or torch's in terms of its mending."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, InputError) or (isinstance(error, ValueError) and _raised_by(error).startswith("ppl_vae")):
+        return f"the pair fails{where}: {text}" if where else text
+    shape = re.search(r"Shape mismatch inside plate\('?(\w+)'?\) at site (\w+) dim (-?\d+), (\d+) vs (\d+)", text)
+    if shape:
+        plate, site, _, one, other = shape.groups()
+        return (
+            f"site {site!r}: its batch shape does not fit the plate {plate!r} ({one} against {other}): if the last "
+            f"dimension is one data point's own, move it into the event by .to_event(1); else make the plate as "
+            "long as the batch, len(x)"
+        )
+    widths = re.search(r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)", text)
+    if widths:
+        return (
+            f"a network is given {widths[1]} numbers a data point and takes {widths[2]}{where}: make its first layer "
+            "as wide as what it gets (observed_dim that of the data, latent_dim the same in model and guide)"
+        )
+    types = re.search(r"must have the same dtype, but got (\w+) and (\w+)", text)
+    if types:
+        return f"numbers of type {types[1]} meet a network of type {types[2]}{where}: convert the data, by .float() say"
+    return f"the pair fails{where} with {type(error).__name__}: {text}"
+
+
+def _raised_by(error: Exception) -> str:
+    """The module that raised an error: this package's own messages are sentences already."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return str(frame.tb_frame.f_globals.get("__name__", "")) if frame is not None else ""

@@ -1,0 +1,228 @@
+"""What running a pair must leave as it was: random numbers, where parameters live, modes and gradients."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import pyro
+import torch
+from pyro.infer.autoguide import AutoGuide
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import one_hot
+from torch.nn.parameter import is_lazy
+
+from ppl_vae.errors import InputError
+from ppl_vae.pairs.modules import Program, modules_of, own_modules, programs_that_are_modules
+
+
+class Moment:
+    """The random numbers, on every device in use, and some tensors as they are now, to be put back.
+
+    Args:
+        tensors: what a run changes in place and must leave as it was: buffers such as running means, parameters.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self._tensors = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        self._random = pyro.util.get_rng_state()
+        self._on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def has_the_random_numbers_of_now(self) -> bool:
+        """Whether torch's random numbers go on as they did at this moment."""
+        gpus = torch.cuda.get_rng_state_all() if self._on_gpus else []
+        states = [self._random["torch"], *self._on_gpus], [torch.get_rng_state(), *gpus]
+        return all(map(torch.equal, *states))
+
+    def put_back(self) -> None:
+        """Makes everything what it was."""
+        pyro.util.set_rng_state(self._random)
+        if self._on_gpus:
+            torch.cuda.set_rng_state_all(self._on_gpus)
+        with torch.no_grad():
+            for tensor, value in self._tensors:
+                tensor.copy_(value)
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Puts the random numbers back where they were, on every device in use."""
+    before = Moment()
+    try:
+        yield
+    finally:
+        before.put_back()
+
+
+@contextmanager
+def store_kept() -> Iterator[Callable[[], list[str]]]:
+    """Puts the global parameter store back as it was, where Pyro also keeps decaying averages.
+
+    Yields a function that names what is another tensor by now.
+    """
+    store, changed = pyro.get_param_store(), store_watched()
+    with store.scope(state=store.get_state()):
+        yield changed
+
+
+def store_watched() -> Callable[[], list[str]]:
+    """A function that names what is another tensor in the global parameter store than now."""
+    before = pyro.get_param_store().get_state()["params"]
+
+    def changed() -> list[str]:
+        now = pyro.get_param_store().get_state()["params"]
+        return [name for name, leaf in now.items() if leaf is not before.get(name)]
+
+    return changed
+
+
+@contextmanager
+def modules_kept(modules: Iterable[nn.Module], always: bool = True) -> Iterator[None]:
+    """Puts back what modules hold: parameters that were made, buffers, attributes, lists, and lazy layers' laziness.
+
+    Only after an error, unless ``always``.
+    """
+    modules = list(modules)
+    parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
+    leaves = [leaf for part in parts for leaf in (*part._parameters.values(), *part._buffers.values())]
+    lazy = [leaf for leaf in leaves if leaf is not None and is_lazy(leaf)]
+    kinds = [(one, type(one)) for one in (*parts, *lazy)]
+    places = list({id(place): place for part in parts for place in _places(part)}.values())
+    before = [place.copy() for place in places]
+    buffers = [buffer for part in parts for buffer in part._buffers.values()]
+    values = [(buffer, buffer.clone()) for buffer in buffers if buffer is not None and not is_lazy(buffer)]
+    fine = False
+    try:
+        yield
+        fine = not always
+    finally:
+        if not fine:
+            for leaf in lazy:
+                leaf.data = leaf.new_empty(0)
+            for one, kind in kinds:
+                one.__class__ = kind  # a lazy one becomes another at its first run
+            for place, contents in zip(places, before, strict=True):
+                place.clear()
+                place.extend(contents) if isinstance(place, list) else place.update(contents)
+            with torch.no_grad():
+                for buffer, value in values:
+                    buffer.copy_(value)
+
+
+@contextmanager
+def undone_on_error(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """What is refused leaves nothing behind, in modules or in the parameter store."""
+    store = pyro.get_param_store()
+    before = store.get_state()
+    with modules_kept(modules, always=False):
+        try:
+            yield
+        except BaseException:
+            store.clear()
+            store.set_state(before)
+            raise
+
+
+def _places(part: nn.Module) -> Iterator[Any]:
+    """The dicts, lists and sets in which a module keeps things; those of Pyro's parameters too."""
+    pyro_context = getattr(part, "_pyro_context", None)
+    for held in (vars(part), vars(pyro_context) if pyro_context is not None else {}):
+        yield held
+        for value in held.values():
+            if isinstance(value, dict | list | set):
+                yield value
+                if isinstance(value, dict):
+                    yield from (inner for inner in value.values() if isinstance(inner, dict | list | set))
+
+
+@contextmanager
+def tensors_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Puts back what is changed in tensors in place: buffers such as running means, parameters."""
+    before = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in before:
+                tensor.copy_(value)
+
+
+@contextmanager
+def restored_unless_finite(
+    parameters: Sequence[Tensor], tensors: Sequence[Tensor], spare: Sequence[Tensor]
+) -> Iterator[None]:
+    """After an InputError puts tensors back as they were, where the parameters among them are not finite any more.
+
+    Args:
+        parameters: those that are looked at.
+        tensors: what is put back.
+        spare: memory of the same shapes, which a table of a million rows should not take anew each time.
+    """
+    for tensor, value in zip(tensors, spare, strict=True):
+        value.copy_(tensor.detach())
+    try:
+        yield
+    except InputError:
+        if not all(map(is_finite, parameters)):
+            with torch.no_grad():
+                for tensor, value in zip(tensors, spare, strict=True):
+                    tensor.copy_(value)
+        raise
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number in it is NaN or infinite, in one pass without memory of its own."""
+    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in tensor.detach().aminmax())
+
+
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """No distribution looks at what it is given, as one still does that was expanded while validation was on.
+
+    Nor does the drawing of categories: torch's ``one_hot`` reads its indices to check them.
+    """
+    unseen = mock.patch.object(Distribution, "_validate_sample")
+    with pyro.validation_enabled(False), unseen, mock.patch("torch.nn.functional.one_hot", _one_hot):
+        yield
+
+
+def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
+    if num_classes < 0:
+        return one_hot(indices)
+    return (indices.unsqueeze(-1) == torch.arange(num_classes, device=indices.device)).long()
+
+
+@contextmanager
+def local_parameters(*programs: Program) -> Iterator[None]:
+    """Each module keeps its own parameters, and frozen ones stay frozen, whatever the global store holds.
+
+    Pyro keeps this state per module only if the setting was on when the module was made; it is added here. A pair of
+    plain functions is left alone, their parameters live in the global store as in any SVI script; so is an autoguide of
+    a function, which Pyro can't run with parameters of its own.
+    """
+    modules = own_modules(*programs)
+    for part in (part for module in modules for part in module.modules()):
+        if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
+            part._pyro_context.param_state = {"params": {}, "constraints": {}}
+    if any(isinstance(part, AutoGuide) and not programs_that_are_modules(part.model) for part in modules):
+        yield
+    else:
+        with pyro.settings.context(module_local_params=bool(modules) or pyro.settings.get("module_local_params")):
+            yield
+
+
+@contextmanager
+def evaluating(*programs: Program | None) -> Iterator[None]:
+    """Modules in eval mode and without gradients, each submodule as it was afterwards."""
+    modules = [part for module in modules_of(*programs) for part in module.modules()]
+    modes = [part.training for part in modules]
+    try:
+        for part in modules:
+            part.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in zip(modules, modes, strict=True):
+            part.training = mode

@@ -1,0 +1,56 @@
+"""Figures of bounds: along K, and along training."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ppl_vae.measure.bounds import average
+from ppl_vae.measure.comparison import Comparison
+from ppl_vae.training.fit import History
+
+NOT_A_BOUND = "not a bound"
+
+
+def bound_curves(comparison: Comparison) -> Figure:
+    """IWELBO_K against K for every guide, with two standard errors, and the best estimate of log p(x)."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    data = comparison.bounds
+    unsound = []
+    for number, row in enumerate(comparison.rows):
+        chosen = data.sel(guide=row.guide)
+        color = f"C{number}"
+        if not row.is_bound:
+            unsound.append((row.elbo, color, f"{row.guide}: {row.elbo:.2f} ({NOT_A_BOUND})"))
+            continue
+        curve = [average(chosen.iwelbo.sel(K=count), chosen.iwelbo_se.sel(K=count)) for count in data.K]
+        mean, error = np.array(curve).T
+        axes.plot(data.K, mean, "o-", color=color, markersize=3, label=row.guide)
+        axes.fill_between(data.K, mean - 2 * error, mean + 2 * error, color=color, alpha=0.2, linewidth=0)
+        if "guide" in data.log_evidence.dims and row.log_evidence is not None:
+            axes.axhline(row.log_evidence, color=color, linestyle="--", linewidth=1)
+    if "guide" not in data.log_evidence.dims and comparison.rows[0].log_evidence is not None:
+        label = "log p(x), exact" if comparison.evidence == "exact" else "log p(x), best estimate"
+        axes.axhline(comparison.rows[0].log_evidence, color="black", linestyle="--", linewidth=1, label=label)
+    limits = axes.get_ylim() if len(unsound) < len(comparison.rows) else None
+    for value, color, label in unsound:  # these stay out of the scale, which belongs to the bounds
+        axes.axhline(value, color=color, linestyle=":", label=label)
+    axes.set(ylim=limits, xscale="log", xlabel="K, particles in the bound", ylabel="IWELBO$_K$, nats per image")
+    axes.set_title("How the bound tightens (K = 1 is the ELBO; bands: two standard errors)", fontsize=10)
+    axes.legend()
+    return figure
+
+
+def training_curves(histories: Mapping[str, History]) -> Figure:
+    """The training ELBO by epoch; the scale leaves out the first tenth of each training."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, history in histories.items():
+        label = f"{name} ({history.note})" if history.note else name
+        axes.plot(range(1, len(history.elbo) + 1), history.elbo, ".-" if len(history.elbo) < 2 else "-", label=label)
+    late = [value for history in histories.values() for value in history.elbo[len(history.elbo) // 10 :]]
+    margin = 0.05 * (max(late) - min(late)) + 0.1
+    axes.set(xlabel="epoch", ylabel="training ELBO, nats per image", ylim=(min(late) - margin, max(late) + margin))
+    axes.legend()
+    return figure

@@ -1,0 +1,105 @@
+"""Figures of what :func:`ppl_vae.tightness` and :func:`ppl_vae.compare` found."""
+
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ppl_vae.measure.bounds import average
+from ppl_vae.measure.comparison import Comparison
+from ppl_vae.pairs.psis import shares
+from ppl_vae.plots.images import show_image
+
+
+def stacked_gaps(comparison: Comparison) -> Figure:
+    """The gap of each guide, approximation below amortization where it was split, with two standard errors."""
+    figure = Figure(figsize=(7, 0.5 * len(comparison.rows) + 2), layout="constrained")
+    axes = figure.add_subplot()
+    rows = [row for row in comparison.rows if row.gap is not None][::-1]
+    names = [row.guide for row in rows]
+    gaps = np.array([row.gap or 0.0 for row in rows])
+    approximation = np.array([row.approximation_gap or 0.0 for row in rows])
+    amortization = np.array([row.amortization_gap or 0.0 for row in rows])
+    split = np.array([row.approximation_gap is not None for row in rows], dtype=bool)
+    for label, color, values, left in (
+        ("approximation: the family's best member", "C0", approximation, 0 * gaps),
+        ("amortization: the encoder's part", "C1", amortization, approximation),
+        ("not split", "0.7", np.where(split, 0.0, gaps), 0 * gaps),
+    ):
+        if values.any():
+            axes.barh(names, values, left=left, color=color, label=label)
+    for row, gap in zip(rows, gaps, strict=True):
+        if row.gap_se is not None:  # none is drawn where none can be told
+            axes.errorbar(gap, row.guide, xerr=2 * row.gap_se, fmt="none", color="black", capsize=3, linewidth=1)
+    axes.set(xlabel="log p(x) - ELBO, nats per image")
+    source = textwrap.fill(f"log p(x): {comparison.evidence}", 90)
+    axes.set_title(f"Inference gap (lines: two Monte Carlo errors)\n{source}", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = None) -> Figure:
+    """The annealed estimate of log p(x), or both sides of a sandwich, against the number of distributions."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    lengths = sorted(runs)
+    for name, label in (("lower", "lower bound"), ("log_evidence", "annealed"), ("upper", "upper bound")):
+        found = {length: runs[length] for length in lengths if name in runs[length]}
+        if not found or (name == "log_evidence" and "lower" in runs[lengths[0]]):
+            continue
+        told = [average(run[name], run[f"{name}_se"], run.get(f"{name}_bias")) for run in found.values()]
+        means, errors = np.array(told).T
+        axes.errorbar(list(found), means, yerr=2 * errors, fmt="o-", capsize=3, label=label)
+    if reference is not None:
+        axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="exact")
+    axes.set(xscale="log", xlabel="distributions between start and posterior", ylabel="log p(x), nats per image")
+    axes.set_title("Annealed importance sampling (bars: two Monte Carlo errors)", fontsize=10)
+    axes.legend()
+    return figure
+
+
+def khat_by_image(found: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: int = 8) -> Figure:
+    """k-hat of every image in order, and the images where it is highest; ``found`` is one guide's dataset."""
+    khat, threshold = found.khat.values, found.attrs["khat_threshold"]
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(3, 2))[0]
+    axes = left.add_subplot()
+    axes.plot(np.sort(khat), ".", markersize=3)
+    for level, style in ((threshold, "--"), (1.0, ":")):
+        axes.axhline(level, color="black", linestyle=style, linewidth=1)
+    share = shares(khat, threshold)
+    axes.set(xlabel="images, sorted", ylabel="k-hat")
+    axes.set_title(", ".join(f"{name} {value:.1%}" for name, value in share.items()), fontsize=10)
+    order = np.argsort(khat)[::-1][:worst]
+    cells = right.subplots(-(-worst // 4), 4, squeeze=False).flatten()
+    right.suptitle("the worst images, with k-hat", fontsize=10)
+    for cell in cells[len(order) :]:
+        cell.set_axis_off()
+    for cell, index in zip(cells, order, strict=False):  # with a frame: white pixels would be lost on white paper
+        show_image(cell, x[int(index)], shape)
+        cell.set_title(f"{khat[index]:.2f}", fontsize=8)
+    return figure
+
+
+def rate_distortion(comparison: Comparison) -> Figure:
+    """Each guide in the plane of rate and distortion; the ELBO is constant along the grey lines (Alemi et al. 2018)."""
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    data = comparison.bounds
+    points = [(row, float(data.distortion.sel(guide=row.guide).mean())) for row in comparison.rows]
+    for number, (row, distortion) in enumerate(points):
+        if row.rate is not None:
+            axes.plot(row.rate, distortion, "o", color=f"C{number}", label=f"{row.guide}: ELBO {row.elbo:.2f}")
+    axes.margins(0.25)
+    low, high = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    for level in np.linspace(low + bottom, high + top, 9)[1:-1]:
+        axes.plot([low, high], [level - low, level - high], color="0.85", linewidth=0.8, zorder=0)
+    axes.set(xlim=(low, high), ylim=(bottom, top), xlabel="rate KL(q(z | x) || p(z)), nats per image")
+    axes.set_ylabel("distortion, minus E log p(x | z), nats per image")
+    axes.set_title("Rate and distortion (grey: equal ELBO)", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure

@@ -1,0 +1,120 @@
+"""Where ``fit`` gets its minibatches from: tensors that live on the device, or a ``DataLoader``."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from ppl_vae.errors import InputError
+from ppl_vae.pairs.mistakes import not_finite
+from ppl_vae.training.identity import digest
+
+Batch = tuple[Tensor, ...]
+_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The minibatches of an epoch, as often as one likes.
+
+    Attributes:
+        size: data points in an epoch, as far as a loader's dataset and batch size tell.
+        steps: minibatches in an epoch.
+        batch_size: data points of each but the last.
+        epoch: yields the minibatches of one epoch, on the device.
+        fingerprint: tells data apart: a digest of their values in their order, where they are at hand.
+    """
+
+    size: int
+    steps: int
+    batch_size: int
+    epoch: Callable[[], Iterator[Batch]]
+    fingerprint: Callable[[], str]
+
+    @property
+    def even(self) -> bool:
+        """Whether all have one shape."""
+        return self.size % min(self.batch_size, self.size) == 0
+
+
+def batches(
+    data: Any, batch_size: int, device: torch.device, transform: Callable[[Tensor], Tensor] | None = None
+) -> Batches:
+    """Shuffled minibatches of tensors, which are moved to the device once; or those of a ``DataLoader`` as they come.
+
+    Raises:
+        InputError: for empty or unequal data, NaN, or a loader without a length.
+    """
+
+    def done(batch: Batch) -> Batch:
+        first, *rest = batch
+        return (transform(first) if transform is not None else first, *rest)
+
+    if isinstance(data, DataLoader):
+        return _from_loader(data, device, done)
+    tensors = tuple(tensor.to(device) for tensor in _checked(data))
+    size = len(tensors[0])
+
+    def epoch() -> Iterator[Batch]:
+        for rows in torch.randperm(size, device=device).split(batch_size):
+            yield done(tuple(tensor[rows] for tensor in tensors))
+
+    return Batches(
+        size, math.ceil(size / batch_size), batch_size, epoch, lambda: f"{size} rows of digest {digest(tensors)}"
+    )
+
+
+def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch], Batch]) -> Batches:
+    try:
+        size, steps = len(loader.dataset), len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError("the DataLoader's dataset has no length: give it a __len__, which an epoch needs") from None
+    if not steps:
+        raise InputError("the DataLoader is empty: fit needs at least one row")
+    if loader.drop_last and loader.batch_size:
+        size = steps * loader.batch_size
+
+    def epoch() -> Iterator[Batch]:
+        for found in loader:
+            parts = found if isinstance(found, tuple | list) else (found,)
+            if not all(isinstance(part, Tensor) for part in parts):
+                raise InputError(
+                    f"the DataLoader yields {[type(part).__name__ for part in parts]}; expected one tensor or several, "
+                    "the arguments of model and guide: set its collate_fn"
+                )
+            for number, part in enumerate(parts):
+                _refuse_nan(f"a batch of the DataLoader (its tensor {number})", part)
+            yield done(tuple(part.to(device, non_blocking=True) for part in parts))
+
+    def fingerprint() -> str:
+        dataset, kinds = loader.dataset, [type(part).__qualname__ for part in (loader.dataset, loader.sampler)]
+        known = f", digest {digest(dataset.tensors)}" if isinstance(dataset, TensorDataset) else ""
+        return f"{size} rows of a loader ({', '.join(kinds)}{known})"
+
+    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch, fingerprint)
+
+
+def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    tensors = tuple(data) if isinstance(data, tuple | list) else (data,)
+    kinds = [type(tensor).__name__ for tensor in tensors if not isinstance(tensor, Tensor)]
+    if kinds:
+        raise InputError(f"the data hold a {kinds[0]}; expected a tensor or a tuple of some: torch.as_tensor makes one")
+    if any(tensor.dim() == 0 for tensor in tensors):
+        raise InputError("the data are one number; expected a row for each data point")
+    lengths = [len(tensor) for tensor in tensors]
+    if not tensors or min(lengths) == 0:
+        raise InputError("the data are empty: fit needs at least one row")
+    if len(set(lengths)) > 1:
+        raise InputError(f"the tensors of data have {lengths} rows: fit needs equally many in each")
+    for number, tensor in enumerate(tensors):
+        _refuse_nan(f"tensor {number} of data", tensor)
+    return tensors
+
+
+def _refuse_nan(name: str, tensor: Tensor) -> None:
+    for line in not_finite(name, tensor):
+        raise InputError(line)

@@ -1,0 +1,138 @@
+"""What tells one training from another, in words: a checkpoint holds them, and another run's file is refused by them.
+
+Compared are the names, classes and settings of modules, and the code of functions of one's own; not that of classes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import partial
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ppl_vae.pairs.modules import Program, modules_of, names_of
+
+Identity = dict[str, str]
+HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
+_OF_MODULES = set(nn.Module().__dict__)
+_LIBRARIES = ("torch", "pyro", "ppl_vae", "torchvision", "zuko")
+_NUMBERS = 2**20  # hashed at a time
+
+
+def programs_identity(*programs: Program | nn.Module | None) -> Identity:
+    """Each program, and every module behind it with its class and the numbers, words and functions that set it."""
+    found: Identity = {}
+    seen: set[int] = set()
+    for kind, program in zip(("model", "guide", "estimator's network"), programs, strict=False):
+        if program is not None and not isinstance(program, nn.Module):
+            found[kind] = described(program)
+        for number, module in enumerate(modules_of(program)):
+            root = kind if module is program else f"{kind}[{number}]"
+            for name, part in module.named_modules(prefix=root):
+                if id(part) not in seen:
+                    seen.add(id(part))
+                    found |= _module(name, part)
+    return found
+
+
+def tensors_identity(names: Iterable[str], tensors: Iterable[Tensor]) -> Identity:
+    """The names and shapes of what is trained."""
+    pairs = zip(names, tensors, strict=True)
+    return {f"parameter {name}": f"{tensor.dtype} of shape {tuple(tensor.shape)}" for name, tensor in pairs}
+
+
+def optimizer_identity(steppers: Iterable[Optimizer]) -> str:
+    """The classes with all their options, before a schedule changes any."""
+    words = []
+    for stepper in steppers:
+        groups = [
+            ", ".join(
+                f"{key}={described(value)}"
+                for key, value in sorted(group.items())
+                if key not in ("params", *HOW_IT_COMPUTES)
+            )
+            for group in stepper.param_groups
+        ]
+        words.append(f"{type(stepper).__name__}({'; '.join(dict.fromkeys(groups))})")
+    return " and ".join(words)
+
+
+def described(value: Any) -> str:
+    """A setting in words; a function by its name, and one that no library has by its code and what it holds too."""
+    if isinstance(value, partial):
+        inside = [described(part) for part in (value.func, *value.args)]
+        inside += [f"{key}={described(part)}" for key, part in sorted(value.keywords.items())]
+        return f"partial({', '.join(inside)})"
+    if isinstance(value, MethodType):
+        return f"{type(value.__self__).__name__}.{value.__func__.__name__}"
+    if isinstance(value, FunctionType):
+        return _function(value)
+    if isinstance(value, type | BuiltinFunctionType):
+        return f"{value.__module__}.{value.__qualname__}".removeprefix("None.")
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(described, value))})"
+    if isinstance(value, bool | int | float | str | None):
+        return repr(value)
+    if isinstance(value, Tensor):
+        return f"a tensor {digest([value])}"
+    return f"a {type(value).__module__}.{type(value).__qualname__}"
+
+
+def settings_of(thing: Any, skip: Iterable[str] = ()) -> str:
+    """An object's class and the numbers, names and functions that it holds."""
+    held = ", ".join(f"{name}={described(value)}" for name, value in _settings(thing, skip))
+    return f"{type(thing).__module__}.{type(thing).__qualname__}({held})"
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """A few digits that change with any value, order or shape."""
+    found = hashlib.blake2b(digest_size=6)
+    for tensor in tensors:
+        found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        for rows in tensor.detach().reshape(1, -1)[0].split(_NUMBERS):
+            found.update(rows.contiguous().cpu().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _module(name: str, part: nn.Module) -> Identity:
+    found = {name: f"{type(part).__module__}.{type(part).__qualname__}({part.extra_repr()})"}
+    skip = {key for key in part.__dict__ if key in _OF_MODULES or key.startswith("_pyro")}
+    return found | {f"{name}.{key}": described(value) for key, value in _settings(part, skip)}
+
+
+def _settings(thing: Any, skip: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """What an object holds that does not grow: no lists, no dictionaries."""
+    plain = bool | int | float | str | None | type | partial | FunctionType | MethodType | BuiltinFunctionType
+    for name, value in sorted(getattr(thing, "__dict__", {}).items()):
+        inside = value if isinstance(value, tuple) else (value,)
+        if name not in skip and all(isinstance(one, plain) for one in inside):
+            yield name, value
+
+
+def _function(function: FunctionType, inside: tuple[int, ...] = ()) -> str:
+    """Its name, and for one's own a digest of its code and of the numbers, words and functions that it refers to."""
+    name = f"{function.__module__}.{function.__qualname__}"
+    library = function.__module__.partition(".")[0] in _LIBRARIES and "<" not in name
+    if library or id(function) in inside:
+        return name
+    refers = names_of(function) | (function.__kwdefaults__ or {}) | dict(enumerate(function.__defaults__ or ()))
+    held = [
+        f"{key}={_function(value, (*inside, id(function))) if isinstance(value, FunctionType) else described(value)}"
+        for key, value in refers.items()
+        if isinstance(value, bool | int | float | str | FunctionType)
+    ]
+    words = "\n".join([*_code(function.__code__), *sorted(held)])
+    return f"{name} (code {hashlib.blake2b(words.encode(), digest_size=4).hexdigest()})"
+
+
+def _code(code: CodeType) -> Iterator[str]:
+    yield code.co_code.hex()
+    yield repr(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code(constant)
+        else:
+            yield repr(constant)

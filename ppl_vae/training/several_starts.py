@@ -1,0 +1,184 @@
+"""Maximum likelihood where log p(x) is exact: the objective, and several starts of which the best is kept."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+from torch import Tensor, nn
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimators.base import LogWeightELBO
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import evaluating, local_parameters
+from ppl_vae.training.fit import fit
+
+
+class ExactEvidence(LogWeightELBO):
+    """log p(x) itself, by the model's ``log_evidence``: the ELBO of the exact guide, without a draw of z.
+
+    A mixture's latent is summed out in one pass; ``TraceEnum_ELBO`` with the empty guide gives the same numbers
+    through Pyro's tensor contraction. The guide is not called.
+    """
+
+    runs_guide = False
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """In nats for each data point, and once more for the gradient."""
+        if not isinstance(model, nn.Module) or not hasattr(model, "log_evidence"):
+            raise InputError(
+                f"{getattr(model, '__name__', type(model).__name__)} has no log_evidence(x): train it with a guide, "
+                "and Trace_ELBO say"
+            )
+        with local_parameters(model):
+            found = model.log_evidence(*batch)  # type: ignore[operator]
+        return found, found
+
+    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
+        raise InputError("ExactEvidence draws no z, so it has no traces: take TraceEnum_ELBO where these are needed")
+
+    def _register(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> None:
+        """SVI steps the parameters that it meets on the way."""
+        if isinstance(model, nn.Module) and not pyro.settings.get("module_local_params"):
+            pyro.module("ExactEvidence", model)
+
+
+def no_guide(*batch: Any) -> None:
+    """The empty guide: ``ExactEvidence`` needs none, and ``TraceEnum_ELBO`` sums out every latent that it lacks."""
+
+
+class EarlyStopping:
+    """Keeps the parameters of the epoch with the highest log p(x) over held-out data, and may stop some epochs later.
+
+    Pass it to :func:`ppl_vae.fit` as ``after_epoch``, and call :meth:`restore` at the end.
+
+    Args:
+        model: the model, with ``log_evidence``.
+        held_out: data that the training does not see, one row a data point.
+        patience: how many epochs to wait for a higher value; to the end where None.
+
+    Attributes:
+        best: the highest mean of log p(x) over the held-out data, in nats.
+        epoch: the number of epochs after which it was reached.
+    """
+
+    def __init__(self, model: nn.Module, held_out: tuple[Tensor, ...], patience: int | None = None) -> None:
+        self.model, self.held_out, self.patience = model, held_out, patience
+        self.best, self.epoch = -math.inf, 0
+        self.state = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def __call__(self, epoch: int) -> bool:
+        """Whether to stop after so many epochs."""
+        value = total_log_evidence(self.model, self.held_out) / len(self.held_out[0])
+        if value > self.best:
+            self.best, self.epoch = value, epoch
+            for name, current in self.model.state_dict().items():
+                self.state[name] = current.clone()
+        return self.patience is not None and epoch - self.epoch >= self.patience
+
+    def restore(self) -> None:
+        """Puts the parameters of the best epoch back."""
+        self.model.load_state_dict(self.state)
+
+
+def total_log_evidence(model: nn.Module, batch: tuple[Tensor, ...]) -> float:
+    """The sum of log p(x) over the data, in nats."""
+    device = next(model.parameters()).device
+    with evaluating(model):
+        return float(model.log_evidence(*(part.to(device) for part in batch)).double().sum())  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of :func:`best_of`.
+
+    Attributes:
+        seed: of its initialization.
+        log_likelihood: the sum of log p(x) over the training data at its end, in nats.
+        smallest_eigenvalue: of its covariances, None for a model without ``smallest_eigenvalue``.
+        degenerate: whether it ended in a degenerate optimum, by the model's own ``degenerate``.
+        seconds: of its training.
+        kept: whether it is the one that was kept.
+        held_out: the mean of log p(x) over the held-out data, in nats; None where there are none.
+        epochs: the number of epochs after which its parameters were taken.
+    """
+
+    seed: int
+    log_likelihood: float
+    smallest_eigenvalue: float | None
+    degenerate: bool
+    seconds: float
+    kept: bool = False
+    held_out: float | None = None
+    epochs: int | None = None
+
+
+def best_of(
+    make: Callable[[int], nn.Module],
+    data: Tensor | tuple[Tensor, ...],
+    *,
+    starts: int = 10,
+    seed: int = 0,
+    held_out: tuple[Tensor, ...] | None = None,
+    patience: int | None = None,
+    **fit_options: Any,
+) -> tuple[nn.Module, list[Start]]:
+    """Trains a model from several starts; keeps the highest likelihood among those that are not degenerate.
+
+    With held-out data, each start ends at the epoch where their likelihood is highest, and that likelihood decides
+    among the starts (Prechelt 1998): a flexible model's likelihood of its training data says how far it has overfitted.
+
+    Args:
+        make: a model from a seed, ``lambda seed: GaussianMixture(4, 3).initialize(x, seed)`` say.
+        data: the training data, as for :func:`ppl_vae.fit`.
+        starts: how many.
+        seed: the first start's; the others follow it.
+        held_out: data like the training data, to stop by and to choose by; not the data that the result is tested on.
+        patience: epochs without a higher likelihood of the held-out data after which a start is broken off; None goes
+            through all epochs.
+        fit_options: passed to :func:`ppl_vae.fit`; the objective is :class:`ExactEvidence` unless ``elbo`` and
+            ``guide`` say otherwise.
+
+    Returns:
+        The best model and all starts in their order.
+
+    Raises:
+        InputError: for no start, no patience, empty held-out data, or what ``fit`` refuses.
+    """
+    if starts < 1:
+        raise InputError(f"starts is {starts}; at least 1 is needed")
+    if patience is not None and patience < 1:
+        raise InputError(f"patience is {patience}; at least 1 epoch is needed")
+    if held_out is not None and not len(held_out[0]):
+        raise InputError("the held-out data are empty: give some rows, or None")
+    batch = (data,) if isinstance(data, Tensor) else data
+    guide = fit_options.pop("guide", no_guide)
+    elbo = fit_options.pop("elbo", None) or ExactEvidence()
+    found: list[tuple[nn.Module, Start]] = []
+    for number in range(seed, seed + starts):
+        model = make(number)
+        began = time.perf_counter()
+        stopping = EarlyStopping(model, held_out, patience) if held_out is not None else None
+        fit(model, guide, data, elbo, seed=number, description=f"start {number}", after_epoch=stopping, **fit_options)
+        if stopping is not None:
+            stopping.restore()
+        seconds = time.perf_counter() - began
+        start = Start(
+            number,
+            total_log_evidence(model, batch),
+            getattr(model, "smallest_eigenvalue", None),
+            bool(getattr(model, "degenerate", False)),
+            seconds,
+            held_out=stopping.best if stopping is not None else None,
+            epochs=stopping.epoch if stopping is not None else None,
+        )
+        found.append((model, start))
+    best = max(range(starts), key=lambda place: _rank(found[place][1]))
+    marked = [replace(start, kept=place == best) for place, (_, start) in enumerate(found)]
+    return found[best][0], marked
+
+
+def _rank(start: Start) -> tuple[bool, float]:
+    return not start.degenerate, start.log_likelihood if start.held_out is None else start.held_out
