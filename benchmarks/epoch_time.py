@@ -108,9 +108,17 @@ def ours(
     def epoch() -> float:
         with pyro.get_param_store().scope():  # the other side has networks of the same names there
             found = fit(
-                *programs, source, Trace_ELBO(), partial(torch.optim.Adam, lr=1e-3, fused=True), 3, batch_size=BATCH,
-                transform=transform, progress=False, capture=capture, precision=precision,
-            )  # fmt: skip
+                *programs,
+                source,
+                elbo=Trace_ELBO(),
+                optimizer=partial(torch.optim.Adam, lr=1e-3, fused=True),
+                epochs=3,
+                batch_size=BATCH,
+                transform=transform,
+                progress=False,
+                capture=capture,
+                precision=precision,
+            )
         return statistics.median(found.seconds)
 
     return epoch

@@ -34,9 +34,13 @@ def em_from(model: GaussianMixture, x: Tensor, **options: float) -> EM:
     precisions = torch.linalg.inv(covariances if full else covariances[0])
     weights = model.logits.detach().double().softmax(0)  # float32 weights don't sum to 1 as EM wants it
     return EM(
-        model.components, covariance_type=model.covariance, weights_init=weights.numpy(),
-        means_init=model.means.detach().double().numpy(), precisions_init=precisions.numpy(), **options,
-    )  # fmt: skip
+        model.components,
+        covariance_type=model.covariance,
+        weights_init=weights.numpy(),
+        means_init=model.means.detach().double().numpy(),
+        precisions_init=precisions.numpy(),
+        **options,
+    )
 
 
 def small(repeats: int) -> None:
@@ -93,8 +97,19 @@ def million(kind: str, rows: int, epochs: int) -> tuple[float, float, float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     if kind == "svi":
-        fit(start, no_guide, x, ExactEvidence(), partial(torch.optim.Adam, lr=0.03), epochs, batch_size=5000,
-            schedule=cooldown, seed=0, progress=False, device="cpu")  # fmt: skip
+        fit(
+            start,
+            no_guide,
+            x,
+            elbo=ExactEvidence(),
+            optimizer=partial(torch.optim.Adam, lr=0.03),
+            epochs=epochs,
+            batch_size=5000,
+            schedule=cooldown,
+            seed=0,
+            progress=False,
+            device="cpu",
+        )
         seconds = time.perf_counter() - began
         with torch.no_grad():
             score = float(start.log_evidence(x).double().mean())

@@ -49,7 +49,14 @@ def step(size: dict[str, int]) -> float:
     elbo = Trace_ELBO(size["particles"], vectorize_particles=True)
     epochs = 5 if len(x) < 500_000 else 1
     history = fit(
-        *pair(size), x, elbo, epochs=epochs, batch_size=BATCH, transform=torch.bernoulli, capture=True, progress=False
+        *pair(size),
+        x,
+        elbo=elbo,
+        epochs=epochs,
+        batch_size=BATCH,
+        transform=torch.bernoulli,
+        capture=True,
+        progress=False,
     )
     return 1000 * statistics.median(history.seconds[1:] or history.seconds) / math.ceil(len(x) / BATCH)
 

@@ -33,8 +33,18 @@ def train(x: Tensor, given: Tensor, decay: float, seed: int, components: int) ->
     model.standardize(x, given)
     epochs = max(1, round(STEPS / np.ceil(len(x) / 128)))
     optimizer = partial(torch.optim.AdamW, lr=5e-3, weight_decay=decay, fused=True)
-    fit(model, no_guide, (x, given), ExactEvidence(), optimizer, epochs, batch_size=128,
-        schedule=cooldown, progress=False, device="cpu")  # fmt: skip
+    fit(
+        model,
+        no_guide,
+        (x, given),
+        elbo=ExactEvidence(),
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=128,
+        schedule=cooldown,
+        progress=False,
+        device="cpu",
+    )
     return model
 
 

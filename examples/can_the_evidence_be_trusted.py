@@ -67,8 +67,17 @@ def many_modes(scale: float, points: int, epochs: int, steps: int, folder: Path)
         encoder.weight.zero_()
         encoder.bias.copy_(torch.tensor([1.0, 1.0, -2.0, -2.0]))  # near the mode where both latents are above 0
     guide = Amortized(Diagonal(2), encoder=encoder).double()
-    fit(model, guide, x, epochs=epochs, batch_size=10, optimizer=lambda leaves: torch.optim.Adam(leaves, lr=1e-2),
-        schedule=cooldown, seed=0, progress=False)  # fmt: skip
+    fit(
+        model,
+        guide,
+        x,
+        epochs=epochs,
+        batch_size=10,
+        optimizer=lambda leaves: torch.optim.Adam(leaves, lr=1e-2),
+        schedule=cooldown,
+        seed=0,
+        progress=False,
+    )
     exact = quadrature(model, x).numpy()
     weighted = tightness(model, guide, x, particles=2000)
     run = annealed(model, x, steps=steps, chains=64)

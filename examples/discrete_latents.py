@@ -73,8 +73,19 @@ def train(name: str, label: str, images: Images, test: Tensor, steps: int, laten
         generator = torch.Generator().manual_seed(part)
         chosen = torch.randint(len(images.train), (BATCH * (steps // points),), generator=generator)
         start = time.perf_counter()
-        fit(model, guide, images.train[chosen], elbo, optimizer, 1, batch_size=BATCH, transform=torch.bernoulli,
-            progress=False, seed=part, device="cpu")  # fmt: skip
+        fit(
+            model,
+            guide,
+            images.train[chosen],
+            elbo=elbo,
+            optimizer=optimizer,
+            epochs=1,
+            batch_size=BATCH,
+            transform=torch.bernoulli,
+            progress=False,
+            seed=part,
+            device="cpu",
+        )
         seconds += time.perf_counter() - start
         torch.manual_seed(0)
         found = bounds(model, guide, test, particles=10, curve=(1,))

@@ -41,9 +41,16 @@ def fitted(x: Tensor, components: int, covariance: str, epochs: int) -> tuple[Ga
 
     began = time.perf_counter()
     model, starts = best_of(
-        make, x, starts=STARTS if epochs > 10 else 1, epochs=epochs, batch_size=len(x),
-        optimizer=partial(torch.optim.Adam, lr=0.03), schedule=cooldown, progress=False, device="cpu",
-    )  # fmt: skip
+        make,
+        x,
+        starts=STARTS if epochs > 10 else 1,
+        epochs=epochs,
+        batch_size=len(x),
+        optimizer=partial(torch.optim.Adam, lr=0.03),
+        schedule=cooldown,
+        progress=False,
+        device="cpu",
+    )
     seconds = time.perf_counter() - began
     kept = next(start for start in starts if start.kept)
     others = ", ".join(f"{start.log_likelihood:.2f}{'*' if start.degenerate else ''}" for start in starts)
@@ -51,8 +58,7 @@ def fitted(x: Tensor, components: int, covariance: str, epochs: int) -> tuple[Ga
     if covariance != "tied-diagonal":
         kind = {"diagonal": "diag"}.get(covariance, covariance)
         began = time.perf_counter()
-        em = EM(components, covariance_type=kind, n_init=STARTS, random_state=0, tol=1e-6,
-                max_iter=1000).fit(x.numpy())  # fmt: skip
+        em = EM(components, covariance_type=kind, n_init=STARTS, random_state=0, tol=1e-6, max_iter=1000).fit(x.numpy())
         took = f"{time.perf_counter() - began:6.2f}"
         reference = f"{em.score(x.numpy()) * len(x):12.3f}"
         eigenvalue = f"{em_eigenvalue(em):8.2g}"
@@ -97,9 +103,14 @@ def main(epochs: int = 1000, data_root: str = "") -> None:
                     kept[name] = model
                     if covariance == "full":
                         figure = clusters(
-                            x, model.posterior(x).probs.detach(), model.means, model.covariances, columns,
-                            f"{name}: {components} Gaussians, full covariances", truth.get(name),
-                        )  # fmt: skip
+                            x,
+                            model.posterior(x).probs.detach(),
+                            model.means,
+                            model.covariances,
+                            columns,
+                            f"{name}: {components} Gaussians, full covariances",
+                            truth.get(name),
+                        )
                         report.save(place / f"{name}-{components}.png", figure)
         rank_guides(kept["iris"], tables["iris"][0], epochs)
     print(folder)
@@ -120,9 +131,19 @@ def rank_guides(model: GaussianMixture, x: Tensor, epochs: int) -> None:
     guides["one-hot, exact sum over z"].enumerates = True
     names = {guide: name for name, guide in guides.items()}
     found = compare(
-        model, guides, x, x, epochs=3 * epochs, batch_size=len(x), particles=2000, columns=(10, 100), device="cpu",
-        progress=False, optimizer=partial(torch.optim.Adam, lr=1e-2), elbo=lambda guide: elbos.get(names[guide]),
-    )  # fmt: skip
+        model,
+        guides,
+        x,
+        x,
+        epochs=3 * epochs,
+        batch_size=len(x),
+        particles=2000,
+        columns=(10, 100),
+        device="cpu",
+        progress=False,
+        optimizer=partial(torch.optim.Adam, lr=1e-2),
+        elbo=lambda guide: elbos.get(names[guide]),
+    )
     report.show(report.table(found))
 
 

@@ -43,8 +43,17 @@ def main(epochs: int = 2000, particles: int = 2000) -> None:
 
     def train(guide: Guide, *batch: torch.Tensor, rate: float) -> None:
         elbo = Trace_ELBO(num_particles=8, vectorize_particles=True, max_plate_nesting=1)
-        fit(model, guide, batch, elbo, partial(torch.optim.Adam, lr=rate), epochs, batch_size=SIZE,
-            schedule=cosine, seed=0)  # fmt: skip
+        fit(
+            model,
+            guide,
+            batch,
+            elbo=elbo,
+            optimizer=partial(torch.optim.Adam, lr=rate),
+            epochs=epochs,
+            batch_size=SIZE,
+            schedule=cosine,
+            seed=0,
+        )
 
     families: dict[str, Family] = {
         name: family(LATENT) for name, family in FAMILIES.items() if not family.discrete and name != "delta"

@@ -95,8 +95,19 @@ def main(epochs: int = 40, demonstrations: int = 300, episodes: int = 1000) -> N
     for name, components in (("Gaussian", 1), ("mixture density, 4 components", 4)):
         torch.manual_seed(0)
         policy = MixtureDensityNetwork(1, components, 2, hidden=(64, 64), floor=1e-2).standardize(actions, states)
-        fit(policy, no_guide, (actions, states), ExactEvidence(), partial(torch.optim.Adam, lr=3e-3), epochs,
-            batch_size=256, schedule=cooldown, seed=0, progress=False, device="cpu")  # fmt: skip
+        fit(
+            policy,
+            no_guide,
+            (actions, states),
+            elbo=ExactEvidence(),
+            optimizer=partial(torch.optim.Adam, lr=3e-3),
+            epochs=epochs,
+            batch_size=256,
+            schedule=cooldown,
+            seed=0,
+            progress=False,
+            device="cpu",
+        )
         with torch.no_grad():
             nll = -float(policy.log_evidence(actions, states).mean())
         for by in ("mode", "draw"):

@@ -62,7 +62,15 @@ def main(epochs: int = 8000, starts: int = 5) -> None:
     for seed in range(starts):
         torch.manual_seed(seed)
         model = MixtureDensityNetwork(1, 5, 1, hidden=(20,), activation=nn.Tanh).standardize(x, given)
-        fit(model, no_guide, (x, given), ExactEvidence(), partial(torch.optim.Adam, lr=0.02), seed=seed, **options)
+        fit(
+            model,
+            no_guide,
+            (x, given),
+            elbo=ExactEvidence(),
+            optimizer=partial(torch.optim.Adam, lr=0.02),
+            seed=seed,
+            **options,
+        )
         with torch.no_grad():
             train, test = -model.log_evidence(x, given).mean(), -model.log_evidence(held, held_given)
         error = float(test.std()) / math.sqrt(len(test))

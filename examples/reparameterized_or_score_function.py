@@ -51,8 +51,10 @@ def toy(distances: Sequence[float], draws: int) -> Figure:
     axes = figure.add_subplot()
     for number, (name, form) in enumerate((("pathwise", "pathwise"), ("score-function", "score function"))):
         torch.manual_seed(0)
-        found = [variance(*pair[:2], name, pair[2], draws)
-                 for pair in (quadratic(distance, held=name != "pathwise") for distance in distances)]  # fmt: skip
+        found = [
+            variance(*pair[:2], name, pair[2], draws)
+            for pair in (quadratic(distance, held=name != "pathwise") for distance in distances)
+        ]
         for distance, (value, low, high) in zip(distances, found, strict=True):
             known = known_variances(distance)[form]
             print(f"   {name:<16}d = {distance:g}: {value:8.3f} ({low:.3f} to {high:.3f}), known {known:g}")
@@ -76,8 +78,17 @@ def contrast(images: Images, latents: Sequence[int], epochs: int, draws: int) ->
     for count in latents:
         torch.manual_seed(0)
         model, guide = VAE(pixels, count, hidden=(200,)), Amortized(Diagonal(count), pixels, hidden=(200,))
-        fit(model, guide, images.train, Trace_ELBO(), epochs=epochs, batch_size=BATCH, transform=torch.bernoulli,
-            seed=0, progress=False)  # fmt: skip
+        fit(
+            model,
+            guide,
+            images.train,
+            elbo=Trace_ELBO(),
+            epochs=epochs,
+            batch_size=BATCH,
+            transform=torch.bernoulli,
+            seed=0,
+            progress=False,
+        )
         path, score = (variance(model, guide, name, x, draws) for name in ("pathwise", "score-function"))
         # The ends of both intervals at once: a cautious one for the ratio.
         factors.append((score[0] / path[0], score[1] / path[2], score[2] / path[1]))
@@ -104,9 +115,17 @@ def both_trained(images: Images, latents: int, epochs: int) -> dict[str, History
         model = VAE(pixels, latents, hidden=(200,))
         guide = Amortized(Diagonal(latents), pixels, hidden=(200,), reparameterized=reparameterized)
         found[name] = fit(
-            model, guide, images.train, elbo, partial(torch.optim.Adam, lr=1e-3), epochs, batch_size=BATCH,
-            transform=torch.bernoulli, seed=0, progress=False,
-        )  # fmt: skip
+            model,
+            guide,
+            images.train,
+            elbo=elbo,
+            optimizer=partial(torch.optim.Adam, lr=1e-3),
+            epochs=epochs,
+            batch_size=BATCH,
+            transform=torch.bernoulli,
+            seed=0,
+            progress=False,
+        )
         print(f"   {name}, {latents} latents: ELBO {found[name].elbo[-1]:.2f} nats in the last epoch")
     return found
 

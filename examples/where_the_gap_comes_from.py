@@ -53,12 +53,20 @@ def study(
     elbos = {"diagonal": TraceMeanField_ELBO(), "flow": Trace_ELBO()}
     optimizer = partial(torch.optim.Adam, lr=1e-3)
     for name in (trained_with, *(other for other in guides if other != trained_with)):
-        fit(model, guides[name], train, elbos[name], optimizer, epochs, seed=0, **options)
+        fit(model, guides[name], train, elbo=elbos[name], optimizer=optimizer, epochs=epochs, seed=0, **options)
         freeze(model), freeze(guides[name])
     found = compare(
-        model, guides, train, x, particles=1000, evidence="annealed", split=True, columns=(100, 1000),
-        annealing={"steps": anneal}, refinement={"steps": min(200, 10 * epochs), "rounds": 4, "particles": 16},
-    )  # fmt: skip
+        model,
+        guides,
+        train,
+        x,
+        particles=1000,
+        evidence="annealed",
+        split=True,
+        columns=(100, 1000),
+        annealing={"steps": anneal},
+        refinement={"steps": min(200, 10 * epochs), "rounds": 4, "particles": 16},
+    )
     return found, (model, guides)
 
 

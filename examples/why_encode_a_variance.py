@@ -57,9 +57,19 @@ def main(data: str = "digits", epochs: int = 100, latents: int = 16, images: int
     guides: dict[str, Any] = {name: builder.guide(name, model) for name in LADDER}
     train, test, transform = builder.data(model, 0, images)
     found = compare(
-        model, guides, train, test, joint=True, epochs=epochs, particles=500, transform=transform, schedule=cooldown,
-        elbo=builder.elbo, columns=(500,), batch_size=128,
-    )  # fmt: skip
+        model,
+        guides,
+        train,
+        test,
+        joint=True,
+        epochs=epochs,
+        particles=500,
+        transform=transform,
+        schedule=cooldown,
+        elbo=builder.elbo,
+        columns=(500,),
+        batch_size=128,
+    )
     table: list[dict[str, Any]] = []
     samples, ways = {}, {}
     for name in LADDER:

@@ -33,9 +33,18 @@ def halved(done):
 
 
 def train(
-    make, elbo, place=None, cut_at=0, capture=False, epochs=6, rows=20, order=1, inner=torch.bernoulli,
-    dtype=torch.float32, **changed,
-):  # fmt: skip
+    make,
+    elbo,
+    place=None,
+    cut_at=0,
+    capture=False,
+    epochs=6,
+    rows=20,
+    order=1,
+    inner=torch.bernoulli,
+    dtype=torch.float32,
+    **changed,
+):
     """Parameters and curve; cut off in the middle of a step where that is wanted."""
     model, guide = make()
     calls, cuts = iter(range(10**6)), {cut_at} - {0}  # a number of its own would make it another transform
@@ -50,7 +59,14 @@ def train(
     grey = grey.flip(0) if order < 0 else grey
     options = {"batch_size": 8, "seed": 3, "schedule": halved, "transform": cutting, **changed}
     history = fit(
-        model, guide, grey, elbo(), epochs=epochs, progress=False, capture=capture,
-        checkpoint=place, **options,
-    )  # fmt: skip
+        model,
+        guide,
+        grey,
+        elbo=elbo(),
+        epochs=epochs,
+        progress=False,
+        capture=capture,
+        checkpoint=place,
+        **options,
+    )
     return torch.cat([leaf.detach().flatten() for leaf in (*model.parameters(), *guide.parameters())]), history

@@ -25,9 +25,17 @@ def both(make, elbo, transform=None, epochs=4, batch_size=3, dtype=torch.float64
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             history = fit(
-                model, guide, batch, elbo(), epochs=epochs, batch_size=batch_size, transform=transform, seed=1,
-                progress=False, capture=capture,
-            )  # fmt: skip
+                model,
+                guide,
+                batch,
+                elbo=elbo(),
+                epochs=epochs,
+                batch_size=batch_size,
+                transform=transform,
+                seed=1,
+                progress=False,
+                capture=capture,
+            )
         told = [warning for warning in caught if warning.category is CaptureWarning]
         found.append((state(*modules_of(model, guide)), history.elbo, told))
     return found

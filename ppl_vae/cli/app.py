@@ -133,20 +133,49 @@ def train(
             f"on {data}, which is a table",
         )
         train_on_table(
-            model, data, target=target, components=components, covariance=covariance, starts=starts,
-            hidden=widths(hidden or "100,100"), epochs=epochs, batch_size=batch_size, lr=lr,
-            weight_decay=weight_decay, seed=seed, device=device, data_root=data_root, run=run, as_json=as_json,
-        )  # fmt: skip
+            model,
+            data,
+            target=target,
+            components=components,
+            covariance=covariance,
+            starts=starts,
+            hidden=widths(hidden or "100,100"),
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            seed=seed,
+            device=device,
+            data_root=data_root,
+            run=run,
+            as_json=as_json,
+        )
         return
     of_tables = ("target", "components", "covariance", "starts", "weight_decay")
     refuse_given(context, of_tables, f"on {data}, which has images and no table")
     train_on_images(
-        model, data, guide=guide, latents=latents, hidden=widths(hidden or "400,400"), likelihood=likelihood,
-        estimator=estimator, step_particles=step_particles, epochs=epochs, batch_size=batch_size or 128,
+        model,
+        data,
+        guide=guide,
+        latents=latents,
+        hidden=widths(hidden or "400,400"),
+        likelihood=likelihood,
+        estimator=estimator,
+        step_particles=step_particles,
+        epochs=epochs,
+        batch_size=batch_size or 128,
         lr=1e-3 if lr is None else lr,
-        particles=particles, images=images, checkpoint=checkpoint, capture=capture, precision=precision, seed=seed,
-        device=device, data_root=data_root, run=run, as_json=as_json,
-    )  # fmt: skip
+        particles=particles,
+        images=images,
+        checkpoint=checkpoint,
+        capture=capture,
+        precision=precision,
+        seed=seed,
+        device=device,
+        data_root=data_root,
+        run=run,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -203,11 +232,26 @@ def compare(
     training, test, transform = builder.data(program, seed, images)
     report.tell_images(source, transform is not None)
     found = compare_guides(
-        program, chosen, training, test, base=first, joint=joint, particles=particles, epochs=epochs,
-        guide_epochs=guide_epochs, batch_size=batch_size, optimizer=adam(lr), schedule=cooldown, transform=transform,
-        device=device, seed=seed, elbo=builder.elbo, evidence=evidence, split=split,
+        program,
+        chosen,
+        training,
+        test,
+        base=first,
+        joint=joint,
+        particles=particles,
+        epochs=epochs,
+        guide_epochs=guide_epochs,
+        batch_size=batch_size,
+        optimizer=adam(lr),
+        schedule=cooldown,
+        transform=transform,
+        device=device,
+        seed=seed,
+        elbo=builder.elbo,
+        evidence=evidence,
+        split=split,
         annealing={"steps": annealing_steps},
-    )  # fmt: skip
+    )
     settings |= {"guides": names, "device": str(resolve_device(device)), "run": folder}
     with report.whole_folder(folder) as place:
         report.write_comparison(place, found, settings)
@@ -265,9 +309,18 @@ def gradients(
     folder = report.new_run(run, f"gradients-{Path(data).stem}")
     source, layers = load(data, data_root), widths(hidden)
     laboratory = Laboratory(
-        lambda count: Builder(source, count, layers, likelihood), model, guide, names, batch_size, draws, exact_draws,
-        learning_steps, adam(lr), device, seed,
-    )  # fmt: skip
+        lambda count: Builder(source, count, layers, likelihood),
+        model,
+        guide,
+        names,
+        batch_size,
+        draws,
+        exact_draws,
+        learning_steps,
+        adam(lr),
+        device,
+        seed,
+    )
     laboratory.run(counts(latents, "--latents"), counts(particles, "--particles"), epochs, race)
     settings |= {"estimators": list(laboratory.estimators), "device": str(resolve_device(device)), "run": folder}
     with report.whole_folder(folder) as place:

@@ -76,10 +76,18 @@ class Laboratory:
             for stop in [*(stop for stop in _STOPS if last and stop < epochs), epochs]:
                 if stop > done:
                     fit(
-                        model, guide, training, builder.elbo(guide), self.optimizer, stop - done, transform=transform,
-                        batch_size=self.batch_size, device=self.device, seed=self.seed + stop,
+                        model,
+                        guide,
+                        training,
+                        elbo=builder.elbo(guide),
+                        optimizer=self.optimizer,
+                        epochs=stop - done,
+                        transform=transform,
+                        batch_size=self.batch_size,
+                        device=self.device,
+                        seed=self.seed + stop,
                         description=f"{count} latents",
-                    )  # fmt: skip
+                    )
                     done = stop
                 final = stop == epochs
                 exact: dict[int, Reference] = {}
@@ -92,10 +100,18 @@ class Laboratory:
                 builder, model, guide = self._pair(latents[-1])
                 elbo = builder.estimator(name, model, guide, max(particles[0], ESTIMATORS[name].particles))
                 self.curves[name] = fit(
-                    model, guide, training, elbo, self.optimizer, epochs,
-                    batch_size=self.batch_size, transform=transform, device=self.device, seed=self.seed,
+                    model,
+                    guide,
+                    training,
+                    elbo=elbo,
+                    optimizer=self.optimizer,
+                    epochs=epochs,
+                    batch_size=self.batch_size,
+                    transform=transform,
+                    device=self.device,
+                    seed=self.seed,
                     description=name,
-                )  # fmt: skip
+                )
 
     def table(self) -> Table:
         """The end of the training of the last pair, with the first number of particles."""
@@ -181,9 +197,16 @@ class Laboratory:
         return (transform(first) if transform is not None else first, *rest)
 
     def _measure(
-        self, builder: Builder, model: LatentVariableModel, guide: Guide, batch: tuple[Tensor, ...], name: str,
-        wanted: int, at: dict[str, Any], exact: dict[int, Reference],
-    ) -> None:  # fmt: skip
+        self,
+        builder: Builder,
+        model: LatentVariableModel,
+        guide: Guide,
+        batch: tuple[Tensor, ...],
+        name: str,
+        wanted: int,
+        at: dict[str, Any],
+        exact: dict[int, Reference],
+    ) -> None:
         entry = ESTIMATORS[name]
         elbo = builder.estimator(name, model, guide, max(wanted, entry.particles))
         used = elbo.num_particles

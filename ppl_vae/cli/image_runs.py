@@ -72,10 +72,22 @@ def train_on_images(
     training, test, transform = builder.data(program, seed, images)
     report.tell_images(source, transform is not None)
     history = fit(
-        program, fitted, training, elbo, epochs=length, batch_size=batch_size, optimizer=adam(lr),
-        schedule=cooldown, transform=transform, device=device, seed=seed, description=guide, checkpoint=checkpoint,
-        capture=CAPTURES[capture], precision=precision,  # type: ignore[arg-type]
-    )  # fmt: skip
+        program,
+        fitted,
+        training,
+        elbo=elbo,
+        epochs=length,
+        batch_size=batch_size,
+        optimizer=adam(lr),
+        schedule=cooldown,
+        transform=transform,
+        device=device,
+        seed=seed,
+        description=guide,
+        checkpoint=checkpoint,
+        capture=CAPTURES[capture],
+        precision=precision,  # type: ignore[arg-type]
+    )
     if distributed.rank() > 0:
         return
     test = tuple(part.to(used) for part in test)

@@ -90,8 +90,14 @@ def table(comparison: Comparison) -> Table:
     found.add_column("guide", no_wrap=True)
     parts = ("approximation", "amortization") if split else ()
     for heading in (
-        "ELBO", *(f"K={count}" for count in counts), "log p(x)", "gap", *parts, "k-hat", "seconds",
-    ):  # fmt: skip
+        "ELBO",
+        *(f"K={count}" for count in counts),
+        "log p(x)",
+        "gap",
+        *parts,
+        "k-hat",
+        "seconds",
+    ):
         found.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.rows:
         found.add_row(

@@ -94,15 +94,32 @@ def train_on_table(
     except ValueError as error:
         raise InputError(f"{data}: {error}") from None
     best, found = best_of(
-        make, batch, starts=starts, seed=seed, epochs=length, batch_size=size, schedule=cooldown, device=device,
+        make,
+        batch,
+        starts=starts,
+        seed=seed,
+        epochs=length,
+        batch_size=size,
+        schedule=cooldown,
+        device=device,
         optimizer=partial(torch.optim.AdamW, lr=rate, weight_decay=decay, fused=True),
         held_out=validation,
-    )  # fmt: skip
+    )
     settings = {
-        "model": model, "data": data, "target": table.target, "components": components, "covariance": covariance,
-        "starts": starts, "epochs": length, "batch_size": size, "lr": rate, "weight_decay": decay, "seed": seed,
-        "device": str(resolve_device(device)), "run": folder,
-    }  # fmt: skip
+        "model": model,
+        "data": data,
+        "target": table.target,
+        "components": components,
+        "covariance": covariance,
+        "starts": starts,
+        "epochs": length,
+        "batch_size": size,
+        "lr": rate,
+        "weight_decay": decay,
+        "seed": seed,
+        "device": str(resolve_device(device)),
+        "run": folder,
+    }
     kept = next(start for start in found if start.kept)
     result: dict[str, Any] = {
         "settings": settings,
@@ -167,9 +184,14 @@ def _figure(model: torch.nn.Module, table: Table, batch: tuple[Tensor, ...]) -> 
     if isinstance(model, GaussianMixture):
         labels = table.targets.long().tolist() if table.targets is not None and table.classes else None
         return clusters(
-            table.values, model.posterior(table.values).probs, model.means, model.covariances, table.columns,
-            f"{table.name}: {model.components} Gaussians, {model.covariance}", labels,
-        )  # fmt: skip
+            table.values,
+            model.posterior(table.values).probs,
+            model.means,
+            model.covariances,
+            table.columns,
+            f"{table.name}: {model.components} Gaussians, {model.covariance}",
+            labels,
+        )
     if not isinstance(model, MixtureDensityNetwork) or batch[1].shape[1] != 1:
         return None
     figure = Figure(figsize=(6, 4.5), layout="constrained")

@@ -16,8 +16,12 @@ from torch.fx import Graph, GraphModule, Node
 aten = torch.ops.aten
 _LARGEST_CONSTANT = 2**22  # numbers: a constant lives as long as the graph
 _SAME = (aten.alias.default, aten.detach.default, aten.lift_fresh.default)
-_FILLED = {aten.ones_like.default: 1.0, aten.zeros_like.default: 0.0, aten.new_zeros.default: 0.0,
-           aten.new_ones.default: 1.0}  # fmt: skip
+_FILLED = {
+    aten.ones_like.default: 1.0,
+    aten.zeros_like.default: 0.0,
+    aten.new_zeros.default: 0.0,
+    aten.new_ones.default: 1.0,
+}
 
 
 def simplify(module: GraphModule) -> GraphModule:

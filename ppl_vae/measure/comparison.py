@@ -147,7 +147,7 @@ def compare(
     if not joint:
         if base is not None:
             histories["model"] = fit(
-                model, base, train, _elbo(elbo, base), epochs=epochs, description="model", **options
+                model, base, train, elbo=_elbo(elbo, base), epochs=epochs, description="model", **options
             )
         freeze(model)
     target = resolve_device(device)
@@ -158,7 +158,7 @@ def compare(
         start = time.perf_counter()
         if any(parameter.requires_grad for part in pair for parameter in part.parameters()):
             length = epochs if joint else guide_epochs or epochs
-            histories[name] = fit(*pair, train, _elbo(elbo, guide), epochs=length, description=name, **options)
+            histories[name] = fit(*pair, train, elbo=_elbo(elbo, guide), epochs=length, description=name, **options)
         seconds[name] = time.perf_counter() - start
         pairs[name] = pair
     measured = {}
@@ -167,9 +167,14 @@ def compare(
         for part in pair:
             part.to(target)
         measured[name] = tightness(
-            *pair, *batch, particles=particles, curve=curve, evidence="importance", refinement=refinement,
+            *pair,
+            *batch,
+            particles=particles,
+            curve=curve,
+            evidence="importance",
+            refinement=refinement,
             split=split and _can_be_split(pair[1], batch),
-        )  # fmt: skip
+        )
     pyro.set_rng_seed(seed)
     chosen = _evidence(pairs, measured, batch, joint, evidence, annealing or {})
     measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}

@@ -92,9 +92,14 @@ def _refined(
     best_members = bounds(model, refined, *batch, index, particles=particles, curve=(particles,))
     last = best_members.isel(K=-1, drop=True)
     columns = {
-        "elbo": last.elbo, "elbo_se": last.elbo_se, "elbo_bias": ("data", refined.left.cpu().numpy()),
-        "iwelbo": last.iwelbo, "iwelbo_se": last.iwelbo_se, "bias": last.bias, "khat": last.khat,
-    }  # fmt: skip
+        "elbo": last.elbo,
+        "elbo_se": last.elbo_se,
+        "elbo_bias": ("data", refined.left.cpu().numpy()),
+        "iwelbo": last.iwelbo,
+        "iwelbo_se": last.iwelbo_se,
+        "bias": last.bias,
+        "khat": last.khat,
+    }
     return xr.Dataset({f"refined_{name}": column for name, column in columns.items()})
 
 

@@ -30,9 +30,19 @@ _ARRAY_BYTES, _SMALL_BYTES = 2**20, 2**12
 _NAMESPACES = (Namespace, SimpleNamespace, UserDict, UserList, local)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _LIBRARIES = sys.stdlib_module_names | {
-    "arviz", "matplotlib", "numpy", "pandas", "ppl_vae", "pyro", "scipy", "sklearn", "torch", "torchvision", "xarray",
+    "arviz",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "ppl_vae",
+    "pyro",
+    "scipy",
+    "sklearn",
+    "torch",
+    "torchvision",
+    "xarray",
     "zuko",
-}  # fmt: skip
+}
 _OF_EVERY_MODULE = nn.Module().__dict__.keys()
 _GONE = object()
 _ANY = -1

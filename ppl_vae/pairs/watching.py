@@ -15,9 +15,21 @@ from ppl_vae.pairs.restore import store_watched
 
 Result = TypeVar("Result")
 _CLOCKS = {
-    "time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time",
-    "process_time_ns", "thread_time", "now", "utcnow", "today", "urandom", "getrandom",
-}  # fmt: skip
+    "time",
+    "time_ns",
+    "perf_counter",
+    "perf_counter_ns",
+    "monotonic",
+    "monotonic_ns",
+    "process_time",
+    "process_time_ns",
+    "thread_time",
+    "now",
+    "utcnow",
+    "today",
+    "urandom",
+    "getrandom",
+}
 _MAY_READ_THEM = {"logging", "warnings", "pyro", "torch", "rich", "tqdm"}  # none of them puts the time into a number
 
 

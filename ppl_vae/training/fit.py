@@ -80,10 +80,10 @@ def fit(
     model: Program,
     guide: Program,
     data: Tensor | tuple[Tensor, ...] | DataLoader,
+    *,
     elbo: ELBO | None = None,
     optimizer: OptimizerFactory | PyroOptim = _ADAM,
     epochs: int = 20,
-    *,
     batch_size: int = 128,
     transform: Callable[[Tensor], Tensor] | None = None,
     schedule: Schedule | None = None,
@@ -184,9 +184,16 @@ def fit(
         inside = alone and make_capturable(steppers)  # the optimizers' step is a part of the graph
         schedulers = make_schedulers(schedule, steppers, epochs * steps)
         step = Step(
-            objective, model, found.guide, parameters, modules, capture, epochs * steps, steppers if inside else (),
+            objective,
+            model,
+            found.guide,
+            parameters,
+            modules,
+            capture,
+            epochs * steps,
+            steppers if inside else (),
             coarse=precision != "float32",
-        )  # fmt: skip
+        )
         tensors = [*parameters, *(buffer for module in modules for buffer in module.buffers()), *step.state]
         kept = None
         if checkpoint is not None:

@@ -161,7 +161,16 @@ def best_of(
         model = make(number)
         began = time.perf_counter()
         stopping = EarlyStopping(model, held_out, patience) if held_out is not None else None
-        fit(model, guide, data, elbo, seed=number, description=f"start {number}", after_epoch=stopping, **fit_options)
+        fit(
+            model,
+            guide,
+            data,
+            elbo=elbo,
+            seed=number,
+            description=f"start {number}",
+            after_epoch=stopping,
+            **fit_options,
+        )
         if stopping is not None:
             stopping.restore()
         seconds = time.perf_counter() - began

@@ -61,10 +61,20 @@ def test_compare_writes_a_whole_folder(run, tmp_path):
     folder = tmp_path / "here" / "now"
     assert status == 0
     assert {path.name for path in folder.iterdir()} == {
-        "table.json", "table.csv", "bounds.nc", "bounds.png", "training.png", "reconstructions.png", "samples.png",
-        "gaps.png", "rate-distortion.png", "khat.png",
-        "manifold.png", "model.pt", *(f"guide-{name}.pt" for name in FIRST_CHOICES),
-    }  # fmt: skip
+        "table.json",
+        "table.csv",
+        "bounds.nc",
+        "bounds.png",
+        "training.png",
+        "reconstructions.png",
+        "samples.png",
+        "gaps.png",
+        "rate-distortion.png",
+        "khat.png",
+        "manifold.png",
+        "model.pt",
+        *(f"guide-{name}.pt" for name in FIRST_CHOICES),
+    }
     assert [path.name for path in folder.parent.iterdir()] == ["now"]
     found = json.loads((folder / "table.json").read_text())
     sound = [row for row in found["guides"] if row["is_bound"]]
@@ -135,8 +145,14 @@ def test_train_writes_a_whole_folder(run, tmp_path, likelihood):
     assert found["test_iwelbo"]["20"] > found["test_elbo"]
     assert found["peak_memory_gib"] > 0.1
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        "result.json", "model.pt", "guide.pt", "bounds.nc", "training.png", "reconstructions.png", "samples.png",
-    }  # fmt: skip
+        "result.json",
+        "model.pt",
+        "guide.pt",
+        "bounds.nc",
+        "training.png",
+        "reconstructions.png",
+        "samples.png",
+    }
 
 
 def own(kind):
@@ -161,9 +177,24 @@ def test_what_a_file_of_images_was_understood_to_hold_is_said(run, tmp_path, com
     quick = {
         "train": QUICK,
         "compare": ["--guides", "diagonal", *QUICK],
-        "gradients": ["--epochs", 1, "--hidden", 8, "--latents", "2,3", "--draws", 10, "--exact-draws", 0, "--no-race",
-                      "--learning-steps", 0, "--estimators", "pathwise"],
-    }  # fmt: skip
+        "gradients": [
+            "--epochs",
+            1,
+            "--hidden",
+            8,
+            "--latents",
+            "2,3",
+            "--draws",
+            10,
+            "--exact-draws",
+            0,
+            "--no-race",
+            "--learning-steps",
+            0,
+            "--estimators",
+            "pathwise",
+        ],
+    }
     status, out, err = run(command, "--data", "own.npy", *quick[command], "--json")
     assert status == 0, err
     assert err.count(f"ppl-vae: {told}") == err.count("images of") == 1

@@ -62,7 +62,9 @@ def test_every_estimator_that_fits_reaches_every_parameter(case: Case):
             if not hasattr(guide, "reparameterized") and kind(model, batch)[0]:
                 continue
             guide.reparameterized = False
-        fit(model, guide, batch, estimator(name), epochs=1, batch_size=3, progress=False)  # 5 rows: a short last batch
+        fit(
+            model, guide, batch, elbo=estimator(name), epochs=1, batch_size=3, progress=False
+        )  # 5 rows: a short last batch
         for key, parameter in [*model.named_parameters(), *guide.named_parameters()]:
             if not parameter.requires_grad:
                 continue
@@ -138,7 +140,7 @@ def test_the_switch_gives_pyros_two_gradients():
 def test_a_running_mean_follows_the_signal():
     model, guide, x = bits()
     elbo = RunningMean(num_particles=3, decay=0.5)
-    history = fit(model, guide, x, elbo, epochs=20, batch_size=2, progress=False)
+    history = fit(model, guide, x, elbo=elbo, epochs=20, batch_size=2, progress=False)
     assert elbo.baseline(torch.zeros(3, 2), (x,)).item() == pytest.approx(history.elbo[-1], rel=0.2)
     before = elbo.state[0].clone()
     elbo.loss(model, guide, x)
@@ -158,8 +160,8 @@ def test_a_neural_baseline_learns_the_signal_of_each_data_point():
         model,
         guide,
         x,
-        elbo,
-        lambda leaves: torch.optim.Adam(leaves, lr=1e-2),
+        elbo=elbo,
+        optimizer=lambda leaves: torch.optim.Adam(leaves, lr=1e-2),
         epochs=300,
         batch_size=3,
         progress=False,
@@ -175,18 +177,21 @@ def test_relax_learns_to_vary_less():
 
     model, guide, x = bits()
     found = [
-        float(gradient_statistics(model, guide, RELAX(temperature=0.1), x, draws=500, learning_steps=steps)
-              .variance.sel(group="guide"))
+        float(
+            gradient_statistics(model, guide, RELAX(temperature=0.1), x, draws=500, learning_steps=steps).variance.sel(
+                group="guide"
+            )
+        )
         for steps in (0, 300)
-    ]  # fmt: skip
+    ]
     assert found[1] < 0.7 * found[0]
 
 
 def test_a_relaxed_bound_is_none():
     model, guide, x = bits()
-    assert not fit(model, guide, x, GumbelSoftmax(), epochs=1, progress=False).is_bound
-    assert fit(model, guide, x, GumbelSoftmax(hard=True), epochs=1, progress=False).is_bound
-    assert fit(model, guide, x, StraightThrough(), epochs=1, progress=False).is_bound
+    assert not fit(model, guide, x, elbo=GumbelSoftmax(), epochs=1, progress=False).is_bound
+    assert fit(model, guide, x, elbo=GumbelSoftmax(hard=True), epochs=1, progress=False).is_bound
+    assert fit(model, guide, x, elbo=StraightThrough(), epochs=1, progress=False).is_bound
 
 
 class Baselined(Guide):
@@ -208,10 +213,10 @@ class Baselined(Guide):
 def test_an_unregistered_baseline_is_refused():
     model, _, x = bits()
     with pytest.raises(InputError, match="nn_baseline of site 'z' is not registered, so nothing trains it: call pyro"):
-        fit(model, Baselined(False), x, TraceGraph_ELBO(), epochs=1, progress=False)
+        fit(model, Baselined(False), x, elbo=TraceGraph_ELBO(), epochs=1, progress=False)
     guide = Baselined(True)
     before = guide.kept[0].weight.clone()
-    fit(model, guide, x, TraceGraph_ELBO(), epochs=1, progress=False)
+    fit(model, guide, x, elbo=TraceGraph_ELBO(), epochs=1, progress=False)
     assert not torch.equal(before, guide.kept[0].weight)
 
 
@@ -246,7 +251,7 @@ def test_a_pair_that_does_not_fit_is_refused(what):
     pair, elbo, message = REFUSED[what]
     model, guide, x = pair()
     with pytest.raises(InputError, match=message):
-        fit(model, guide, x, elbo(), epochs=1, progress=False)
+        fit(model, guide, x, elbo=elbo(), epochs=1, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,18 @@ def test_fitted_gaps_match_the_closed_forms(pca, family):
     expected = {Diagonal: diagonal_gap, Full: 0.0}[family]
     assert diagonal_gap > 0.5  # the posterior is correlated enough for the test to tell the two apart
     guide = Amortized(family(8), 20, hidden=()).double()
-    fit(model, guide, x, Trace_ELBO(num_particles=4, vectorize_particles=True), epochs=800, batch_size=250,
-        schedule=cosine, seed=0, progress=False, optimizer=partial(torch.optim.Adam, lr=2e-2))  # fmt: skip
+    fit(
+        model,
+        guide,
+        x,
+        elbo=Trace_ELBO(num_particles=4, vectorize_particles=True),
+        epochs=800,
+        batch_size=250,
+        schedule=cosine,
+        seed=0,
+        progress=False,
+        optimizer=partial(torch.optim.Adam, lr=2e-2),
+    )
     found = bounds(model, guide, x, particles=2000, curve=(1,))
     gap = model.log_evidence(x).mean().item() - average(found.elbo, found.elbo_se)[0]
     assert gap == pytest.approx(expected, abs=0.02)
@@ -63,8 +73,16 @@ def test_maximum_likelihood_is_where_training_ends():
     best = LinearGaussian.maximum_likelihood(x, 3)
     ceiling = best.log_evidence(x).mean().item()
     fitted = LinearGaussian(10, 3)
-    fit(fitted, Exact(fitted), x, epochs=300, batch_size=400, progress=False, schedule=cosine,
-        optimizer=partial(torch.optim.Adam, lr=3e-2))  # fmt: skip
+    fit(
+        fitted,
+        Exact(fitted),
+        x,
+        epochs=300,
+        batch_size=400,
+        progress=False,
+        schedule=cosine,
+        optimizer=partial(torch.optim.Adam, lr=3e-2),
+    )
     reached = fitted.log_evidence(x).mean().item()
     assert ceiling - 0.05 < reached <= ceiling + 1e-4
 

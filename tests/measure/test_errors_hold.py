@@ -143,10 +143,11 @@ def test_no_gap_is_negative_beyond_its_error():
     assert told.mean() > max(one.mean() for one in good)
     truth = quadrature(model, x, nodes=201).numpy()
     exact = {
-        "log_evidence": truth, "gap": truth - found.elbo.values,
+        "log_evidence": truth,
+        "gap": truth - found.elbo.values,
         "approximation_gap": truth - found.refined_elbo.values,
         "amortization_gap": (found.refined_elbo - found.elbo).values,
-    }  # fmt: skip
+    }
     for name, value in exact.items():
         columns = (found[column][told] for column in (name, f"{name}_se", f"{name}_bias"))
         mean, error = average(*columns)

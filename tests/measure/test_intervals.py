@@ -61,9 +61,12 @@ def test_a_running_mean_is_measured_as_it_is_in_use():
     plain, untaught, usual, long = (
         gradient_statistics(model, guide, elbo, x, draws=20000, learning_steps=steps)
         for elbo, steps in (
-            (Reinforce(), None), (RunningMean(), 0), (RunningMean(), None), (RunningMean(decay=0.99), None)
+            (Reinforce(), None),
+            (RunningMean(), 0),
+            (RunningMean(), None),
+            (RunningMean(decay=0.99), None),
         )
-    )  # fmt: skip
+    )
     assert [found.attrs["learning_steps"] for found in (plain, untaught, usual, long)] == [0, 0, 50, 500]
     ends = [found.sel(group="total") for found in (plain, untaught, usual, long)]
     assert float(ends[1].variance) == pytest.approx(float(ends[0].variance), rel=0.1)

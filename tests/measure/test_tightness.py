@@ -45,9 +45,12 @@ def test_the_gap_splits_into_known_parts():
     mean = guide.posterior(x).base_dist
     off = (model.posterior(x).mean - mean.loc).detach()
     kl = 0.5 * (
-        (mean.scale.square() * precision.diagonal()).sum(-1) + torch.einsum("ni,ij,nj->n", off, precision, off) - 4
-        - precision.logdet() - mean.scale.square().log().sum(-1)
-    )  # fmt: skip
+        (mean.scale.square() * precision.diagonal()).sum(-1)
+        + torch.einsum("ni,ij,nj->n", off, precision, off)
+        - 4
+        - precision.logdet()
+        - mean.scale.square().log().sum(-1)
+    )
     gap, error = average(found.gap, found.gap_se)
     assert gap == pytest.approx(float(kl.mean()), abs=4 * error)
     np.testing.assert_allclose(found.gap, found.approximation_gap + found.amortization_gap)
@@ -144,9 +147,16 @@ def test_compare_splits_what_can_be_split():
     for guide in guides.values():
         freeze(guide)
     found = compare(
-        model, {**guides, "prior": Prior(model)}, x, x, particles=200, split=True, evidence="exact", device="cpu",
+        model,
+        {**guides, "prior": Prior(model)},
+        x,
+        x,
+        particles=200,
+        split=True,
+        evidence="exact",
+        device="cpu",
         refinement={"steps": 20, "rounds": 1},
-    )  # fmt: skip
+    )
     rows = {row.guide: row for row in found.rows}
     assert rows["exact"].approximation_gap is None
     assert rows["diagonal"].approximation_gap > 0

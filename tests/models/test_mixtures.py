@@ -167,13 +167,13 @@ def test_early_stopping_waits_for_its_patience_and_puts_the_best_back():
     training, held_out = noise(60), tuple(part[60:] for part in noise(160))
     model = overfitting(0)
     stopping = EarlyStopping(model, held_out, patience=7)
-    history = fit(model, no_guide, training, ExactEvidence(), after_epoch=stopping, seed=0, **FAST)
+    history = fit(model, no_guide, training, elbo=ExactEvidence(), after_epoch=stopping, seed=0, **FAST)
     assert len(history.elbo) == stopping.epoch + 7 < 200
     last = model.log_evidence(*held_out).mean().item()
     stopping.restore()
     assert last < stopping.best == pytest.approx(model.log_evidence(*held_out).mean().item())
     again = overfitting(0)
-    fit(again, no_guide, training, ExactEvidence(), seed=0, **FAST | {"epochs": stopping.epoch})
+    fit(again, no_guide, training, elbo=ExactEvidence(), seed=0, **FAST | {"epochs": stopping.epoch})
     torch.testing.assert_close(again.log_evidence(*held_out), model.log_evidence(*held_out))
 
 
@@ -191,8 +191,8 @@ def test_the_ways_to_sum_z_out_have_one_gradient():
 
 def test_fit_by_enumeration_equals_fit_by_the_evidence():
     models = mixture(), mixture()
-    fit(models[0], no_guide, IRIS, TraceEnum_ELBO(max_plate_nesting=1), epochs=5, batch_size=50, seed=0, **quick)
-    fit(models[1], no_guide, IRIS, ExactEvidence(), epochs=5, batch_size=50, seed=0, **quick)
+    fit(models[0], no_guide, IRIS, elbo=TraceEnum_ELBO(max_plate_nesting=1), epochs=5, batch_size=50, seed=0, **quick)
+    fit(models[1], no_guide, IRIS, elbo=ExactEvidence(), epochs=5, batch_size=50, seed=0, **quick)
     for one, other in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(one, other)
     assert not torch.equal(models[0].locs, mixture().locs)
@@ -222,10 +222,17 @@ def test_the_table_ranks_the_guides_of_a_mixture():
     amortized["summed"].enumerates = True
     guides = {"exact": Exact(model), "prior": Prior(model), **amortized}
     found = compare(
-        model, guides, x, x, epochs=60, particles=500, batch_size=50, progress=False,
+        model,
+        guides,
+        x,
+        x,
+        epochs=60,
+        particles=500,
+        batch_size=50,
+        progress=False,
         elbo=lambda guide: TraceEnum_ELBO(max_plate_nesting=1) if guide.enumerates else TraceGraph_ELBO(),
         optimizer=partial(torch.optim.Adam, lr=0.01),
-    )  # fmt: skip
+    )
     rows = {row.guide: row for row in found.rows}
     assert found.evidence == "exact"
     assert abs(rows["exact"].gap) < 1e-10
@@ -279,7 +286,7 @@ def test_arguments_that_give_no_mixture():
     with pytest.raises(ValueError, match=r"level is 1\.5"):
         network().quantile(torch.zeros(5, 3), 1.5)
     with pytest.raises(InputError, match="TwoLayerVAE has no log_evidence"):
-        fit(TwoLayerVAE(4, 2), no_guide, IRIS.float(), ExactEvidence(), epochs=1, progress=False)
+        fit(TwoLayerVAE(4, 2), no_guide, IRIS.float(), elbo=ExactEvidence(), epochs=1, progress=False)
     with pytest.raises(InputError, match="starts is 0"):
         best_of(mixture, IRIS, starts=0)
     with pytest.raises(InputError, match="patience is 0; at least 1 epoch"):
@@ -297,7 +304,7 @@ def test_bic_counts_the_free_parameters():
 def test_exact_evidence_is_for_any_model_that_has_it():
     x = LinearGaussian(6, 2).generate(300)[1].sample()
     model = LinearGaussian(6, 2)
-    fit(model, no_guide, x, ExactEvidence(), epochs=300, batch_size=300, seed=0, **quick)
+    fit(model, no_guide, x, elbo=ExactEvidence(), epochs=300, batch_size=300, seed=0, **quick)
     ceiling = LinearGaussian.maximum_likelihood(x, 2).log_evidence(x).mean().item()
     assert model.log_evidence(x).mean().item() == pytest.approx(ceiling, abs=0.02)
 
@@ -370,7 +377,7 @@ def test_a_far_outlier_does_not_stop_training_in_float32():
     x = given[:, :2] + 0.01 * torch.randn(200, 2)
     x[0] = 1e8
     model = network().standardize(x[1:], given)
-    history = fit(model, no_guide, (x, given), ExactEvidence(), epochs=20, batch_size=50, progress=False)
+    history = fit(model, no_guide, (x, given), elbo=ExactEvidence(), epochs=20, batch_size=50, progress=False)
     assert np.isfinite(history.elbo).all()
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
@@ -381,8 +388,18 @@ def test_two_branches_are_found_where_least_squares_finds_none():
     sign = torch.randint(0, 2, (1000, 1)) * 2 - 1.0
     x = sign * (1 + given) + 0.1 * torch.randn(1000, 1)
     model = MixtureDensityNetwork(1, 3, 1, hidden=(32,)).standardize(x, given)
-    fit(model, no_guide, (x, given), ExactEvidence(), epochs=60, batch_size=100, seed=0, progress=False,
-        schedule=cooldown, optimizer=partial(torch.optim.Adam, lr=0.01))  # fmt: skip
+    fit(
+        model,
+        no_guide,
+        (x, given),
+        elbo=ExactEvidence(),
+        epochs=60,
+        batch_size=100,
+        seed=0,
+        progress=False,
+        schedule=cooldown,
+        optimizer=partial(torch.optim.Adam, lr=0.01),
+    )
     noise = math.log(2) + math.log(0.1) + (1 + math.log(2 * math.pi)) / 2  # entropy of the truth, but for the overlap
     assert -model.log_evidence(x, given).mean().item() == pytest.approx(noise, abs=0.12)
     branch = model.posterior(x, given).probs.argmax(-1)

@@ -255,11 +255,11 @@ def test_what_fails_once_it_is_enumerated_is_told():
     assert "let everything broadcast" in line
     pyro.clear_param_store()
     with pytest.raises(ValueError, match="fails once its latents are enumerated"):
-        fit(model, guide, X, TraceEnum_ELBO(max_plate_nesting=1), epochs=1, progress=False)
+        fit(model, guide, X, elbo=TraceEnum_ELBO(max_plate_nesting=1), epochs=1, progress=False)
     pyro.clear_param_store()
     model, guide = classes(expands=True)
     assert check(model, guide, X) == []
-    fit(model, guide, X, TraceEnum_ELBO(max_plate_nesting=1), epochs=1, progress=False)
+    fit(model, guide, X, elbo=TraceEnum_ELBO(max_plate_nesting=1), epochs=1, progress=False)
 
 
 def test_latents_that_the_model_sums_out_need_no_guide():
@@ -277,10 +277,10 @@ def test_a_baseline_is_in_use():
     x = torch.full((5, 6), 0.5).bernoulli()
     model, guide = BernoulliVAE(6, 3, hidden=(8,)), Based()
     assert check(model, guide, x) == []
-    fit(model, guide, x, TraceGraph_ELBO(), epochs=2, progress=False)
+    fit(model, guide, x, elbo=TraceGraph_ELBO(), epochs=2, progress=False)
 
 
 def test_an_error_that_check_has_no_sentence_for_stays_itself():
     x = torch.full((5, 6), 0.5).bernoulli()
     with pytest.raises(ValueError, match=r"Expected baseline at site z to be \(5,\) instead got .*3, 5"):
-        fit(BernoulliVAE(6, 3, hidden=(8,)), Based(3), x, TraceGraph_ELBO(), epochs=2, progress=False)
+        fit(BernoulliVAE(6, 3, hidden=(8,)), Based(3), x, elbo=TraceGraph_ELBO(), epochs=2, progress=False)

@@ -98,7 +98,7 @@ def test_a_latent_that_is_summed_out_may_be_the_models_alone():
             z = pyro.sample("z", dist.Categorical(torch.ones(2)))
             pyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
 
-    fit(model, no_guide, torch.randn(8), TraceEnum_ELBO(max_plate_nesting=1), epochs=2, progress=False)
+    fit(model, no_guide, torch.randn(8), elbo=TraceEnum_ELBO(max_plate_nesting=1), epochs=2, progress=False)
 
 
 def test_validation_is_on_after_the_import():
@@ -116,8 +116,11 @@ KINDS = {
     "array": (lambda: fit(model, guide, np.zeros((3, OBSERVED))), "the data hold a ndarray; expected a tensor"),
     "list": (lambda: fit(model, guide, [1, 2]), "the data hold a int; expected a tensor or a tuple"),
     "number": (lambda: fit(model, guide, torch.tensor(1.0)), "the data are one number; expected a row"),
-    "elbo's name": (lambda: fit(model, guide, bits(), "Trace_ELBO"), "elbo is 'Trace_ELBO'; expected a pyro.infer"),
-    "elbo's class": (lambda: fit(model, guide, bits(), Trace_ELBO), r"that is made, such as Trace_ELBO\(\)"),
+    "elbo's name": (
+        lambda: fit(model, guide, bits(), elbo="Trace_ELBO"),
+        "elbo is 'Trace_ELBO'; expected a pyro.infer",
+    ),
+    "elbo's class": (lambda: fit(model, guide, bits(), elbo=Trace_ELBO), r"that is made, such as Trace_ELBO\(\)"),
     "optimizer's name": (lambda: fit(model, guide, bits(), optimizer="adam"), "optimizer is 'str'; expected a func"),
     "optimizer made": (
         lambda: fit(model, guide, bits(), optimizer=Adam(model.parameters())),
@@ -149,7 +152,11 @@ def test_exact_evidence_is_captured_and_runs_in_svi(recwarn):
         torch.manual_seed(0)
         mixture = GaussianMixture(3, 2).initialize(x, 0)
         options = {"batch_size": 30, "epochs": 40, "progress": False, "capture": capture}
-        curves.append(fit(mixture, no_guide, x, ExactEvidence(), lambda leaves: Adam(leaves, lr=0.01), **options).elbo)
+        curves.append(
+            fit(
+                mixture, no_guide, x, elbo=ExactEvidence(), optimizer=lambda leaves: Adam(leaves, lr=0.01), **options
+            ).elbo
+        )
     assert curves[0] == pytest.approx(curves[1], rel=1e-5)
     assert not recwarn
     mixture = GaussianMixture(3, 2).initialize(x, 0)
@@ -160,7 +167,7 @@ def test_exact_evidence_is_captured_and_runs_in_svi(recwarn):
 def test_what_an_elbo_is_not_made_for_is_no_warning_unless_asked(recwarn):
     from pyro.infer import TraceGraph_ELBO
 
-    fit(*pair(), bits(), TraceGraph_ELBO(), epochs=600, progress=False)
+    fit(*pair(), bits(), elbo=TraceGraph_ELBO(), epochs=600, progress=False)
     assert not [one for one in recwarn if "uncaptured" in str(one.message)]
 
 

@@ -90,9 +90,16 @@ def trained(kind, capture, at=50, epochs=100):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = fit(
-            warmed(weight), guide, x, transform=transform, epochs=epochs, batch_size=7, seed=1, progress=False,
+            warmed(weight),
+            guide,
+            x,
+            transform=transform,
+            epochs=epochs,
+            batch_size=7,
+            seed=1,
+            progress=False,
             capture=capture,
-        )  # fmt: skip
+        )
     return history.elbo, [str(one.message) for one in caught if one.category is CaptureWarning]
 
 
@@ -147,9 +154,17 @@ def test_what_is_frozen_switched_or_cooled_between_epochs_is_so_from_then_on(cha
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CaptureWarning)
             history = fit(
-                model, guide, x, elbo, epochs=90, batch_size=7, seed=1, progress=False, capture=capture,
+                model,
+                guide,
+                x,
+                elbo=elbo,
+                epochs=90,
+                batch_size=7,
+                seed=1,
+                progress=False,
+                capture=capture,
                 after_epoch=after,
-            )  # fmt: skip
+            )
         found.append(history.elbo)
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 

@@ -190,7 +190,7 @@ def test_other_distributions_inside_the_support_are_pairs(kind):
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     elbo = TraceGraph_ELBO() if kind.startswith("another distribution") else None
-    assert fit(model, guide, X, elbo, epochs=1, progress=False).is_bound
+    assert fit(model, guide, X, elbo=elbo, epochs=1, progress=False).is_bound
     found = bounds(model, guide, X, particles=500, curve=(1, 100))
     assert found.attrs["is_bound"] == 1
     if truth is not None:

@@ -41,7 +41,7 @@ def pair(beta=1.0, around="latent", plate=None):
 def trained(model, guide, elbo=None, x=X, **options):
     pyro.clear_param_store()
     still = partial(Adam, lr=1e-9)
-    return fit(model, guide, x, elbo, still, **({"epochs": 1, "progress": False, "seed": 0} | options))
+    return fit(model, guide, x, elbo=elbo, optimizer=still, **({"epochs": 1, "progress": False, "seed": 0} | options))
 
 
 KL = LOC**2 / 2

@@ -49,12 +49,15 @@ def test_a_longer_run_goes_on(tmp_path):
     assert curve.elbo == pytest.approx(whole.elbo, rel=1e-5)
 
 
-@pytest.mark.parametrize("elbo", [
-    lambda: Trace_ELBO(num_particles=2, vectorize_particles=True),
-    lambda: TraceMeanField_ELBO(num_particles=2, vectorize_particles=True),
-    lambda: TraceGraph_ELBO(num_particles=2, vectorize_particles=True),
-    lambda: TraceEnum_ELBO(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "elbo",
+    [
+        lambda: Trace_ELBO(num_particles=2, vectorize_particles=True),
+        lambda: TraceMeanField_ELBO(num_particles=2, vectorize_particles=True),
+        lambda: TraceGraph_ELBO(num_particles=2, vectorize_particles=True),
+        lambda: TraceEnum_ELBO(),
+    ],
+)
 def test_a_resumed_run_draws_the_same_numbers_where_pyro_counts_its_plates(tmp_path, elbo):
     """Its guess runs the pair, in the first step: random numbers that a resumed run must not miss."""
     place = tmp_path / "kept.pt"
@@ -128,9 +131,15 @@ def test_parameters_that_a_last_step_makes_infinite_are_found(tmp_path):
         InputError, match=r"became NaN or infinite in epoch 1 \(.* of 8 parameters did\), .*: lower the"
     ) as caught:
         fit(
-            model, guide, torch.ones(8, OBSERVED), optimizer=partial(SGD, lr=1e38), epochs=1, batch_size=8,
-            progress=False, checkpoint=place,
-        )  # fmt: skip
+            model,
+            guide,
+            torch.ones(8, OBSERVED),
+            optimizer=partial(SGD, lr=1e38),
+            epochs=1,
+            batch_size=8,
+            progress=False,
+            checkpoint=place,
+        )
     assert "\n" not in str(caught.value)
     assert not place.exists()
     after = [*model.parameters(), *guide.parameters()]

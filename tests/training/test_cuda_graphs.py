@@ -119,9 +119,18 @@ def test_on_a_gpu_captured_is_uncaptured(schedule, recwarn):
         x = torch.rand(23, OBSERVED)
         model, guide = VAE(OBSERVED, 2, hidden=(8,)), Amortized(Diagonal(2), OBSERVED, hidden=(8,))
         history = fit(
-            model, guide, x, epochs=30, batch_size=8, transform=torch.bernoulli, schedule=schedule, seed=0,
-            device="cuda", capture=capture, progress=False,
-        )  # fmt: skip
+            model,
+            guide,
+            x,
+            epochs=30,
+            batch_size=8,
+            transform=torch.bernoulli,
+            schedule=schedule,
+            seed=0,
+            device="cuda",
+            capture=capture,
+            progress=False,
+        )
         found.append((torch.cat([leaf.detach().flatten() for leaf in model.parameters()]).cpu(), history.elbo))
     torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-3, atol=1e-4)
     assert found[1][1] == pytest.approx(found[0][1], rel=1e-4)

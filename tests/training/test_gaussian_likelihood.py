@@ -77,7 +77,17 @@ def test_the_scale_gets_to_what_the_decoder_leaves(initialized):
     if initialized:
         model.initialize(DIGITS.train)
     optimizer = partial(torch.optim.Adam, lr=1e-3, fused=True)
-    fit(model, guide, DIGITS.train, TraceMeanField_ELBO(), optimizer, 40, seed=0, schedule=cooldown, progress=False)
+    fit(
+        model,
+        guide,
+        DIGITS.train,
+        elbo=TraceMeanField_ELBO(),
+        optimizer=optimizer,
+        epochs=40,
+        seed=0,
+        schedule=cooldown,
+        progress=False,
+    )
     with torch.no_grad():
         residual = DIGITS.train - model.likelihood(guide.posterior(DIGITS.train).sample()).mean
     assert model.scale.item() == pytest.approx(residual.square().mean().sqrt().item(), rel=0.05)

@@ -98,9 +98,18 @@ def test_refine_refuses_what_it_cannot_climb(pca):
 def test_a_table_reaches_the_closed_form_without_an_encoder(pca):
     model, x = pca
     guide = PerDatapoint(Diagonal(8), len(x)).double()
-    fit(model, guide, (x, torch.arange(len(x))), Trace_ELBO(num_particles=8, vectorize_particles=True), epochs=600,
-        batch_size=25, schedule=cosine, progress=False, seed=0,
-        optimizer=partial(torch.optim.Adam, lr=5e-2))  # fmt: skip
+    fit(
+        model,
+        guide,
+        (x, torch.arange(len(x))),
+        elbo=Trace_ELBO(num_particles=8, vectorize_particles=True),
+        epochs=600,
+        batch_size=25,
+        schedule=cosine,
+        progress=False,
+        seed=0,
+        optimizer=partial(torch.optim.Adam, lr=5e-2),
+    )
     assert gap(model, guide, x, torch.arange(len(x))) == pytest.approx(closed_form(model, "diagonal"), abs=0.02)
 
 

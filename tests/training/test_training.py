@@ -72,8 +72,17 @@ def plain_guide(x):
 def test_functions_with_parameters_in_the_store():
     """The optimum for this guide, z ~ N(x, s^2): the model's mean is the data's and s^2 = 1/2."""
     x = 3 + torch.randn(200)
-    fit(plain_model, plain_guide, x, epochs=400, batch_size=200, progress=False, schedule=cosine,
-        elbo=Trace_ELBO(num_particles=20, vectorize_particles=True), optimizer=PyroAdam({"lr": 0.05}))  # fmt: skip
+    fit(
+        plain_model,
+        plain_guide,
+        x,
+        epochs=400,
+        batch_size=200,
+        progress=False,
+        schedule=cosine,
+        elbo=Trace_ELBO(num_particles=20, vectorize_particles=True),
+        optimizer=PyroAdam({"lr": 0.05}),
+    )
     assert pyro.param("loc").item() == pytest.approx(x.mean().item(), abs=0.05)
     assert pyro.param("scale").item() == pytest.approx(0.5**0.5, abs=0.03)
     assert "ppl_vae.anchor" not in pyro.get_param_store()
