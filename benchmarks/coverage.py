@@ -81,7 +81,7 @@ def heavy(kind: str, narrowed: float, repeats: int) -> Pair:
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(torch.full((1,), mean), deviation).to_event(1))
 
-    return model, guide, x.expand(repeats, -1), quadrature(model, x).item()
+    return model, guide, x.expand(repeats, -1), quadrature(model, x).log_evidence.item()
 
 
 PAIRS: dict[str, Callable[[int], Pair]] = {
@@ -129,7 +129,7 @@ def measure(repeats: int, only: str) -> dict[str, dict[str, dict[str, float]]]:
             "gap": covered(found.gap, found.gap_se, found.gap_bias, truth - elbo),
         }
         for chains in (4, 16):
-            run = annealed(model, x, guide=guide, steps=100, chains=chains)
+            run = annealed(model, guide, x, steps=100, chains=chains)
             row[f"annealed, {chains} chains"] = covered(
                 run.log_evidence, run.log_evidence_se, run.log_evidence_bias, truth
             )

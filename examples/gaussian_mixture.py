@@ -134,7 +134,7 @@ def rank_guides(model: GaussianMixture, x: Tensor, epochs: int) -> None:
         model,
         guides,
         x,
-        x,
+        test=x,
         epochs=3 * epochs,
         batch_size=len(x),
         particles=2000,

@@ -37,18 +37,18 @@ def main(epochs: int = 2000, particles: int = 2000) -> None:
 
     def gap(guide: Guide, *batch: torch.Tensor) -> str:
         torch.manual_seed(1)
-        found = bounds(model, guide, *batch, particles=particles, curve=(1,))
+        found = bounds(model, guide, batch, particles=particles, curve=(1,))
         value, error = average(model.log_evidence(x).numpy() - found.elbo, found.elbo_se)
         return f"{value:.4f} ± {error:.4f}"
 
-    def train(guide: Guide, *batch: torch.Tensor, rate: float) -> None:
+    def train(guide: Guide, *batch: torch.Tensor, lr: float) -> None:
         elbo = Trace_ELBO(num_particles=8, vectorize_particles=True, max_plate_nesting=1)
         fit(
             model,
             guide,
             batch,
             elbo=elbo,
-            optimizer=partial(torch.optim.Adam, lr=rate),
+            optimizer=partial(torch.optim.Adam, lr=lr),
             epochs=epochs,
             batch_size=SIZE,
             schedule=cosine,
@@ -62,12 +62,12 @@ def main(epochs: int = 2000, particles: int = 2000) -> None:
     print(f"{'family':<12}{'closed form':>14}{'amortized':>20}{'refined':>20}{'per data point':>20}   (nats)")
     for name, family in families.items():
         amortized = Amortized(family, OBSERVED, hidden=()).double()
-        train(amortized, x, rate=2e-2)
+        train(amortized, x, lr=2e-2)
         steps, draws = max(1, epochs // 4), max(2, particles // 16)
         refined = refine(model, amortized, x, particles=draws, steps=steps, rounds=8, tolerance=1e-4)
         figures = [gap(amortized, x), gap(refined, x, index)]
         table = PerDatapoint(FAMILIES[name](LATENT) if name in FAMILIES else LowRank(LATENT, LATENT), SIZE).double()
-        train(table, x, index, rate=5e-2)
+        train(table, x, index, lr=5e-2)
         figures.append(gap(table, x, index))
         print(f"{name:<12}{closed.get(name, '-'):>14}" + "".join(f"{figure:>20}" for figure in figures), flush=True)
     print(f"{'exact':<12}{'0':>14}{gap(Exact(model), x):>20}")

@@ -39,7 +39,7 @@ Interval = tuple[float, float, float]
 def variance(model: Any, guide: Any, name: str, x: torch.Tensor, draws: int) -> Interval:
     """The summed variance of the gradient and its 95% interval; score-function needs draws without a gradient."""
     guide.reparameterized = name != "score-function"
-    total = gradient_statistics(model, guide, estimator(name), x, draws=draws).sel(group="total")
+    total = gradient_statistics(model, guide, x, elbo=estimator(name), draws=draws).sel(group="total")
     guide.reparameterized = True
     return float(total.variance), float(total.variance_low), float(total.variance_high)
 

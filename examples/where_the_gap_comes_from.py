@@ -59,7 +59,7 @@ def study(
         model,
         guides,
         train,
-        x,
+        test=x,
         particles=1000,
         evidence="annealed",
         split=True,
@@ -97,7 +97,7 @@ def main(
         rows = {row.guide: row for row in found.rows}
         own = rows[trained_with]
         weighted = found.bounds.sel(guide=trained_with)
-        seen = generalization(model, guides[trained_with], x, others, particles=200, evidence="importance")
+        seen = generalization(model, guides[trained_with], x, held_out=others, particles=200, evidence="importance")
         line: dict[str, Any] = {"model trained with": trained_with, "L[q]": own.elbo, "L[q] se": own.elbo_se}
         for name, row in rows.items():
             line[f"L[q*_{name}]"] = row.elbo + (row.amortization_gap or 0.0)

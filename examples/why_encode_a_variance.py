@@ -60,7 +60,7 @@ def main(data: str = "digits", epochs: int = 100, latents: int = 16, images: int
         model,
         guides,
         train,
-        test,
+        test=test,
         joint=True,
         epochs=epochs,
         particles=500,

@@ -17,7 +17,7 @@ class SemiAmortized(FamilyGuide):
         start: the amortized guide whose parameters are refined; its family must be reparameterized.
         model: whose ELBO the steps climb; it is not registered as a part of the guide.
         steps: the number of gradient steps.
-        rate: the length of the longest step.
+        lr: the length of the longest step.
         particles: draws of z for each step's gradient.
 
     Raises:
@@ -25,12 +25,12 @@ class SemiAmortized(FamilyGuide):
     """
 
     def __init__(
-        self, start: Amortized, model: LatentVariableModel, steps: int = 5, rate: float = 0.1, particles: int = 4
+        self, start: Amortized, model: LatentVariableModel, steps: int = 5, lr: float = 0.1, particles: int = 4
     ) -> None:
         super().__init__()
         self.start = start
         self.family = start.family
-        self.steps, self.rate, self.particles = steps, rate, particles
+        self.steps, self.lr, self.particles = steps, lr, particles
         self._model = (model,)  # in a tuple, so that its parameters are not registered twice
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:
@@ -52,5 +52,5 @@ class SemiAmortized(FamilyGuide):
                 log_joint = model.prior(*conditions).log_prob(z) + model.likelihood(z, *conditions).log_prob(x)
                 elbo = (log_joint - posterior.log_prob(z)).mean(0).sum()
                 (slope,) = torch.autograd.grad(elbo, params, create_graph=learning)
-                params = params + self.rate * slope / slope.norm(dim=-1, keepdim=True).clamp(min=1)
+                params = params + self.lr * slope / slope.norm(dim=-1, keepdim=True).clamp(min=1)
         return params if learning else params.detach()

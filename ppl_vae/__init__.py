@@ -2,20 +2,25 @@
 
 from ppl_vae.data.images import Images, load
 from ppl_vae.errors import InputError
+from ppl_vae.evidence import annealed, sandwich
+from ppl_vae.measure.arviz import to_arviz
 from ppl_vae.measure.bounds import bounds
 from ppl_vae.measure.comparison import Comparison, compare
 from ppl_vae.measure.gradients import gradient_statistics
+from ppl_vae.measure.information import information
 from ppl_vae.measure.reference import reference_gradient
 from ppl_vae.measure.refinement import refine
 from ppl_vae.measure.tightness import generalization, tightness
 from ppl_vae.pairs.checks import check
 from ppl_vae.pairs.log_weights import log_weights
 from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.training.capture import CaptureWarning
 from ppl_vae.training.fit import History, fit, freeze
 from ppl_vae.training.optimizers import cooldown, cosine
 from ppl_vae.training.several_starts import EarlyStopping, ExactEvidence, Start, best_of, no_guide
 
 __all__ = [
+    "CaptureWarning",
     "Comparison",
     "EarlyStopping",
     "ExactEvidence",
@@ -25,6 +30,7 @@ __all__ = [
     "InputError",
     "LatentVariableModel",
     "Start",
+    "annealed",
     "best_of",
     "bounds",
     "check",
@@ -35,10 +41,13 @@ __all__ = [
     "freeze",
     "generalization",
     "gradient_statistics",
+    "information",
     "load",
     "log_weights",
     "no_guide",
     "reference_gradient",
     "refine",
+    "sandwich",
     "tightness",
+    "to_arviz",
 ]

@@ -15,7 +15,7 @@ def measures(elbo):
         "bounds": partial(bounds, particles=20),
         "tightness": partial(tightness, particles=30),
         "information": partial(information, particles=5),
-        "annealed": lambda model, guide, x: annealed(model, x, guide=guide, steps=3, chains=2),
-        "gradient_statistics": lambda model, guide, x: gradient_statistics(model, guide, elbo(), x, draws=10),
+        "annealed": lambda model, guide, x: annealed(model, guide, x, steps=3, chains=2),
+        "gradient_statistics": lambda model, guide, x: gradient_statistics(model, guide, x, elbo=elbo(), draws=10),
         "reference_gradient": partial(reference_gradient, draws=10),
     }

@@ -214,10 +214,16 @@ class Laboratory:
         pathwise = model.prior().has_rsample
         if at["final"] and self.exact_draws and bound not in exact and (bound == 1 or pathwise):
             own = IWAE(bound) if bound > 1 else None
-            exact[bound] = reference_gradient(model, guide, *batch, elbo=own, draws=self.exact_draws)
+            exact[bound] = reference_gradient(model, guide, batch, elbo=own, draws=self.exact_draws)
         pyro.set_rng_seed(self.seed)
         found = gradient_statistics(
-            model, guide, elbo, *batch, draws=self.draws, exact=exact.get(bound), learning_steps=self.learning_steps
+            model,
+            guide,
+            batch,
+            elbo=elbo,
+            draws=self.draws,
+            reference=exact.get(bound),
+            learning_steps=self.learning_steps,
         )
         for group in found.group.values:
             row = {key: float(value) for key, value in found.sel(group=group).data_vars.items() if not value.dims}

@@ -93,7 +93,7 @@ def train_on_images(
     test = tuple(part.to(used) for part in test)
     start = time.perf_counter()
     pyro.set_rng_seed(seed)
-    measured = bounds(program, fitted, *test, particles=particles)
+    measured = bounds(program, fitted, test, particles=particles)
     evaluation = time.perf_counter() - start
     is_bound = bool(measured.attrs["is_bound"])
     curve = {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}

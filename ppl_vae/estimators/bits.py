@@ -82,7 +82,7 @@ class RELAX(LogWeightELBO):
             if guide is None:
                 raise InputError("RELAX has met no guide yet: call learned(model, guide, x)")
             with torch.no_grad():
-                logits = bit_logits(self.propose(guide, batch, 1, None, model)[0], "RELAX")
+                logits = bit_logits(self.propose(model, guide, batch, 1), "RELAX")
             network = self.network
             if network is None:
                 network = MLP(logits.shape[-1], [100, 1], activation_layer=nn.Tanh)

@@ -9,9 +9,9 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
+from ppl_vae.estimators.base import LogWeightELBO, redrawn
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.traces import random_sites, sum_density, trace_model
+from ppl_vae.pairs.traces import latent_sites, random_sites, sum_density, trace_model
 from ppl_vae.programs import NotReparameterized
 
 

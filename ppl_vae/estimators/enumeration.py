@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.estimators.base import LogWeightELBO, latent_sites
+from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.discrete import factor, one_site
 from ppl_vae.evidence.exact import MOST_STATES, states_of
+from ppl_vae.pairs.arguments import batch_size
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.traces import batch_size
+from ppl_vae.pairs.traces import latent_sites
 
 
 class Enumeration(LogWeightELBO):
@@ -36,7 +37,7 @@ class Enumeration(LogWeightELBO):
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """The ELBO itself, whose gradient is exact."""
-        trace, _, _ = self.propose(guide, batch, 1, None, model)
+        trace = self.propose(model, guide, batch, 1)
         site = one_site(trace, "enumeration")
         states = states_of(site["fn"])
         if states is None:
@@ -68,7 +69,7 @@ class GaussHermite(LogWeightELBO):
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """The ELBO itself; InputError for another q."""
-        trace, _, _ = self.propose(guide, batch, 1, None, model)
+        trace = self.propose(model, guide, batch, 1)
         site = one_site(trace, "GaussHermite")
         dim = site["fn"].event_shape.numel()
         if not fits_gauss_hermite(trace):

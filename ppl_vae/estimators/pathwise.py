@@ -9,9 +9,10 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.estimators.base import LogWeightELBO, Run, detached, fresh, latent_sites, redrawn
+from ppl_vae.estimators.base import LogWeightELBO, Run, detached, fresh, redrawn
 from ppl_vae.estimators.requirements import require_reparameterized
 from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.traces import latent_sites
 
 
 class _Checked:

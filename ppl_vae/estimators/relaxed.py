@@ -42,7 +42,7 @@ class GumbelSoftmax(LogWeightELBO):
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """E[log p(x | relaxed z)] - KL(q || p)."""
-        trace, count, _ = self.propose(guide, batch, None, None, model)
+        trace, count = self.propose(model, guide, batch), self.num_particles
         site = one_site(trace, type(self).__name__)
         base = factor(site)
         if not isinstance(base, Bernoulli | OneHotCategorical):

@@ -8,7 +8,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.estimators.base import latent_sites
+from ppl_vae.pairs.traces import latent_sites
 
 
 def require_reparameterized(guide_trace: Trace, estimator: str) -> None:

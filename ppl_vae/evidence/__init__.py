@@ -2,7 +2,8 @@
 
 from ppl_vae.evidence.annealed import annealed
 from ppl_vae.evidence.bidirectional import sandwich, simulate
-from ppl_vae.evidence.exact import exact, quadrature
+from ppl_vae.evidence.exact import exact_evidence
 from ppl_vae.evidence.path import SCHEDULES, temperatures
+from ppl_vae.evidence.quadrature import quadrature
 
-__all__ = ["SCHEDULES", "annealed", "exact", "quadrature", "sandwich", "simulate", "temperatures"]
+__all__ = ["SCHEDULES", "annealed", "exact_evidence", "quadrature", "sandwich", "simulate", "temperatures"]

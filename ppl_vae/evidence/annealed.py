@@ -1,30 +1,29 @@
 """Annealed importance sampling: log p(x) by way of many distributions between a start and the posterior."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pyro
 import torch
 import xarray as xr
 
-from ppl_vae.evidence.path import Path, Target, chunks, dataset_of, temperatures, with_error
+from ppl_vae.evidence.path import Path, Target, dataset_of, temperatures, with_error
+from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.log_means import of_chains
-from ppl_vae.pairs.mistakes import require_sound
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import evaluating
-from ppl_vae.pairs.traces import batch_size
+from ppl_vae.pairs.pair import Pair
+from ppl_vae.pairs.progress import stage
 
 
 def annealed(
     model: Program,
-    *batch: Any,
-    guide: Program | None = None,
+    guide: Program | None,
+    data: Data,
+    *,
     steps: int = 500,
     chains: int = 16,
     leapfrog: int = 10,
     schedule: str = "sigmoid",
-    progress: Callable[[int], object] | None = None,
+    seed: int | None = None,
+    progress: bool = True,
 ) -> xr.Dataset:
     """log p(x) of each data point by annealed importance sampling.
 
@@ -33,13 +32,14 @@ def annealed(
 
     Args:
         model: any Pyro program whose continuous latents live in the plate "data".
-        batch: its arguments, one row a data point.
-        guide: where to start: q(z | x) of this guide, the model's prior where None.
+        guide: where to start: q(z | x) of this guide, or the model's prior where it is None.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         steps: distributions on the way.
         chains: for each data point, at least 2.
         leapfrog: steps of one Hamiltonian move, which is one for each distribution.
         schedule: "sigmoid", "geometric" or "linear" spacing of the temperatures.
-        progress: called with the number of data points that were just finished.
+        seed: of the random numbers; None takes them as they come.
+        progress: a progress bar on standard error.
 
     Returns:
         A dataset with dimension data, in nats: ``log_evidence``, ``log_evidence_se`` (by the spread of the chains'
@@ -50,22 +50,44 @@ def annealed(
 
     Raises:
         InputError: for a discrete latent, too few chains or steps, an unknown schedule, or what ``check`` finds wrong.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import annealed
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> annealed(VAE(64, 2), None, x, steps=5, chains=2, progress=False).sizes["data"]
+        5
     """
+    pair = Pair(model, guide, data)
+    with pair.measuring(seed):
+        return annealed_pair(pair, steps, chains, leapfrog, schedule, progress)
+
+
+def annealed_pair(
+    pair: Pair,
+    steps: int = 500,
+    chains: int = 16,
+    leapfrog: int = 10,
+    schedule: str = "sigmoid",
+    progress: bool = True,
+) -> xr.Dataset:
+    """:func:`annealed` for a pair; call it inside ``pair.measuring``."""
     path = Path(temperatures(schedule, steps), leapfrog, chains)
-    require_sound(model, guide, *batch)
+    pair.require_sound()
     weights, acceptances = [], []
-    with evaluating(model, guide), pyro.validation_enabled(False), explained(model, guide, *batch):
-        for part in chunks(model, batch, chains):
-            target = Target(model, guide, part)
-            sizes, _ = path.adapt(target)
-            weight, acceptance = path.forward(target, sizes)
+    with pyro.validation_enabled(False), stage("annealing", pair.size, progress, shorten="steps") as advance:
+        for _, part in pair.parts(chains):
+            with explained(pair.model, pair.own_guide, part):
+                target = Target(pair, part)
+                sizes, _ = path.adapt(target)
+                weight, acceptance = path.forward(target, sizes)
             weights.append(weight.cpu())
             acceptances.append(acceptance.cpu())
-            if progress is not None:
-                progress(batch_size(part))
+            advance(len(acceptance))
     whole = torch.cat(weights, 1)
-    found = with_error("log_evidence", of_chains(whole)) | {
+    columns = with_error("log_evidence", of_chains(whole)) | {
         "acceptance": torch.cat(acceptances),
         "ess": (2 * whole.logsumexp(0) - (2 * whole).logsumexp(0)).exp(),
     }
-    return dataset_of(found, steps=steps, chains=chains, leapfrog=leapfrog, schedule=schedule)
+    return dataset_of(columns, steps=steps, chains=chains, leapfrog=leapfrog, schedule=schedule)

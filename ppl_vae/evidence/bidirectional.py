@@ -5,27 +5,30 @@ from typing import Any
 import pyro
 import torch
 import xarray as xr
-from pyro import poutine
 from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.coordinates import Coordinates
-from ppl_vae.evidence.path import Path, Target, chunks, dataset_of, temperatures, with_error
+from ppl_vae.evidence.path import Path, Target, dataset_of, temperatures, with_error
+from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
-from ppl_vae.pairs.latents import run
 from ppl_vae.pairs.log_means import LogMean, of_chains
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import evaluating
+from ppl_vae.pairs.pair import Pair
+from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.traces import random_sites
 
 
 def sandwich(
     model: Program,
-    *batch: Any,
+    data: Data,
+    *,
     steps: int = 500,
     chains: int = 16,
     leapfrog: int = 10,
     schedule: str = "sigmoid",
+    seed: int | None = None,
+    progress: bool = True,
 ) -> tuple[tuple[Any, ...], xr.Dataset]:
     """Bidirectional Monte Carlo (Grosse et al. 2015): log p(x) from below and from above, on data the model draws.
 
@@ -35,63 +38,88 @@ def sandwich(
 
     Args:
         model: any Pyro program whose continuous latents live in the plate "data".
-        batch: its arguments; the observed one is only looked at for its size, the inputs of a conditional model are
-            used as they are.
+        data: its arguments, as for :func:`ppl_vae.bounds`; the observed one is only looked at for its size, the inputs
+            of a conditional model are used as they are.
         steps: see :func:`annealed`; likewise the other arguments.
 
     Returns:
-        The batch with simulated data in it, and a dataset with dimension data, in nats: ``lower``, ``upper`` and
-        ``log_evidence``, their midpoint, each with ``_se`` and ``_bias`` as in :func:`annealed`; ``width`` and
-        ``acceptance``.
+        The batch with simulated data in it, where the data are, and a dataset with dimension data, in nats: ``lower``,
+        ``upper`` and ``log_evidence``, their midpoint, each with ``_se`` and ``_bias`` as in :func:`annealed`;
+        ``width`` and ``acceptance``.
 
     Raises:
         InputError: as :func:`annealed`, or where the model observes none of its arguments.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import sandwich
+        >>> from ppl_vae.models import VAE
+        >>> simulated, sides = sandwich(VAE(64, 2), torch.zeros(5, 64), steps=5, chains=2, progress=False)
+        >>> sides.sizes["data"]
+        5
     """
     path = Path(temperatures(schedule, steps), leapfrog, chains)
+    pair = Pair(model, None, data, placeholder=True)
     batches, ahead, back, acceptances = [], [], [], []
-    with evaluating(model), pyro.validation_enabled(False), explained(model, None, *batch):
-        for part in chunks(model, batch, chains):
-            simulated, values = simulate(model, *part)
-            target = Target(model, None, simulated)
-            sizes, _ = path.adapt(target)
-            weight, acceptance = path.forward(target, sizes)
-            u = path.mixed(target, sizes[-1], target.coordinates.vector(values).expand(chains, -1, -1))
+    with (
+        pair.measuring(seed),
+        pyro.validation_enabled(False),
+        stage("sandwich", pair.size, progress, shorten="steps") as advance,
+    ):
+        for _, part in pair.parts(chains):
+            with explained(model, None, part):
+                simulated, values = _simulate(pair, part)
+                target = Target(pair, simulated)
+                sizes, _ = path.adapt(target)
+                weight, acceptance = path.forward(target, sizes)
+                u = path.mixed(target, sizes[-1], target.coordinates.vector(values).expand(chains, -1, -1))
+                back.append(path.backward(target, sizes, u).cpu())
             ahead.append(weight.cpu())
-            back.append(path.backward(target, sizes, u).cpu())
             acceptances.append(acceptance.cpu())
-            batches.append(simulated)
+            batches.append(_where_they_were(simulated, pair.batch))
+            advance(len(acceptance))
     lower, inverse = of_chains(torch.cat(ahead, 1)), of_chains(-torch.cat(back, 1))
     upper = LogMean(-inverse.value, inverse.error, inverse.bias)
     middle = LogMean(
         (lower.value + upper.value) / 2, torch.hypot(lower.error, upper.error) / 2, (lower.bias - upper.bias).abs() / 2
     )
-    found = with_error("lower", lower) | with_error("upper", upper) | with_error("log_evidence", middle)
-    found |= {"width": upper.value - lower.value, "acceptance": torch.cat(acceptances)}
+    columns = with_error("lower", lower) | with_error("upper", upper) | with_error("log_evidence", middle)
+    columns |= {"width": upper.value - lower.value, "acceptance": torch.cat(acceptances)}
     joined = (torch.cat(args) if isinstance(args[0], Tensor) else args[0] for args in zip(*batches, strict=True))
-    return tuple(joined), dataset_of(found, steps=steps, chains=chains, leapfrog=leapfrog)
+    return tuple(joined), dataset_of(columns, steps=steps, chains=chains, leapfrog=leapfrog)
 
 
-def simulate(model: Program, *batch: Any) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
+def simulate(model: Program, data: Data) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
     """Draws z and x from the model: its arguments with x in the place of the observed one, and z by name.
 
     The latents have a leading dimension of one particle.
     """
-    coordinates = Coordinates(model, batch)
-    sites = random_sites(poutine.trace(model).get_trace(*batch))
-    seen = {site["name"]: site["value"] for site in sites if site["is_observed"]}
-    places = {name: n for name, value in seen.items() for n, arg in enumerate(batch) if _same_numbers(arg, value)}
-    missing = [name for name in seen if name not in places]
+    pair = Pair(model, None, data, placeholder=True)
+    with pair.measuring():
+        simulated, values = _simulate(pair, pair.rows(0, pair.size))
+    return _where_they_were(simulated, pair.batch), values
+
+
+def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
+    Coordinates(pair)  # refuses a model whose latents can't be moved through
+    observed = {site["name"]: site["value"] for site in random_sites(pair.model_at(part)) if site["is_observed"]}
+    places = {name: n for name, value in observed.items() for n, arg in enumerate(part) if _same_numbers(arg, value)}
+    missing = [name for name in observed if name not in places]
     if missing:
         raise InputError(
             f"the model observes {missing[0]!r}, which is none of its arguments, at most reshaped: data drawn from "
             "the model could not be given to it; observe an argument itself"
         )
-    drawn = run(poutine.uncondition(model), batch, 1, coordinates.nesting)
-    values = {site["name"]: site["value"] for site in random_sites(drawn)}
-    simulated = list(batch)
+    values = {site["name"]: site["value"] for site in random_sites(pair.generated(part))}
+    simulated = list(part)
     for name, place in places.items():
-        simulated[place] = values.pop(name).reshape(batch[place].shape)
+        simulated[place] = values.pop(name).reshape(part[place].shape)
     return tuple(simulated), values
+
+
+def _where_they_were(batch: Batch, origin: Batch) -> Batch:
+    pairs = zip(batch, origin, strict=True)
+    return tuple(new.to(old.device) if isinstance(new, Tensor) else new for new, old in pairs)
 
 
 def _same_numbers(argument: Any, value: Tensor) -> bool:

@@ -1,20 +1,14 @@
 """The continuous latents of a program as one unconstrained vector."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import biject_to, transforms
 
 from ppl_vae.errors import InputError
-from ppl_vae.pairs.latents import latent_values, nesting_of, run
-from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import random_state_kept
-from ppl_vae.pairs.traces import (
-    data_dimension,
-    random_sites,
-)
+from ppl_vae.pairs.pair import Pair
+from ppl_vae.pairs.traces import data_dimension
 
 
 @dataclass(frozen=True)
@@ -26,29 +20,22 @@ class _Site:
 
 
 class Coordinates:
-    """The continuous latents of a model as one unconstrained vector u for each particle and data point.
+    """The continuous latents of a pair's model as one unconstrained vector u for each particle and data point.
 
     Args:
-        model: any Pyro program whose latents live in the plate "data".
-        batch: its arguments.
+        pair: the pair, which has run its programs once.
 
     Attributes:
         dim: the length of u.
-        nesting: how many plates of the model's own lie below the particles.
 
     Raises:
-        InputError: for a discrete latent, one outside the plate "data", or none at all.
+        InputError: for a discrete latent, or none at all.
     """
 
-    def __init__(self, model: Program, batch: tuple[Any, ...]) -> None:
-        self.nesting = nesting_of(model, batch)
-        with random_state_kept(), torch.no_grad():
-            trace = run(model, batch, 2, self.nesting)
+    def __init__(self, pair: Pair) -> None:
         self._sites: list[_Site] = []
         self.dim = 0
-        for site in random_sites(trace):
-            if site["is_observed"]:
-                continue
+        for site in pair.latents():
             if site["fn"].support.is_discrete:
                 raise InputError(
                     f"the latent {site['name']!r} is discrete: annealing and quadrature move through real numbers; "
@@ -58,7 +45,7 @@ class Coordinates:
             free = transform.inv(site["value"])
             data_dim = data_dimension(site)
             left = len(site["fn"].batch_shape)
-            axes = (left - 1 - self.nesting, left + data_dim)
+            axes = (left - 1 - pair.nesting, left + data_dim)
             rest = free.movedim(axes, (0, 1)).shape[2:]
             self._sites.append(_Site(site["name"], axes, rest, transform))
             self.dim += rest.numel()
@@ -75,15 +62,11 @@ class Coordinates:
         return torch.cat(parts, -1)
 
     def values(self, u: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The latents at u, and log |dz / du| of shape (particles, batch)."""
-        found, log_det = {}, u.new_zeros(u.shape[:2])
+        """The latents at u by name, and log |dz / du| of shape (particles, batch)."""
+        latents, log_det = {}, u.new_zeros(u.shape[:2])
         for site, part in zip(self._sites, u.split([site.rest.numel() for site in self._sites], -1), strict=True):
             free = part.reshape(*part.shape[:2], *site.rest).movedim((0, 1), site.axes)
-            found[site.name] = value = site.transform(free)
+            latents[site.name] = value = site.transform(free)
             change = site.transform.log_abs_det_jacobian(free, value).movedim(site.axes, (0, 1))
             log_det = log_det + change.reshape(*log_det.shape, -1).sum(-1)
-        return found, log_det
-
-    def from_prior(self, model: Program, batch: tuple[Any, ...], particles: int) -> Tensor:
-        """u of latents drawn from p(z)."""
-        return self.vector(latent_values(run(model, batch, particles, self.nesting)))
+        return latents, log_det

@@ -5,7 +5,6 @@ unconstrained coordinates, all chains of all data points at once (Wu et al. 2017
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +14,9 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.coordinates import Coordinates
-from ppl_vae.pairs.latents import largest_bytes, latent_values, log_guide, log_joint, run
+from ppl_vae.pairs.arguments import Batch
 from ppl_vae.pairs.log_means import LogMean
-from ppl_vae.pairs.log_weights import CHUNK_BYTES
-from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.traces import batch_size, rows
+from ppl_vae.pairs.pair import Pair
 
 SCHEDULES = ("sigmoid", "geometric", "linear")
 _TARGET_ACCEPTANCE = 0.65  # the best for HMC in many dimensions (Beskos et al. 2013)
@@ -45,27 +42,23 @@ def temperatures(schedule: str, steps: int) -> Tensor:
 class Target:
     """The densities at both ends of the path, for the data points of one chunk."""
 
-    def __init__(self, model: Program, guide: Program | None, batch: tuple[Any, ...]) -> None:
-        self.model, self.guide, self.batch = model, guide, batch
-        self.coordinates = Coordinates(model, batch)
+    def __init__(self, pair: Pair, part: Batch) -> None:
+        self.pair, self.part = pair, part
+        self.coordinates = Coordinates(pair)
 
     def start(self, chains: int) -> Tensor:
         """u of draws from the start, shape (chains, batch, dim)."""
-        if self.guide is None:
-            return self.coordinates.from_prior(self.model, self.batch, chains)
-        drawn = run(self.guide, self.batch, chains, self.coordinates.nesting)
-        return self.coordinates.vector(latent_values(drawn))
+        return self.coordinates.vector(self.pair.proposals(self.part, chains))
 
     def __call__(self, u: Tensor) -> "State":
         """log start(u) and log p(x, u) - log start(u) with their gradients."""
-        nesting = self.coordinates.nesting
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             values, log_det = self.coordinates.values(u)
-            prior, ratio = log_joint(self.model, self.batch, values, len(u), nesting)
+            prior, ratio = self.pair.log_joint(self.part, values, len(u))
             base = prior
-            if self.guide is not None:
-                base = log_guide(self.guide, self.batch, values, len(u), nesting)
+            if self.pair.own_guide is not None:
+                base = self.pair.log_guide(self.part, values, len(u))
                 ratio = prior + ratio - base
             base = base + log_det
             (base_slope,) = torch.autograd.grad(base.sum(), u, retain_graph=True)
@@ -167,14 +160,6 @@ class Path:
         return moved.where(torch.rand_like(rate) < rate, state), rate.mean(0)
 
 
-def chunks(model: Program, batch: tuple[Any, ...], chains: int) -> Iterator[tuple[Any, ...]]:
-    """The batch in parts whose largest tensor, for all chains, stays near the cache."""
-    size = batch_size(batch)
-    points = max(1, CHUNK_BYTES // (largest_bytes(model, batch) * chains))
-    for start in range(0, size, points):
-        yield rows(batch, size, start, start + points)
-
-
 def with_error(name: str, mean: LogMean) -> dict[str, Tensor]:
     """The columns of an estimate: itself, its error and its bias."""
     return {name: mean.value, f"{name}_se": mean.error, f"{name}_bias": mean.bias}
@@ -182,5 +167,5 @@ def with_error(name: str, mean: LogMean) -> dict[str, Tensor]:
 
 def dataset_of(columns: dict[str, Tensor], **attrs: Any) -> xr.Dataset:
     """Columns, one number for each data point, as a dataset in nats."""
-    found = {name: ("data", column.double().numpy()) for name, column in columns.items()}
-    return xr.Dataset(found, attrs={"units": "nats", **attrs})
+    variables = {name: ("data", column.double().cpu().numpy()) for name, column in columns.items()}
+    return xr.Dataset(variables, attrs={"units": "nats", **attrs})

@@ -1,8 +1,7 @@
 """Bounds on log p(x) from the log-weights: per data point, in nats, each with its standard error."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -10,12 +9,12 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.log_means import LogMean, of_draws, student
-from ppl_vae.pairs.log_weights import log_weight_chunks, probe
 from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.pair import Draws, Pair
+from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.psis import effective_sample_size, khat_threshold, pareto_k
-from ppl_vae.pairs.restore import evaluating
 
 _FEW_GROUPS = 10
 
@@ -23,10 +22,12 @@ _FEW_GROUPS = 10
 def bounds(
     model: Program,
     guide: Program,
-    *batch: Any,
+    data: Data,
+    *,
     particles: int = 1000,
     curve: Iterable[int] | None = None,
-    progress: Callable[[int], object] | None = None,
+    seed: int | None = None,
+    progress: bool = True,
 ) -> xr.Dataset:
     """The ELBO and IWELBO_K of each data point, for a whole curve of K from the same log-weights.
 
@@ -36,10 +37,11 @@ def bounds(
     Args:
         model: any Pyro program whose local latents live in the plate "data".
         guide: its guide.
-        batch: the arguments of both, one row a data point.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         particles: draws of z for each data point.
         curve: the values of K; 1, 2, 5, 10, ... up to ``particles`` where None.
-        progress: called with the number of data points that were just finished.
+        seed: of the random numbers; None takes them as they come.
+        progress: a progress bar on standard error.
 
     Returns:
         A dataset with dimensions K and data, in nats: ``elbo`` and ``elbo_se`` (data), ``iwelbo`` and ``iwelbo_se``
@@ -52,45 +54,76 @@ def bounds(
 
     Raises:
         InputError: for a K that is not between 1 and ``particles``, or a pair without log-weights per data point.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import bounds
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> sorted(bounds(VAE(64, 2), Amortized(Diagonal(2), 64), x, particles=100, progress=False).sizes.items())
+        [('K', 7), ('data', 5)]
     """
-    if particles < 1:
-        raise InputError(f"particles is {particles}; at least 1 is needed")
-    counts = sorted(set(curve)) if curve is not None else default_curve(particles)
-    if not counts or counts[0] < 1 or counts[-1] > particles:
-        raise InputError(f"curve is {counts}; each K is a number of particles, from 1 to {particles}")
-    values, errors, diagnostics = [], [], []
-    with evaluating(model, guide):
-        with explained(model, guide, *batch):
-            is_bound = probe(model, guide, *batch).is_bound
-        for weights in log_weight_chunks(model, guide, *batch, particles=particles):
-            khat = pareto_k(weights)
-            whole = of_draws(weights, khat)
-            pairs = [iwelbo(weights, count, whole) for count in [1, *counts]]
-            values.append(torch.stack([value for value, _ in pairs]).cpu())
-            errors.append(torch.stack([error for _, error in pairs]).cpu())
-            diagnostics.append(np.stack([whole.bias.cpu().numpy(), khat, effective_sample_size(weights)]))
-            if progress is not None:
-                progress(weights.shape[1])
-    value, error = (np.concatenate([part.numpy() for part in parts], axis=1) for parts in (values, errors))
-    told = np.concatenate(diagnostics, axis=1)
-    if not is_bound:
-        told = np.full_like(told, np.nan)
-    return xr.Dataset(
-        {
-            "elbo": ("data", value[0]),
-            "elbo_se": ("data", error[0]),
-            "iwelbo": (("K", "data"), value[1:]),
-            "iwelbo_se": (("K", "data"), error[1:]),
-            **{name: ("data", row) for name, row in zip(("bias", "khat", "ess"), told, strict=True)},
-        },
-        coords={"K": np.array(counts, dtype=np.int32)},
-        attrs={
-            "is_bound": int(is_bound),
-            "particles": particles,
-            "units": "nats",
-            "khat_threshold": khat_threshold(particles),
-        },
-    )
+    measured = Bounds(particles, curve)
+    pair = Pair(model, guide, data)
+    with pair.measuring(seed), stage("bounds", pair.size, progress, shorten="particles") as advance:
+        for draws in pair.chunks(particles):
+            measured.add(draws)
+            advance(draws.log_weights.shape[1])
+    return measured.dataset(pair.is_bound)
+
+
+class Bounds:
+    """What :func:`bounds` measures, chunk after chunk of a pair's draws.
+
+    Args:
+        particles: draws of z for each data point.
+        curve: the values of K; 1, 2, 5, 10, ... where None.
+    """
+
+    def __init__(self, particles: int, curve: Iterable[int] | None = None) -> None:
+        if particles < 1:
+            raise InputError(f"particles is {particles}; at least 1 is needed")
+        self.particles = particles
+        self.counts = sorted(set(curve)) if curve is not None else default_curve(particles)
+        if not self.counts or self.counts[0] < 1 or self.counts[-1] > particles:
+            raise InputError(f"curve is {self.counts}; each K is a number of particles, from 1 to {particles}")
+        self._values: list[np.ndarray] = []
+        self._errors: list[np.ndarray] = []
+        self._diagnostics: list[np.ndarray] = []
+
+    def add(self, draws: Draws) -> None:
+        """Takes in the draws of some data points."""
+        weights = draws.log_weights
+        khat = pareto_k(weights)
+        whole = of_draws(weights, khat)
+        pairs = [iwelbo(weights, count, whole) for count in [1, *self.counts]]
+        self._values.append(torch.stack([value for value, _ in pairs]).cpu().numpy())
+        self._errors.append(torch.stack([error for _, error in pairs]).cpu().numpy())
+        self._diagnostics.append(np.stack([whole.bias.cpu().numpy(), khat, effective_sample_size(weights)]))
+
+    def dataset(self, is_bound: bool) -> xr.Dataset:
+        """The dataset of :func:`bounds`."""
+        value, error = (np.concatenate(parts, axis=1) for parts in (self._values, self._errors))
+        diagnostics = np.concatenate(self._diagnostics, axis=1)
+        if not is_bound:
+            diagnostics = np.full_like(diagnostics, np.nan)
+        return xr.Dataset(
+            {
+                "elbo": ("data", value[0]),
+                "elbo_se": ("data", error[0]),
+                "iwelbo": (("K", "data"), value[1:]),
+                "iwelbo_se": (("K", "data"), error[1:]),
+                **{name: ("data", row) for name, row in zip(("bias", "khat", "ess"), diagnostics, strict=True)},
+            },
+            coords={"K": np.array(self.counts, dtype=np.int32)},
+            attrs={
+                "is_bound": int(is_bound),
+                "particles": self.particles,
+                "units": "nats",
+                "khat_threshold": khat_threshold(self.particles),
+            },
+        )
 
 
 def iwelbo(log_weights: Tensor, count: int, whole: LogMean | None = None) -> tuple[Tensor, Tensor]:

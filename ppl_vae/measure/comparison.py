@@ -4,21 +4,22 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyro
 import xarray as xr
 from pyro.infer import ELBO
-from torch import Tensor, nn
+from torch import nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.measure.best_evidence import Evidence
+from ppl_vae.measure.best_evidence import Evidence, Source
 from ppl_vae.measure.bounds import average
-from ppl_vae.measure.tightness import evidence_of, model_evidence, tightness, with_evidence
+from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
+from ppl_vae.pairs.arguments import Data
+from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.psis import shares
-from ppl_vae.pairs.restore import evaluating
-from ppl_vae.pairs.traces import rows
+from ppl_vae.pairs.restore import random_state_kept
 from ppl_vae.programs import FamilyGuide
 from ppl_vae.training.fit import History, fit, freeze, resolve_device
 
@@ -86,9 +87,9 @@ class Comparison:
 def compare(
     model: nn.Module,
     guides: Mapping[str, nn.Module],
-    train: Tensor | tuple[Tensor, ...],
-    test: Tensor | tuple[Tensor, ...],
+    data: Data,
     *,
+    test: Data,
     elbo: ELBO | Callable[[Any], ELBO] | None = None,
     base: nn.Module | None = None,
     joint: bool = False,
@@ -101,94 +102,108 @@ def compare(
     refinement: Mapping[str, Any] | None = None,
     epochs: int = 20,
     guide_epochs: int | None = None,
-    device: str = "auto",
-    seed: int = 0,
+    seed: int | None = None,
+    progress: bool = True,
     **fit_options: Any,
 ) -> Comparison:
     """Fits every guide to one model and measures how tight each ELBO is on the test data.
 
+    The model and the guides are copied first, together, so that what they share they go on sharing; those that are
+    given stay as they are, and so do the random numbers where a seed is given.
+
     Args:
         model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on.
-        guides: by name; fitted in place. A guide without parameters of its own (``Exact``) is only measured.
-        train: the training data, one row a data point; several tensors where the programs take several arguments.
+        guides: by name. A guide without parameters of its own (``ExactPosterior``) is only measured.
+        data: the training data: a tensor, a tuple of tensors (one row a data point) or a DataLoader.
         test: what the bounds are measured on, likewise (already binarized, if the likelihood is for bits).
         elbo: what to train with, for all guides, or a function of the guide; ``Trace_ELBO()`` where None.
         base: the guide to train the model with.
         joint: train a copy of the model with each guide instead, from the same start.
-        particles: draws of z for each data point.
+        particles: draws of z for each data point, at least 2.
         curve: the values of K in ``bounds``; see :func:`ppl_vae.bounds`.
         columns: the values of K in the rows; those above ``particles`` are left out.
         evidence: where log p(x) comes from: "exact", "importance" (the IWELBO of the guide whose weights can be
-            trusted), "annealed", or "auto" (exact where it can be had, else importance); see :func:`tightness`.
+            trusted), "annealed", or "auto" (exact where it can be had, else importance); see
+            :func:`ppl_vae.tightness`.
         split: take the gap of each guide apart where it can be; see :func:`ppl_vae.tightness`.
-        annealing: options of :func:`ppl_vae.evidence.annealed`.
+        annealing: options of :func:`ppl_vae.annealed`.
         refinement: options of :func:`ppl_vae.refine`.
         epochs: for the model (with ``joint``, for each pair).
         guide_epochs: for the guides; ``epochs`` where None.
-        device: "auto", "cpu", "cuda", ...
-        seed: sets the random numbers before each training and each measurement.
-        fit_options: passed to :func:`ppl_vae.fit`.
+        seed: of the random numbers before each training and each measurement; None takes them as they come.
+        progress: a progress bar on standard error.
+        fit_options: passed to :func:`ppl_vae.fit`: ``batch_size``, ``lr`` ..., ``device`` too.
+
+    Returns:
+        A table, the bounds of each data point, and the fitted pairs: see :class:`Comparison`.
 
     Raises:
         InputError: for no guide, or what ``fit`` and ``bounds`` refuse.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import compare
+        >>> from ppl_vae.guides import Amortized, Diagonal, Full
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> guides = {"diagonal": Amortized(Diagonal(2), 64), "full": Amortized(Full(2), 64)}
+        >>> result = compare(VAE(64, 2), guides, x, test=x, epochs=1, particles=100, progress=False)
+        >>> sorted(row.guide for row in result.rows)
+        ['diagonal', 'full']
     """
-    if not guides:
-        raise InputError("there is no guide to compare: give at least one")
+    _refuse_other_kinds(model, guides)
+    model, guides, base = copy.deepcopy((model, dict(guides), base))
+    options = {"seed": seed, "progress": progress, **fit_options}
+    with random_state_kept() if seed is not None else nullcontext():
+        histories: dict[str, History] = {}
+        if not joint:
+            if base is not None:
+                histories["model"] = fit(
+                    model, base, data, elbo=_elbo(elbo, base), epochs=epochs, description="model", **options
+                )
+            freeze(model)
+        programs, seconds = {}, {}
+        for name, guide in guides.items():
+            both = copy.deepcopy((model, guide)) if joint else (model, guide)
+            start = time.perf_counter()
+            if any(parameter.requires_grad for part in both for parameter in part.parameters()):
+                length = epochs if joint else guide_epochs or epochs
+                histories[name] = fit(*both, data, elbo=_elbo(elbo, guide), epochs=length, description=name, **options)
+            seconds[name] = time.perf_counter() - start
+            programs[name] = both
+        target = resolve_device(fit_options.get("device", "auto"))
+        pairs, measured = {}, {}
+        for name, both in programs.items():
+            for part in both:
+                part.to(target)
+            pair = pairs[name] = Pair(*both, test)
+            with pair.measuring(seed):
+                divided = split and _can_be_split(pair)
+                measured[name] = measured_pair(pair, particles, curve, divided, refinement or {}, progress)
+        chosen = _evidence(pairs, measured, joint, evidence, annealing or {}, seed, progress)
+    measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
+    words = "each model's own, exact or by its guide" if joint else next(iter(chosen.values())).words
+    table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
+    table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
+    return Comparison(table, _stack(measured, joint), words, programs, histories)
+
+
+def _refuse_other_kinds(model: Any, guides: Any) -> None:
     if not isinstance(guides, Mapping):
         raise InputError(f"guides is a {type(guides).__name__}; expected guides by name, such as {{'diagonal': guide}}")
+    if not guides:
+        raise InputError("there is no guide to compare: give at least one")
     for name, program in {"model": model, **guides}.items():
         if not isinstance(program, nn.Module):
             raise InputError(
                 f"{name} is a {type(program).__name__}; compare freezes and copies modules: make it a PyroModule, or "
                 "fit each pair by itself and compare its tightness"
             )
-    options = {"device": device, "seed": seed, **fit_options}
-    histories: dict[str, History] = {}
-    if not joint:
-        if base is not None:
-            histories["model"] = fit(
-                model, base, train, elbo=_elbo(elbo, base), epochs=epochs, description="model", **options
-            )
-        freeze(model)
-    target = resolve_device(device)
-    batch = tuple(part.to(target) for part in ((test,) if isinstance(test, Tensor) else test))
-    pairs, seconds = {}, {}
-    for name, guide in guides.items():
-        pair = copy.deepcopy((model, guide)) if joint else (model, guide)
-        start = time.perf_counter()
-        if any(parameter.requires_grad for part in pair for parameter in part.parameters()):
-            length = epochs if joint else guide_epochs or epochs
-            histories[name] = fit(*pair, train, elbo=_elbo(elbo, guide), epochs=length, description=name, **options)
-        seconds[name] = time.perf_counter() - start
-        pairs[name] = pair
-    measured = {}
-    for name, pair in pairs.items():
-        pyro.set_rng_seed(seed)
-        for part in pair:
-            part.to(target)
-        measured[name] = tightness(
-            *pair,
-            *batch,
-            particles=particles,
-            curve=curve,
-            evidence="importance",
-            refinement=refinement,
-            split=split and _can_be_split(pair[1], batch),
-        )
-    pyro.set_rng_seed(seed)
-    chosen = _evidence(pairs, measured, batch, joint, evidence, annealing or {})
-    measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
-    words = "each model's own, exact or by its guide" if joint else next(iter(chosen.values())).words
-    table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in pairs]
-    table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
-    return Comparison(table, _stack(measured, joint), words, pairs, histories)
 
 
-def _can_be_split(guide: nn.Module, batch: tuple[Tensor, ...]) -> bool:
-    with evaluating(guide):
-        return (
-            isinstance(guide, FamilyGuide) and guide.family(guide.params(*rows(batch, len(batch[0]), 0, 1))).has_rsample
-        )
+def _can_be_split(pair: Pair) -> bool:
+    guide = pair.guide
+    return isinstance(guide, FamilyGuide) and guide.family(guide.params(*pair.rows(0, 1))).has_rsample
 
 
 def _elbo(elbo: ELBO | Callable[[Any], ELBO] | None, guide: nn.Module) -> ELBO | None:
@@ -196,19 +211,23 @@ def _elbo(elbo: ELBO | Callable[[Any], ELBO] | None, guide: nn.Module) -> ELBO |
 
 
 def _evidence(
-    pairs: Mapping[str, tuple[nn.Module, nn.Module]],
+    pairs: Mapping[str, Pair],
     measured: Mapping[str, xr.Dataset],
-    batch: tuple[Tensor, ...],
     joint: bool,
     source: str,
     annealing: Mapping[str, Any],
+    seed: int | None,
+    progress: bool,
 ) -> dict[str, Evidence]:
     """The best estimate of log p(x) of each guide's model."""
+
+    def known(pair: Pair) -> Source | Evidence | None:
+        with pair.measuring(seed):
+            return model_evidence(pair, source, annealing, progress)
+
     if not joint:
-        (model, _), *_ = pairs.values()
-        return dict.fromkeys(pairs, evidence_of(measured, model_evidence(model, batch, source, annealing)))
-    known = {name: model_evidence(model, batch, source, annealing) for name, (model, _) in pairs.items()}
-    return {name: evidence_of({name: measured[name]}, known[name]) for name in pairs}
+        return dict.fromkeys(pairs, evidence_of(measured, known(next(iter(pairs.values())))))
+    return {name: evidence_of({name: measured[name]}, known(pair)) for name, pair in pairs.items()}
 
 
 def _row(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> Row:

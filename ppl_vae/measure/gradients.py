@@ -3,7 +3,6 @@
 import copy
 import time
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,10 @@ from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.measure.intervals import mean_interval
 from ppl_vae.measure.per_draw_gradients import PerDraw, drawing, held
 from ppl_vae.measure.reference import Reference
+from ppl_vae.pairs.arguments import Data, device_batch
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import random_state_kept, store_kept
+from ppl_vae.pairs.progress import stage
+from ppl_vae.pairs.restore import random_state_kept, seeded, store_kept
 
 _MOST_NUMBERS = 2**29  # in the gradients of all draws: 2 GiB
 _OF_PYRO = 100  # steps for the decaying average of a site's baseline, whose half-life is 7
@@ -27,12 +28,15 @@ TOTAL = "total"
 def gradient_statistics(
     model: Program,
     guide: Program,
+    data: Data,
+    *,
     elbo: ELBO,
-    *batch: Any,
     draws: int = 1000,
-    exact: Reference | None = None,
+    reference: Reference | None = None,
     learning_steps: int | None = None,
-    learning_rate: float = 1e-2,
+    lr: float = 1e-2,
+    seed: int | None = None,
+    progress: bool = True,
 ) -> xr.Dataset:
     """Draws the gradient of one batch many times, with parameters as they are, and says how good it is.
 
@@ -42,23 +46,26 @@ def gradient_statistics(
     Args:
         model: any Pyro program.
         guide: its guide.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the one batch whose gradient
+            is drawn.
         elbo: the gradient estimator.
-        batch: the arguments of both, one row a data point.
         draws: how many gradients.
-        exact: what :func:`reference_gradient` gives; no bias is told where None.
+        reference: what :func:`ppl_vae.reference_gradient` gives; no bias is told where None.
         learning_steps: steps for what the estimator itself learns (a baseline, a control variate), before the draws
             are made, the pair held as it is. Where None, as many as settle it, so that the variance is that of the
             estimator in use: its own ``learning_steps`` (50 for a running mean, 1000 for a neural baseline, 200 for
             RELAX), 100 for a decaying average of Pyro's, none where nothing is learned. 0 measures it untaught.
             What was learned is held while draws are made, but a decaying average of Pyro's goes on.
-        learning_rate: of these steps, by Adam.
+        lr: Adam's learning rate in these steps.
+        seed: of the random numbers; None takes them as they come.
+        progress: a progress bar on standard error.
 
     Returns:
         A dataset with dimension ``group``: each layer of model and guide, "model", "guide" and "total".
         ``mean_norm`` the length of the mean gradient; ``variance`` the summed variance of its components, with a
         95% interval ``variance_low`` to ``variance_high`` (:func:`ppl_vae.measure.intervals.mean_interval`), NaN where
         one draw makes more than half of it, too heavy a tail for an interval; ``snr`` the length over the standard
-        deviation; ``variance_cost`` variance x seconds; with ``exact`` also ``bias`` the length of the mean's
+        deviation; ``variance_cost`` variance x seconds; with ``reference`` also ``bias`` the length of the mean's
         difference from it, ``bias_noise`` what the errors of both would give by themselves, and ``bias_z`` the
         largest component in standard errors. ``mean`` and ``mean_se`` have dimension ``component``. Attributes:
         ``seconds`` for one gradient by itself, ``draws``, ``vectorized`` (1 where they were drawn together),
@@ -67,22 +74,37 @@ def gradient_statistics(
     Raises:
         InputError: for fewer than 10 draws, more numbers than 2 GiB hold, a pair that the estimator refuses, or what
             :func:`ppl_vae.check` finds wrong with data and pair.
+
+    Examples:
+        >>> import torch
+        >>> from pyro.infer import Trace_ELBO
+        >>> from ppl_vae import gradient_statistics
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> statistics = gradient_statistics(*pair, x, elbo=Trace_ELBO(), draws=20, progress=False)
+        >>> bool(statistics.variance.sel(group="total") > 0)
+        True
     """
     if draws < 10:
         raise InputError(f"draws is {draws}; a variance needs at least 10")
-    with drawing(model, guide, elbo, batch) as draw:
+    with seeded(seed), drawing(model, guide, elbo, device_batch(data, model, guide)) as draw:
         if draw.size * draws > _MOST_NUMBERS:
             raise InputError(
                 f"{draws} gradients of {draw.size} parameters take {4e-9 * draw.size * draws:.1f} GB: take at most "
                 f"{_MOST_NUMBERS // draw.size} draws"
             )
-        steps = _learn(draw, learning_steps, learning_rate)
+        steps = _learn(draw, learning_steps, lr)
         seconds = _seconds(draw)
         held(draw.elbo)
-        found, names, leaves = draw(draws), draw.names, draw.leaves
-    mean = found.mean(0, dtype=torch.float64)
-    squares = found.sub_(mean.to(found.dtype)).square_()
-    error = (squares.mean(0, dtype=torch.float64) / (draws - 1)).sqrt()
+        names, leaves = draw.names, draw.leaves
+        with stage("gradients", draws, progress, shorten="draws") as advance:
+            gradients = draw(draws, advance)
+    mean = gradients.mean(0, dtype=torch.float64)
+    squares = gradients.sub_(mean.to(gradients.dtype)).square_()
+    error = (squares.mean(0, dtype=torch.float64) / (draws - 1)).sqrt().cpu()
+    mean = mean.cpu()
     groups = _groups(names, leaves)
     lengths = {name: _lengths(squares, where) for name, where in groups.items()}
     low, high = mean_interval(np.stack(list(lengths.values())))
@@ -98,10 +120,10 @@ def gradient_statistics(
             "snr": float(here.norm()) / variance**0.5 if variance > 0 else np.inf,
             "variance_cost": variance * seconds,
         }
-        if exact is not None:
-            difference = torch.cat([mean[part] - exact.mean[part] for part in where])
-            noise = torch.cat([(error[part].square() + exact.error[part].square()).sqrt() for part in where])
-            floor = 1e-9 + 1e-6 * float(exact.mean.norm())  # of float32 sums
+        if reference is not None:
+            difference = torch.cat([mean[part] - reference.mean[part] for part in where])
+            noise = torch.cat([(error[part].square() + reference.error[part].square()).sqrt() for part in where])
+            floor = 1e-9 + 1e-6 * float(reference.mean.norm())  # of float32 sums
             row |= {
                 "bias": float(difference.norm()),
                 "bias_noise": float(noise.norm()),
@@ -117,7 +139,7 @@ def gradient_statistics(
             "draws": draws,
             "vectorized": int(draw.together),
             "learning_steps": steps,
-            "reference": exact.source if exact is not None else "none",
+            "reference": reference.source if reference is not None else "none",
             "estimator": type(elbo).__name__,
             "particles": elbo.num_particles,
         },

@@ -1,7 +1,6 @@
 """What passes through z: rate and distortion, active units, mutual information, the aggregate posterior."""
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,18 +8,23 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.pairs.latents import log_guide
-from ppl_vae.pairs.log_weights import CHUNK_BYTES, probe, terms_of
-from ppl_vae.pairs.mistakes import require_sound
+from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import evaluating, local_parameters
-from ppl_vae.pairs.traces import batch_size, random_sites, rows, traces
+from ppl_vae.pairs.pair import CHUNK_BYTES, Draws, Pair
+from ppl_vae.pairs.progress import stage
 
 ACTIVE = 0.01  # Burda et al. 2015, section 5.1
 
 
 def information(
-    model: Program, guide: Program, *batch: Any, particles: int = 100, marginal: int | None = 500
+    model: Program,
+    guide: Program,
+    data: Data,
+    *,
+    particles: int = 100,
+    marginal: int | None = 500,
+    seed: int | None = None,
+    progress: bool = True,
 ) -> xr.Dataset:
     """The ELBO taken apart: distortion - E_q[log p(x | z)] and rate KL(q(z | x) || p(z)), and what the rate is made of.
 
@@ -30,9 +34,11 @@ def information(
     Args:
         model: any Pyro program whose local latents live in the plate "data".
         guide: its guide.
-        batch: the arguments of both, one row a data point.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         particles: draws of z for each data point, at least 2.
         marginal: data points in the aggregate posterior, the first ones; None for all. The cost is their square.
+        seed: of the random numbers; None takes them as they come.
+        progress: a progress bar on standard error.
 
     Returns:
         A dataset with ``rate``, ``rate_se``, ``distortion`` and ``distortion_se`` (data) in nats, and the attributes
@@ -43,70 +49,92 @@ def information(
 
     Raises:
         InputError: for fewer than 2 particles, or what :func:`ppl_vae.check` finds wrong with data and pair.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import information
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> information(VAE(64, 2), Amortized(Diagonal(2), 64), x, progress=False).attrs["marginal_points"]
+        5
     """
-    if particles < 2:
-        raise InputError(f"particles is {particles}; at least 2 are needed for a standard error")
-    size = batch_size(batch)
-    with evaluating(model, guide):
-        probed = probe(model, guide, *batch)
-        require_sound(model, guide, *batch)
-        points = max(1, CHUNK_BYTES // (probed.largest_bytes * particles))
-        rates, distortions, means, noises, draws = [], [], [], [], []
-        for start in range(0, size, points):
-            part = rows(batch, size, start, start + points)
-            pair = traces(model, guide, part, particles, probed.nesting)
-            latent, observed, proposed = terms_of(*pair, part, particles, probed.nesting)
-            rates.append(proposed - latent if probed.is_bound else torch.full_like(latent, math.nan))
-            distortions.append(-observed)
-            if probed.nesting == 1:
-                drawn = {
-                    site["name"]: site["value"].expand(particles, len(latent[0]), *site["fn"].event_shape)
-                    for site in random_sites(pair[1])
-                    if not site["is_observed"]
-                }
-                flat = torch.cat([value.reshape(*latent.shape, -1).to(latent) for value in drawn.values()], -1)
-                means.append(flat.mean(0))
-                noises.append(flat.var(0) / particles)
-                draws.append({name: value[0].clone() for name, value in drawn.items()})
-        found = xr.Dataset(attrs={"units": "nats", "active_units": math.nan})
-        for name, parts in (("rate", rates), ("distortion", distortions)):
-            values = torch.cat(parts, 1).double().cpu()
-            found[name] = "data", values.mean(0).numpy()
-            found[f"{name}_se"] = "data", (values.std(0) / math.sqrt(particles)).numpy()
-        if means:
+    measured = Information(particles, marginal)
+    pair = Pair(model, guide, data)
+    with pair.measuring(seed):
+        pair.require_sound()
+        with stage("information", pair.size, progress, shorten="particles") as advance:
+            for draws in pair.chunks(particles):
+                measured.add(draws, pair)
+                advance(draws.log_weights.shape[1])
+        return measured.dataset(pair)
+
+
+class Information:
+    """What :func:`information` measures, chunk after chunk of a pair's draws.
+
+    Args:
+        particles: draws of z for each data point, at least 2.
+        marginal: data points in the aggregate posterior; None for all.
+    """
+
+    def __init__(self, particles: int, marginal: int | None = 500) -> None:
+        if particles < 2:
+            raise InputError(f"particles is {particles}; at least 2 are needed for a standard error")
+        self._particles, self._marginal = particles, marginal
+        self._columns: dict[str, list[Tensor]] = {}
+        self._means: list[Tensor] = []
+        self._noises: list[Tensor] = []
+        self._firsts: list[dict[str, Tensor]] = []
+
+    def add(self, draws: Draws, pair: Pair) -> None:
+        """Takes in the draws of some data points."""
+        rate = draws.proposed - draws.prior if pair.is_bound else torch.full_like(draws.prior, math.nan)
+        for name, values in (("rate", rate), ("distortion", -draws.likelihood)):
+            self._columns.setdefault(name, []).append(values.double().mean(0).cpu())
+            self._columns.setdefault(f"{name}_se", []).append((values.double().std(0) / math.sqrt(len(values))).cpu())
+        if draws.latents:
+            flat = torch.cat([value.reshape(*rate.shape, -1).to(rate) for value in draws.latents.values()], -1)
+            self._means.append(flat.mean(0))
+            self._noises.append(flat.var(0) / self._particles)
+            self._firsts.append({name: value[0].clone() for name, value in draws.latents.items()})
+
+    def dataset(self, pair: Pair) -> xr.Dataset:
+        """The dataset of :func:`information`; call it inside ``pair.measuring``."""
+        columns = {name: ("data", torch.cat(parts).numpy()) for name, parts in self._columns.items()}
+        measured = xr.Dataset(columns, attrs={"units": "nats", "active_units": math.nan})
+        if self._means:
             # the mean of a few draws varies by itself, which is no activity of the unit
-            spread = torch.cat(means).var(0, correction=0) - torch.cat(noises).mean(0)
-            found.attrs["active_units"] = int((spread > ACTIVE).sum())
-        count = min(size, marginal or size)
-        own = _own_density(guide, batch, draws, count) if draws and probed.is_bound else None
-    return found.assign_attrs(_aggregate(found.rate.values[:count], own, count))
+            spread = torch.cat(self._means).var(0, correction=0) - torch.cat(self._noises).mean(0)
+            measured.attrs["active_units"] = int((spread > ACTIVE).sum())
+        count = min(pair.size, self._marginal or pair.size)
+        excess = self._excess_density(pair, count) if self._firsts and pair.is_bound else None
+        return measured.assign_attrs(_aggregate(measured.rate.values[:count], excess, count))
 
-
-def _own_density(guide: Program, batch: tuple[Any, ...], draws: list[dict[str, Tensor]], count: int) -> Tensor | None:
-    """log q(z_m | x_m) - log q(z_m) for a draw z_m of each of the first data points; None where it can't be had."""
-    batch = rows(batch, batch_size(batch), 0, count)
-    z = {name: torch.cat([part[name] for part in draws])[:count] for name in draws[0]}
-    width = sum(value[0].numel() for value in z.values())
-    at_once = max(2, CHUNK_BYTES // (16 * width * count))
-    found = []
-    with local_parameters(guide):
+    def _excess_density(self, pair: Pair, count: int) -> Tensor | None:
+        """log q(z_m | x_m) - log q(z_m) for a draw z_m of each of the first data points; None where it can't be had."""
+        batch = pair.rows(0, count)
+        z = {name: torch.cat([part[name] for part in self._firsts])[:count] for name in self._firsts[0]}
+        width = sum(value[0].numel() for value in z.values())
+        at_once = max(2, CHUNK_BYTES // (16 * width * count))
+        excess = []
         for start in range(0, count, at_once):
             some = {name: value[start : start + at_once] for name, value in z.items()}
             here = len(next(iter(some.values())))
             spread = {name: value.unsqueeze(1).expand(here, count, *value.shape[1:]) for name, value in some.items()}
             try:
-                density = log_guide(guide, batch, spread, here, 1).double()
+                density = pair.log_guide(batch, spread, here).double()
             except (InputError, NotImplementedError):
                 return None
-            found.append(density.diagonal(start) - density.logsumexp(1) + math.log(count))
-    return torch.cat(found)
+            excess.append(density.diagonal(start) - density.logsumexp(1) + math.log(count))
+        return torch.cat(excess)
 
 
-def _aggregate(rate: np.ndarray, own: Tensor | None, count: int) -> dict[str, float]:
+def _aggregate(rate: np.ndarray, excess: Tensor | None, count: int) -> dict[str, float]:
     names = ("mutual_information", "mutual_information_se", "marginal_kl", "marginal_kl_se")
-    if own is None or not own.isfinite().all():
+    if excess is None or not excess.isfinite().all():
         return {**dict.fromkeys(names, math.nan), "marginal_points": count}
-    information = own.cpu().numpy()
+    information = excess.cpu().numpy()
     left = rate - information
     figures = (f(values) for values in (information, left) for f in (np.mean, lambda v: v.std(ddof=1) / len(v) ** 0.5))
     return {**dict(zip(names, map(float, figures), strict=True)), "marginal_points": count}

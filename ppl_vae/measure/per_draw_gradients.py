@@ -68,8 +68,8 @@ class PerDraw:
             self._single = copy.copy(elbo)
             self._single.num_particles = 1
 
-    def __call__(self, draws: int) -> Tensor:
-        """So many gradients, shape (draws, size)."""
+    def __call__(self, draws: int, advance: Callable[[int], object] = lambda count: None) -> Tensor:
+        """So many gradients, shape (draws, size); ``advance`` is told how many were just drawn."""
         if draws >= _MANY and self._mapped is None and not self.reason:
             self._record()
         mapped = self._mapped if draws >= _MANY else None
@@ -79,11 +79,16 @@ class PerDraw:
             for start in range(0, total, self._at_once):
                 gradients, noise = mapped(min(self._at_once, total - start))
                 found.append(torch.cat([part.reshape(len(part), -1) for part in gradients], 1))
+                advance(len(found[-1]) // self._one_by_one)
             self._compare(gradients, noise, [len(found[-1]) - 1])
             if not self.reason:
                 return torch.cat(found).unflatten(0, (draws, -1)).mean(1)
             self.together = False
-        return torch.stack([torch.cat([part.flatten() for part in self._run(self.elbo)]) for _ in range(draws)])
+        one_by_one = []
+        for _ in range(draws):
+            one_by_one.append(torch.cat([part.flatten() for part in self._run(self.elbo)]))
+            advance(1)
+        return torch.stack(one_by_one)
 
     def _run(self, elbo: ELBO) -> list[Tensor]:
         """One gradient, by the program."""
@@ -146,12 +151,12 @@ def drawing(model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]) 
     The parameters are the model's in its order, then the guide's, then those of ``pyro.param``.
     """
     own = copy.deepcopy(elbo)
-    require_sound(model, guide if getattr(elbo, "runs_guide", True) else None, *batch)
+    require_sound(model, guide if getattr(elbo, "runs_guide", True) else None, batch)
     programs = {"model": model, "guide": guide}
     parts = {name: program for name, program in programs.items() if isinstance(program, nn.Module)}
     with local_parameters(model, guide), pyro.validation_enabled(False), ExitStack() as kept:
         kept.enter_context(buffers_kept(model, guide))
-        with explained(model, guide, *batch):
+        with explained(model, guide, batch):
             ready = first_run(own, model, guide, None, batch)
         leaves = ready.parameters
         known = {id(leaf): f"{name}.{key}" for name, part in parts.items() for key, leaf in part.named_parameters()}

@@ -6,22 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.infer import ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import Pathwise, Reinforce
-from ppl_vae.estimators.base import LogWeightELBO, latent_sites, redrawn
+from ppl_vae.estimators.base import LogWeightELBO, redrawn
 from ppl_vae.estimators.enumeration import Enumeration, GaussHermite, fits_gauss_hermite
 from ppl_vae.evidence.exact import states_of
 from ppl_vae.graphs.noise import RandomOperations, generators
 from ppl_vae.measure.per_draw_gradients import buffers_kept, drawing, held
+from ppl_vae.pairs.arguments import Data, device_batch
 from ppl_vae.pairs.mistakes import require_sound
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import local_parameters, random_state_kept
-from ppl_vae.pairs.traces import trace_guide, trace_model
+from ppl_vae.pairs.progress import stage
+from ppl_vae.pairs.restore import local_parameters, random_state_kept, seeded
+from ppl_vae.pairs.traces import latent_sites, trace, trace_guide, trace_model
 
 _AGREE = 1e-4
 _AT_ONCE = 2**26  # numbers
@@ -43,7 +44,14 @@ class Reference:
 
 
 def reference_gradient(
-    model: Program, guide: Program, *batch: Any, elbo: ELBO | None = None, draws: int = 100_000
+    model: Program,
+    guide: Program,
+    data: Data,
+    *,
+    elbo: ELBO | None = None,
+    draws: int = 100_000,
+    seed: int | None = None,
+    progress: bool = True,
 ) -> Reference:
     """The gradient of minus the ELBO, exact where it can be: by all states, by quadrature, else by many draws.
 
@@ -54,28 +62,41 @@ def reference_gradient(
     Args:
         model: any Pyro program.
         guide: its guide; one with ``reparameterized=False`` is reparameterized for this alone.
-        batch: the arguments of both.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the one batch whose gradient
+            is sought.
         elbo: take this estimator's mean instead, for a bound that is not the ELBO (``IWAE(5)``, say).
         draws: where it comes to that: of the pathwise gradient, or of the score function's where latents are discrete.
+        seed: of the random numbers; None takes them as they come.
+        progress: a progress bar on standard error.
 
     Raises:
         InputError: for fewer than 2 draws, discrete latents that densities of other data points depend on, or what
             :func:`ppl_vae.check` finds wrong with data and pair.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import reference_gradient
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> reference_gradient(VAE(64, 2), Amortized(Diagonal(2), 64), x, draws=100, progress=False).source
+        'quadrature'
     """
     if draws < 2:
         raise InputError(f"draws is {draws}; an error needs at least 2")
-    require_sound(model, guide, *batch)
-    with _reparameterized(guide):
+    batch = device_batch(data, model, guide)
+    require_sound(model, guide, batch)
+    with seeded(seed), _reparameterized(guide):
         if elbo is None:
             with random_state_kept(), torch.no_grad(), local_parameters(model, guide), buffers_kept(model, guide):
-                trace = trace_guide(guide, batch, 1, 0)
-                random = _random_beside(model, guide, batch, trace)
-            sites = latent_sites(trace)
+                guide_trace = trace_guide(guide, batch, 1, 0)
+                random = _random_beside(model, guide, batch, guide_trace)
+            sites = latent_sites(guide_trace)
             if random:
                 found = None
             elif len(sites) == 1 and states_of(sites[0]["fn"]) is not None:
                 found = _by_rules(model, guide, batch, (Enumeration(), Enumeration(staggered=True)), "enumeration")
-            elif fits_gauss_hermite(trace):
+            elif fits_gauss_hermite(guide_trace):
                 found = _by_rules(
                     model, guide, batch, (GaussHermite(64), GaussHermite(51, staggered=True)), "quadrature"
                 )
@@ -92,7 +113,7 @@ def reference_gradient(
             elbo, source = (Pathwise(), "pathwise draws") if pathwise else (TraceGraph_ELBO(), "score-function draws")
         else:
             source = f"draws of {type(elbo).__name__}"
-        return _by_draws(model, guide, batch, elbo, draws, f"{draws} {source}")
+        return _by_draws(model, guide, batch, elbo, draws, f"{draws} {source}", progress)
 
 
 def _by_rules(
@@ -111,14 +132,14 @@ def _by_rules(
             except Exception:  # scales, factors of no data point, a program that doesn't spread over states
                 return None
     error = (found[0] - found[1]).abs()
-    return Reference(found[0], error, source) if error.norm() <= _AGREE * found[0].norm() else None
+    return Reference(found[0].cpu(), error.cpu(), source) if error.norm() <= _AGREE * found[0].norm() else None
 
 
-def _random_beside(model: Program, guide: Program, batch: tuple[Any, ...], trace: Trace) -> bool:
+def _random_beside(model: Program, guide: Program, batch: tuple[Any, ...], guide_trace: Trace) -> bool:
     """Whether a pair whose latents are given still draws random numbers, as dropout does: no sum holds them all."""
     before, noticed = generators(), RandomOperations()
     with noticed:
-        trace_model(model, trace_guide(poutine.replay(guide, trace=trace), batch, 1, 0), batch, 1, 0)
+        trace_model(model, trace(guide, batch, given=guide_trace), batch, 1, 0)
     return bool(noticed.count) or generators() != before
 
 
@@ -129,30 +150,33 @@ def _interacting(model: Program, guide: Program, batch: tuple[Any, ...]) -> bool
     with random_state_kept(), torch.no_grad(), local_parameters(model, guide), buffers_kept(model, guide):
         try:
             run = probe.run(model, guide, batch)
-            data = torch.arange(len(batch[0]))
-            moved = redrawn(run.guide, lambda site: site["value"][order, data])
+            points = torch.arange(len(batch[0]))
+            moved = redrawn(run.guide, lambda site: site["value"][order, points])
             after = trace_model(model, moved, batch, count, max(1, int(probe.max_plate_nesting)))
             joint = probe.densities(after, batch, count)
         except Exception:  # a pair without log-weights of its data points
             return False
-    return not torch.allclose(joint, run.joint[order, data], rtol=1e-4, atol=1e-4)
+    return not torch.allclose(joint, run.joint[order, points], rtol=1e-4, atol=1e-4)
 
 
-def _by_draws(model: Program, guide: Program, batch: tuple[Any, ...], elbo: ELBO, draws: int, source: str) -> Reference:
+def _by_draws(
+    model: Program, guide: Program, batch: tuple[Any, ...], elbo: ELBO, draws: int, source: str, progress: bool
+) -> Reference:
     """The mean and its error, by sums of differences from the first draws' mean, which keep their digits."""
-    with drawing(model, guide, elbo, batch) as draw:
+    shown = stage("reference gradient", draws, progress, shorten="draws")
+    with drawing(model, guide, elbo, batch) as draw, shown as advance:
         held(draw.elbo)
         step = max(1, min(1000, _AT_ONCE // draw.size))
-        total, squares = torch.zeros(()), torch.zeros(())
+        total, squares = torch.zeros((), device=batch[0].device), torch.zeros((), device=batch[0].device)
         for start in range(0, draws, step):
-            part = draw(min(step, draws - start)).double()
+            part = draw(min(step, draws - start), advance).double()
             if not start:
                 origin = part.mean(0)
             part -= origin
             total, squares = total + part.sum(0), squares + part.square().sum(0)
     shift = total / draws
     variance = (squares / draws - shift.square()).clamp(min=0) / max(1, draws - 1)
-    return Reference(origin + shift, variance.sqrt(), source)
+    return Reference((origin + shift).cpu(), variance.sqrt().cpu(), source)
 
 
 @contextmanager

@@ -9,12 +9,12 @@ from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
-from ppl_vae.pairs.log_weights import probe, weigh
-from ppl_vae.pairs.mistakes import require_sound
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import evaluating, local_parameters
-from ppl_vae.pairs.traces import batch_size, rows
+from ppl_vae.pairs.pair import Pair
+from ppl_vae.pairs.progress import stage
+from ppl_vae.pairs.restore import local_parameters
 from ppl_vae.programs import FamilyGuide, last_index
 from ppl_vae.training.optimizers import cosine
 
@@ -72,12 +72,15 @@ class Antithetic(TorchDispatchMode):
 def refine(
     model: Program,
     guide: FamilyGuide,
-    *batch: Any,
-    rate: float = 0.05,
+    data: Data,
+    *,
+    lr: float = 0.05,
     particles: int = 32,
     steps: int = 500,
     rounds: int = 5,
     tolerance: float = 5e-4,
+    seed: int | None = None,
+    progress: bool = True,
 ) -> Held:
     """Optimizes a guide's parameters for each data point by itself, from where the guide puts them.
 
@@ -89,66 +92,90 @@ def refine(
     Args:
         model: any Pyro model whose latents the guide samples.
         guide: a guide with ``params`` and ``family``: amortized, per data point or semi-amortized.
-        batch: the arguments of both, one row a data point.
-        rate: Adam's first learning rate.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
+        lr: Adam's first learning rate.
         particles: draws of z for each step's gradient, in antithetic pairs.
         steps: steps of a round.
         rounds: rounds at most.
         tolerance: nats per data point, on average.
+        seed: of the random numbers; None takes them as they come.
+        progress: a progress bar on standard error.
 
     Returns:
         A guide for this very batch, which takes the index as its last argument: its bounds are
-        ``bounds(model, refined, *batch, torch.arange(len(x)))``. Its attribute ``left``, shape (batch,), is what the
+        ``bounds(model, refined, (x, torch.arange(len(x))))``. Its attribute ``left``, shape (batch,), is what the
         last round still gained, in nats: since rounds gain less and less, about what is left to gain.
 
     Raises:
         InputError: for a guide that is no FamilyGuide, whose family is not reparameterized, or what
             :func:`ppl_vae.check` finds wrong with data and pair.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import refine
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> refine(VAE(64, 2), Amortized(Diagonal(2), 64), x, steps=5, rounds=1, progress=False).held.shape
+        torch.Size([5, 4])
     """
     if not isinstance(guide, FamilyGuide):
         raise InputError(
             f"refine needs a guide with params(x) and a family, a FamilyGuide; it got {type(guide).__name__}"
         )
-    size = batch_size(batch)
-    with evaluating(model, guide), local_parameters(model, guide):
-        with explained(model, guide, *batch):
-            start = guide.params(*batch).detach().clone()
-        if not guide.family(start).has_rsample:
-            raise InputError(f"refine climbs reparameterized draws, {type(guide.family).__name__} has none")
-        require_sound(model, guide, *batch)
-        probed = probe(model, guide, *batch)
-        together = max(1, _CHUNK_BYTES // (probed.largest_bytes * particles))
-        left = torch.zeros_like(start[:, 0])
-        for first in range(0, size, together):
-            held = Held(guide.family, start[first : first + together])
-            part = (*rows(batch, size, first, first + together), torch.arange(len(held.held), device=start.device))
-            for number in range(rounds):
+    pair = Pair(model, guide, data)
+    with pair.measuring(seed):
+        return refined(pair, lr, particles, steps, rounds, tolerance, progress)
+
+
+def refined(
+    pair: Pair,
+    lr: float = 0.05,
+    particles: int = 32,
+    steps: int = 500,
+    rounds: int = 5,
+    tolerance: float = 5e-4,
+    progress: bool = True,
+) -> Held:
+    """:func:`refine` for a pair; call it inside ``pair.measuring``."""
+    guide: Any = pair.guide
+    params, left = [], []
+    with local_parameters(pair.model, guide), stage("refine", pair.size, progress, shorten="rounds") as advance:
+        for number, (_, part) in enumerate(pair.parts(particles, _CHUNK_BYTES)):
+            with explained(pair.model, guide, part):
+                start = guide.params(*part).detach().clone()
+            if not number:
+                if not guide.family(start).has_rsample:
+                    raise InputError(f"refine climbs reparameterized draws, {type(guide.family).__name__} has none")
+                pair.require_sound()
+            held = Held(guide.family, start)
+            here = (*part, torch.arange(len(start), device=start.device))
+            gains = torch.zeros_like(start[:, 0])
+            climbing = pair.with_guide(held)
+            for round_number in range(rounds):
                 before = held.held.detach().clone()
-                _round(model, held, part, rate / 2**number, particles, steps, probed.nesting)
-                gains = _keep_the_better(model, held, part, before, 4 * particles, probed.nesting)
-                left[first : first + together] = gains
+                _round(climbing, held, here, lr / 2**round_number, particles, steps)
+                gains = _keep_the_better(climbing, held, here, before, 4 * particles)
                 if float(gains.mean()) < tolerance:
                     break
-            start[first : first + together] = held.held.detach()
-    return Held(guide.family, start, left)
+            params.append(held.held.detach())
+            left.append(gains)
+            advance(len(start))
+    return Held(guide.family, torch.cat(params), torch.cat(left))
 
 
-def _round(
-    model: Program, held: Held, batch: tuple[Any, ...], rate: float, particles: int, steps: int, nesting: int
-) -> None:
-    optimizer = Adam([held.held], lr=rate)
+def _round(pair: Pair, held: Held, batch: Batch, lr: float, particles: int, steps: int) -> None:
+    optimizer = Adam([held.held], lr=lr)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * cosine(step / steps)
+        optimizer.param_groups[0]["lr"] = lr * cosine(step / steps)
         with torch.enable_grad(), pyro.validation_enabled(False), Antithetic(particles):
-            elbo = weigh(model, held, batch, particles, nesting).mean(0).sum()
+            elbo = pair.weigh(batch, particles).mean(0).sum()
             (slope,) = torch.autograd.grad(elbo, held.held)
         held.held.grad = -slope.nan_to_num(0.0, 0.0, 0.0)
         optimizer.step()
 
 
-def _keep_the_better(
-    model: Program, held: Held, batch: tuple[Any, ...], before: Tensor, particles: int, nesting: int
-) -> Tensor:
+def _keep_the_better(pair: Pair, held: Held, batch: Batch, before: Tensor, particles: int) -> Tensor:
     """Puts back the rows that a round made worse; returns the gains in nats, shape (batch,)."""
     state, after = pyro.util.get_rng_state(), held.held.detach().clone()
     elbos = []
@@ -156,7 +183,7 @@ def _keep_the_better(
         pyro.util.set_rng_state(state)
         held.held.data = params
         with Antithetic(particles):
-            elbos.append(weigh(model, held, batch, particles, nesting).double().mean(0))
+            elbos.append(pair.weigh(batch, particles).double().mean(0))
     better = elbos[1] > elbos[0]
     held.held.data = torch.where(better[:, None], after, before)
     return (elbos[1] - elbos[0]).clamp(min=0)

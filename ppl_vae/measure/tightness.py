@@ -1,21 +1,23 @@
 """How tight is the ELBO of a pair, why, and can the answer be trusted: one call."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.evidence import annealed, exact
+from ppl_vae.evidence.annealed import annealed_pair
+from ppl_vae.evidence.exact import exact_pair
 from ppl_vae.measure.best_evidence import Evidence, Source, best, importance
-from ppl_vae.measure.bounds import bounds
-from ppl_vae.measure.information import information
-from ppl_vae.measure.refinement import refine
+from ppl_vae.measure.bounds import Bounds
+from ppl_vae.measure.information import Information
+from ppl_vae.measure.refinement import refined
+from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.traces import batch_size
+from ppl_vae.pairs.pair import Pair
+from ppl_vae.pairs.progress import stage
 from ppl_vae.programs import FamilyGuide
 
 EVIDENCE = ("auto", "exact", "importance", "annealed")
@@ -24,14 +26,16 @@ EVIDENCE = ("auto", "exact", "importance", "annealed")
 def tightness(
     model: Program,
     guide: Program,
-    *batch: Any,
+    data: Data,
+    *,
     particles: int = 1000,
     curve: Iterable[int] | None = None,
     evidence: str = "auto",
     split: bool = False,
     annealing: Mapping[str, Any] | None = None,
     refinement: Mapping[str, Any] | None = None,
-    progress: Callable[[int], object] | None = None,
+    seed: int | None = None,
+    progress: bool = True,
 ) -> xr.Dataset:
     """The bounds, the evidence, the gap and its causes, and the diagnostics of each data point.
 
@@ -42,8 +46,8 @@ def tightness(
     Args:
         model: any Pyro program whose local latents live in the plate "data".
         guide: its guide.
-        batch: the arguments of both, one row a data point.
-        particles: draws of z for each data point.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
+        particles: draws of z for each data point, at least 2.
         curve: the values of K; see :func:`ppl_vae.bounds`.
         evidence: where log p(x) comes from: "exact" (the model knows it, or its latents can be counted), "importance"
             (IWELBO at K = ``particles`` by this guide or, with ``split``, by its refinement), "annealed" (see
@@ -53,8 +57,8 @@ def tightness(
         split: take the gap apart; needs a guide with ``params`` and a reparameterized ``family``.
         annealing: options of ``annealed``, such as ``{"steps": 1000}``.
         refinement: options of ``refine``.
-        progress: called with the number of data points whose bounds were just finished.
-
+        seed: of the random numbers; None takes them as they come.
+        progress: a progress bar on standard error.
 
     Returns:
         The dataset of :func:`ppl_vae.bounds` (K, data), that of :func:`ppl_vae.measure.information.information`, and
@@ -66,35 +70,67 @@ def tightness(
 
     Raises:
         InputError: for an unknown or impossible source of evidence, or a guide whose gap can't be split.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import tightness
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> tightness(VAE(64, 2), Amortized(Diagonal(2), 64), x, particles=100, progress=False).gap.sizes["data"]
+        5
     """
-    if evidence not in EVIDENCE:
-        raise InputError(f"evidence is {evidence!r}; choose from {', '.join(EVIDENCE)}")
-    start = guide if isinstance(guide, FamilyGuide) else None
-    if split and start is None:
-        raise InputError(
-            f"the gap of a {type(guide).__name__} can't be split: refine needs a guide with params(x) and a family, "
-            "such as Amortized; leave split=False"
-        )
-    found = bounds(model, guide, *batch, particles=particles, curve=curve, progress=progress)
-    found = found.merge(information(model, guide, *batch), combine_attrs="no_conflicts")
-    if split and start is not None:
-        found = found.merge(_refined(model, start, batch, particles, refinement or {}), combine_attrs="override")
-    known = model_evidence(model, batch, evidence, annealing or {})
-    return with_evidence(found, evidence_of({"this guide": found}, known))
+    _require_source(evidence)
+    pair = Pair(model, guide, data)
+    with pair.measuring(seed):
+        measured = measured_pair(pair, particles, curve, split, refinement or {}, progress)
+        known = model_evidence(pair, evidence, annealing or {}, progress)
+    return with_evidence(measured, evidence_of({"this guide": measured}, known))
 
 
-def _refined(
-    model: Program, guide: FamilyGuide, batch: tuple[Any, ...], particles: int, refinement: Mapping[str, Any]
+def measured_pair(
+    pair: Pair,
+    particles: int,
+    curve: Iterable[int] | None,
+    split: bool,
+    refinement: Mapping[str, Any],
+    progress: bool = True,
 ) -> xr.Dataset:
+    """What :func:`tightness` tells of a guide, but for the evidence: one pass over the draws of the pair.
+
+    Call it inside ``pair.measuring``.
+    """
+    if split and not isinstance(pair.guide, FamilyGuide):
+        raise InputError(
+            f"the gap of a {type(pair.guide).__name__} can't be split: refine needs a guide with params(x) and a "
+            "family, such as Amortized; leave split=False"
+        )
+    bounds, information = Bounds(particles, curve), Information(particles)
+    with stage("bounds", pair.size, progress, shorten="particles") as advance:
+        for draws in pair.chunks(particles):
+            bounds.add(draws)
+            information.add(draws, pair)
+            advance(draws.log_weights.shape[1])
+    measured = bounds.dataset(pair.is_bound).merge(information.dataset(pair), combine_attrs="no_conflicts")
+    if split:
+        measured = measured.merge(_refined(pair, particles, refinement, progress), combine_attrs="override")
+    return measured
+
+
+def _refined(pair: Pair, particles: int, refinement: Mapping[str, Any], progress: bool) -> xr.Dataset:
     """What the bounds of the family's best members are, with what the optimizer has left as the ELBO's bias."""
-    refined = refine(model, guide, *batch, **refinement)
-    index = torch.arange(batch_size(batch), device=batch[0].device)
-    best_members = bounds(model, refined, *batch, index, particles=particles, curve=(particles,))
-    last = best_members.isel(K=-1, drop=True)
+    best_guide = refined(pair, **refinement, progress=progress)
+    best_pair = pair.with_guide(best_guide, torch.arange(pair.size))
+    bounds = Bounds(particles, (particles,))
+    with stage("bounds of the refined guide", pair.size, progress, shorten="particles") as advance:
+        for draws in best_pair.chunks(particles):
+            bounds.add(draws)
+            advance(draws.log_weights.shape[1])
+    last = bounds.dataset(True).isel(K=-1, drop=True)
     columns = {
         "elbo": last.elbo,
         "elbo_se": last.elbo_se,
-        "elbo_bias": ("data", refined.left.cpu().numpy()),
+        "elbo_bias": ("data", best_guide.left.cpu().numpy()),
         "iwelbo": last.iwelbo,
         "iwelbo_se": last.iwelbo_se,
         "bias": last.bias,
@@ -148,57 +184,77 @@ def with_evidence(found: xr.Dataset, evidence: Evidence) -> xr.Dataset:
 def generalization(
     model: Program,
     guide: Program,
-    train: Tensor | tuple[Any, ...],
-    held_out: Tensor | tuple[Any, ...],
+    data: Data,
     *,
+    held_out: Data,
     particles: int = 1000,
     evidence: str = "auto",
+    seed: int | None = None,
+    progress: bool = True,
 ) -> dict[str, tuple[float, float]]:
     """How much better a pair does on the images it was trained on than on others (Cremer et al. 2018, section 5.4).
 
     Args:
         model: any Pyro program whose local latents live in the plate "data".
         guide: its guide.
-        train: a batch of training data (the arguments of both).
-        held_out: a batch of other data.
+        data: some of the training data, as for :func:`tightness`.
+        held_out: other data.
         particles: draws of z for each data point.
         evidence: see :func:`tightness`.
+        seed: of the random numbers; None takes them as they come.
+        progress: a progress bar on standard error.
 
     Returns:
-        Mean over ``train`` less mean over ``held_out``, in nats, with its standard error over the data points, of
+        Mean over ``data`` less mean over ``held_out``, in nats, with its standard error over the data points, of
         ``log_evidence`` (the model's part), ``gap`` (the guide's part) and ``elbo`` (the difference of the two).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import generalization
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x, others = torch.bernoulli(torch.full((2, 5, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> sorted(generalization(*pair, x, held_out=others, particles=100, progress=False))
+        ['elbo', 'gap', 'log_evidence']
     """
-    sides = []
-    for data in (train, held_out):
-        batch = (data,) if isinstance(data, Tensor) else tuple(data)
-        sides.append(tightness(model, guide, *batch, particles=particles, curve=(particles,), evidence=evidence))
-    found = {}
+    options: dict[str, Any] = {"curve": (particles,), "evidence": evidence, "seed": seed, "progress": progress}
+    sides = [tightness(model, guide, part, particles=particles, **options) for part in (data, held_out)]
+    differences = {}
     for name in ("log_evidence", "gap", "elbo"):
         one, other = (side[name].values for side in sides)
         error = float(np.hypot(one.std(ddof=1) / len(one) ** 0.5, other.std(ddof=1) / len(other) ** 0.5))
-        found[name] = (float(one.mean() - other.mean()), error)
-    return found
+        differences[name] = (float(one.mean() - other.mean()), error)
+    return differences
 
 
 def model_evidence(
-    model: Program, batch: tuple[Any, ...], source: str, annealing: Mapping[str, Any]
+    pair: Pair, source: str, annealing: Mapping[str, Any], progress: bool = True
 ) -> Source | Evidence | None:
-    """log p(x) as the model alone tells it: exactly, or annealed where asked for; None where weights are to tell it."""
-    if source not in EVIDENCE:
-        raise InputError(f"evidence is {source!r}; choose from {', '.join(EVIDENCE)}")
+    """log p(x) as the model alone tells it: exactly, or annealed where asked for; None where weights are to tell it.
+
+    Call it inside ``pair.measuring``.
+    """
+    _require_source(source)
     if source == "importance":
         return None
+    alone = pair.alone()
     if source == "annealed":
-        run = annealed(model, *batch, **annealing)
+        run = annealed_pair(alone, **annealing, progress=progress)
         name = f"annealing over {run.attrs['steps']} distributions with {run.attrs['chains']} chains"
         return Source(name, run.log_evidence, run.log_evidence_se, run.log_evidence_bias)
-    known = exact(model, *batch)
+    known = exact_pair(alone)
     if known is not None:
-        value = xr.DataArray(known.detach().cpu().numpy(), dims="data")
-        return Evidence(value, xr.zeros_like(value), xr.zeros_like(value), "exact")
+        zeros = xr.zeros_like(known.log_evidence)
+        return Evidence(known.log_evidence, zeros, zeros, "exact")
     if source == "exact":
         raise InputError(
-            f"log p(x) of a {type(model).__name__} is not known exactly: it has no log_evidence(x), and no "
+            f"log p(x) of a {type(pair.model).__name__} is not known exactly: it has no log_evidence(x), and no "
             "discrete latents that can be counted; take evidence='importance' or 'annealed'"
         )
     return None
+
+
+def _require_source(source: str) -> None:
+    if source not in EVIDENCE:
+        raise InputError(f"evidence is {source!r}; choose from {', '.join(EVIDENCE)}")

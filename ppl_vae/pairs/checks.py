@@ -7,18 +7,25 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of, rows
 from ppl_vae.pairs.mistakes import alone, everywhere, numbers, run, told
 from ppl_vae.pairs.modules import Program, follows_rows, modules_of, parameters_beside
 from ppl_vae.pairs.restore import evaluating, local_parameters, modules_kept
 from ppl_vae.pairs.shared import shared_sites
-from ppl_vae.pairs.traces import DATA_PLATE, batch_size, parameter_sites, plates_below, random_sites, rows
+from ppl_vae.pairs.traces import (
+    DATA_PLATE,
+    latent_sites,
+    parameter_sites,
+    parameters_recorded,
+    plates_below,
+    random_sites,
+    trace,
+)
 
 NOTHING_REACHED = "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
 _PARTICLES = 2
@@ -29,7 +36,7 @@ class SharedLatentWarning(UserWarning):
     """A pair is sound, but what all its data share can't be measured per data point."""
 
 
-def check(model: Program, guide: Program, *batch: Any) -> list[str]:
+def check(model: Program, guide: Program, data: Data) -> list[str]:
     """Looks for the usual mistakes in a pair; nothing is trained, and nothing is left behind.
 
     The shapes are looked at with a few rows, the values with one draw for each row. Programs with latents that are
@@ -41,16 +48,18 @@ def check(model: Program, guide: Program, *batch: Any) -> list[str]:
     Args:
         model: a Pyro program.
         guide: its guide.
-        batch: the arguments of both, one row a data point; at least 3 rows, or some mistakes can't be told.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both. With fewer
+            than 3 rows some mistakes can't be told.
 
     Returns:
         One sentence for each mistake: what it is and how to mend it. An empty list means that none was found.
     """
-    size = batch_size(batch)
+    batch = batch_of(data)
+    size, device = batch_size(batch), device_of(batch, model, guide)
     with modules_kept(modules_of(model, guide)), alone():
         found = _mistakes(model, guide, batch)
         if not found:
-            part = rows(batch, size, 0, _few(guide, size)[0])
+            part = rows(batch, size, 0, _few(guide, size)[0], device)
             with local_parameters(model, guide):
                 found += _gradients(model, guide, part)
             with evaluating(model, guide):
@@ -68,7 +77,7 @@ def check(model: Program, guide: Program, *batch: Any) -> list[str]:
 
 def _mistakes(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> list[str]:
     """Those that runs show, without a look at gradients; of the model alone where the guide is None."""
-    size = batch_size(batch)
+    size, device = batch_size(batch), device_of(batch, model, guide)
     with evaluating(model, guide), alone():  # dropout would weigh otherwise each time
         found = list(numbers(batch))
         if found:
@@ -76,7 +85,7 @@ def _mistakes(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> 
         pairs: list[tuple[Trace, Trace]] = []
         for count in _few(guide, size):  # two sizes: one may equal the number of latents by chance
             try:
-                pairs.append(run(model, guide, rows(batch, size, 0, count)))
+                pairs.append(run(model, guide, rows(batch, size, 0, count, device)))
             except Exception as error:
                 return [told(error)]
         found = list(everywhere(model, guide, batch))
@@ -85,8 +94,8 @@ def _mistakes(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> 
             found += [line for line in _structure(*pair, count, shared) if line not in found]
         if found:
             return found
-        part = rows(batch, size, 0, _few(guide, size)[0])
-        nesting = plates_below(pairs[0])
+        part = rows(batch, size, 0, _few(guide, size)[0], device)
+        nesting = plates_below(*pairs[0])
         if guide is not None and _is_enumerated(*pairs[0]):
             found += _enumeration(model, guide, part, nesting)
         if not shared and follows_rows(guide) and not _summed_out(*pairs[0]):  # those have no log-weights
@@ -102,7 +111,7 @@ def _few(guide: Program | None, size: int) -> list[int]:
 
 
 @contextmanager
-def explained(model: Program, guide: Program | None, *batch: Any) -> Iterator[None]:
+def explained(model: Program, guide: Program | None, batch: Batch) -> Iterator[None]:
     """The error of a pair that runs for the first time, as the sentence that :func:`check` has for it.
 
     NaN in the data are refused at once. A guide that is None is that of a model that is measured by itself.
@@ -125,8 +134,8 @@ def explained(model: Program, guide: Program | None, *batch: Any) -> Iterator[No
 
 
 def _structure(guide_trace: Trace, model_trace: Trace, size: int, shared: set[str]) -> Iterator[str]:
-    for kind, trace in (("guide", guide_trace), ("model", model_trace)):
-        for site in random_sites(trace):
+    for kind, own_trace in (("guide", guide_trace), ("model", model_trace)):
+        for site in random_sites(own_trace):
             if site["name"] in shared or (site["infer"].get("is_auxiliary", False) and not site["is_observed"]):
                 continue
             frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
@@ -158,7 +167,7 @@ def _is_enumerated(guide_trace: Trace, model_trace: Trace) -> bool:
 def _summed_out(guide_trace: Trace, model_trace: Trace) -> list[dict[str, Any]]:
     """The model's latents that the guide lacks."""
     ours = {site["name"] for site in random_sites(guide_trace)}
-    return [site for site in random_sites(model_trace) if site["name"] not in ours and not site["is_observed"]]
+    return [site for site in latent_sites(model_trace) if site["name"] not in ours]
 
 
 def _enumeration(model: Program, guide: Program, batch: tuple[Any, ...], nesting: int) -> Iterator[str]:
@@ -190,11 +199,11 @@ def _particles(model: Program, guide: Program | None, batch: tuple[Any, ...], ne
             alone_trace.add_node(site["name"], **{**site, "value": value[number] if spread else value})
         try:
             with local_parameters(model):
-                replayed = poutine.trace(poutine.replay(model, trace=alone_trace)).get_trace(*batch)
+                replayed = trace(model, batch, given=alone_trace)
         except Exception as error:  # a plate of a fixed size, which the guide's own plate would otherwise hide
             yield told(error, " without the guide's plate")
             return
-        for site in random_sites(prune_subsample_sites(replayed)):
+        for site in random_sites(replayed):
             other = together[1].nodes[site["name"]]
             log_prob = other["fn"].log_prob(other["value"])
             mine = site["fn"].log_prob(site["value"])
@@ -218,7 +227,7 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
     parameters |= others
     if not parameters:
         return
-    with torch.enable_grad(), poutine.trace(param_only=True) as capture:
+    with torch.enable_grad(), parameters_recorded() as capture:
         loss = _loss(model, guide, batch)
         if not loss.requires_grad:
             yield NOTHING_REACHED
@@ -236,7 +245,7 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
 def _loss(model: Program, guide: Program, batch: tuple[Any, ...]) -> Tensor:
     """Minus the ELBO, with what a neural baseline learns by where the guide has one."""
     pair = run(model, guide, batch)
-    nesting = plates_below(pair)
+    nesting = plates_below(*pair)
     if _is_enumerated(*pair):
         return TraceEnum_ELBO(max_plate_nesting=nesting).differentiable_loss(model, guide, *batch)
     if not any(site["infer"].get("baseline") for site in random_sites(pair[0])):

@@ -7,17 +7,16 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.arguments import Batch, batch_size, device_of, rows
 from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.pairing import mismatches, strays, support_of
 from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, store_kept
-from ppl_vae.pairs.traces import PARTICLE_PLATE, batch_size, random_sites, rows
+from ppl_vae.pairs.traces import prior_of, random_sites, trace
 
 _ROWS = 1024  # of a run over all the data
 
@@ -29,7 +28,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-def require_sound(model: Program, guide: Program | None, *batch: Any) -> None:
+def require_sound(model: Program, guide: Program | None, batch: Batch) -> None:
     """InputError with the first mistake that one draw for each data point shows, in the words of ``check``.
 
     Args:
@@ -44,13 +43,13 @@ def require_sound(model: Program, guide: Program | None, *batch: Any) -> None:
 
 def everywhere(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> Iterator[str]:
     """What is wrong in the first rows where anything is, by one draw for each data point."""
-    size = batch_size(batch)
+    size, device = batch_size(batch), device_of(batch, model, guide)
     yield from numbers(batch)
     at_once = _ROWS if follows_rows(guide) else size
     with alone(), torch.no_grad():
         for start in range(0, size, at_once):
             try:
-                found = list(seen(*run(model, guide, rows(batch, size, start, start + at_once))))
+                found = list(seen(*run(model, guide, rows(batch, size, start, start + at_once, device))))
             except Exception as error:
                 found = [told(error)]
             yield from found
@@ -59,22 +58,12 @@ def everywhere(model: Program, guide: Program | None, batch: tuple[Any, ...]) ->
 
 
 def run(
-    model: Program, guide: Program | None, batch: tuple[Any, ...], particles: int = 1, nesting: int = 1
+    model: Program, guide: Program | None, batch: Batch, particles: int | None = None, nesting: int = 1
 ) -> tuple[Trace, Trace]:
-    """The traces of both programs, without subsampling; the model's own prior stands in for a guide that is None."""
-    inner_model, inner_guide = model, guide if guide is not None else _prior_of(model)
-    if particles > 1:
-        plate = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)
-        inner_model, inner_guide = plate(model), plate(inner_guide)
+    """The traces of both programs; the model's own prior stands in for a guide that is None."""
     with local_parameters(model, *(() if guide is None else (guide,))):
-        guide_trace = poutine.trace(inner_guide).get_trace(*batch)
-        model_trace = poutine.trace(poutine.replay(inner_model, trace=guide_trace)).get_trace(*batch)
-    return prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
-
-
-def _prior_of(model: Program) -> Program:
-    """The model's latents, drawn from its prior."""
-    return poutine.block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
+        guide_trace = trace(guide if guide is not None else prior_of(model), batch, particles, nesting)
+        return guide_trace, trace(model, batch, particles, nesting, guide_trace)
 
 
 def seen(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
@@ -104,8 +93,8 @@ def not_finite(name: str, tensor: Tensor) -> Iterator[str]:
 
 
 def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
-    for kind, trace in (("guide", guide_trace), ("model", model_trace)):
-        for site in random_sites(trace):
+    for kind, own_trace in (("guide", guide_trace), ("model", model_trace)):
+        for site in random_sites(own_trace):
             value, support = site["value"], support_of(site["fn"]) if site["is_observed"] else None
             if site["mask"] is None and not value.isfinite().all():
                 yield f"the {kind}'s site {site['name']!r} has NaN or infinity in its value: look at what it is made of"

@@ -57,6 +57,17 @@ def random_state_kept() -> Iterator[None]:
 
 
 @contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """The random numbers of a seed, those of before put back afterwards; as they come where it is None."""
+    if seed is None:
+        yield
+        return
+    with random_state_kept():
+        pyro.set_rng_seed(seed)
+        yield
+
+
+@contextmanager
 def store_kept() -> Iterator[Callable[[], list[str]]]:
     """Puts the global parameter store back as it was, where Pyro also keeps decaying averages.
 

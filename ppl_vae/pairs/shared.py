@@ -9,12 +9,11 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.arguments import batch_size, device_of, rows
 from ppl_vae.pairs.mistakes import alone, run
 from ppl_vae.pairs.modules import Program, follows_rows, modules_of
 from ppl_vae.pairs.restore import modules_kept
-from ppl_vae.pairs.traces import DATA_PLATE, batch_size, random_sites, rows
-
-Site = dict[str, Any]
+from ppl_vae.pairs.traces import DATA_PLATE, Site, random_sites
 
 
 def shared_sites(model: Program, guide: Program | None, batch: tuple[Any, ...], count: int) -> set[str]:
@@ -30,25 +29,25 @@ def shared_sites(model: Program, guide: Program | None, batch: tuple[Any, ...], 
         batch: the arguments of both.
         count: of the rows to look at.
     """
-    size = batch_size(batch)
+    size, device = batch_size(batch), device_of(batch, model, guide)
     if size == 1:  # seen twice, it is as good as two
         batch = tuple(torch.cat([arg, arg]) if isinstance(arg, Tensor) and arg.dim() else arg for arg in batch)
         size = count = 2
     guide = guide if follows_rows(guide) else None
     count = max(2, count)
     with torch.no_grad(), modules_kept(modules_of(model, guide)), alone():
-        first = _sites(run(model, guide, rows(batch, size, 0, count)))
+        first = _sites(run(model, guide, rows(batch, size, 0, count, device)))
         found = {name for name, site in first.items() if not _in_data(site)}
         if not found:
             return found
-        fewer = _sites(run(model, guide, rows(batch, size, 0, count - 1)))
+        fewer = _sites(run(model, guide, rows(batch, size, 0, count - 1, device)))
         found = {name for name in found if name in fewer and _shape(first[name]) == _shape(fewer[name])}
         kept = Trace()
         for name in found:
             if not first[name]["is_observed"]:
                 kept.add_node(name, **first[name])
         held = poutine.replay(guide, trace=kept) if guide is not None else None
-        others = _sites(run(poutine.replay(model, trace=kept), held, rows(batch, size, 1, count)))
+        others = _sites(run(poutine.replay(model, trace=kept), held, rows(batch, size, 1, count, device)))
         return {name for name in found if not first[name]["is_observed"] or _same_density(first[name], others[name])}
 
 

@@ -1,10 +1,9 @@
-"""What the traces of a pair say: its random sites, and their log-densities by particle and data point.
+"""Running a program under Pyro's trace: the only place of this project where programs are traced.
 
-The particles are a plate to the left of the pair's own plates, and each site's log-density is summed over every
-dimension but that one and the plate "data".
+The particles are a plate to the left of the program's own plates.
 """
 
-from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyro
@@ -20,41 +19,62 @@ from ppl_vae.errors import InputError
 from ppl_vae.pairs.densities import log_density
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pairing import require_a_pair
-from ppl_vae.pairs.restore import local_parameters
 
 DATA_PLATE = "data"
 PARTICLE_PLATE = "ppl_vae_particles"
+Site = dict[str, Any]
 
 
-def traces(model: Program, guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> tuple[Trace, Trace]:
-    """The guide's trace and the model's, replayed against it; particles in a plate where nesting is above 0.
+def trace(
+    program: Program,
+    batch: tuple[Any, ...],
+    particles: int | None = None,
+    nesting: int = 1,
+    given: Trace | dict[str, Tensor] | None = None,
+) -> Trace:
+    """One run of a program, without the sites of subsampling.
 
-    Raises InputError where the two are no pair (:func:`ppl_vae.pairs.pairing.mismatches`).
+    Args:
+        program: a model or a guide, its parameters wherever Pyro now keeps them.
+        batch: its arguments.
+        particles: the length of a plate around the program; no plate where None.
+        nesting: how many plates of the program's own lie below that one.
+        given: latents that take these values, by name or from another trace; the others are drawn.
     """
-    with local_parameters(model, guide):
-        guide_trace = trace_guide(guide, batch, particles, nesting)
-        return guide_trace, trace_model(model, guide_trace, batch, particles, nesting)
+    if particles is not None:
+        program = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)(program)
+    if isinstance(given, dict):
+        values, given = given, Trace()
+        for name, value in values.items():
+            given.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
+    if given is not None:
+        program = poutine.replay(program, trace=given)
+    return prune_subsample_sites(poutine.trace(program).get_trace(*batch))
 
 
 def trace_guide(guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Trace:
-    """One run of the guide, its parameters wherever Pyro now keeps them; particles in a plate."""
-    inner = guide
-    if nesting and particles > 1:
-        inner = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)(guide)
-    return prune_subsample_sites(poutine.trace(inner).get_trace(*batch))
+    """One run of the guide; particles in a plate where there are several."""
+    return trace(guide, batch, particles if nesting and particles > 1 else None, nesting)
 
 
 def trace_model(model: Program, guide_trace: Trace, batch: tuple[Any, ...], particles: int, nesting: int) -> Trace:
     """One run of the model on the guide's draws; InputError where the two are no pair."""
-    inner = model
-    if nesting and particles > 1:
-        inner = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)(model)
-    model_trace = prune_subsample_sites(poutine.trace(poutine.replay(inner, trace=guide_trace)).get_trace(*batch))
+    model_trace = trace(model, batch, particles if nesting and particles > 1 else None, nesting, guide_trace)
     require_a_pair(random_sites(guide_trace), random_sites(model_trace))
     return model_trace
 
 
-def random_sites(trace: Trace) -> list[dict[str, Any]]:
+def prior_of(model: Program) -> Program:
+    """The model's latents, drawn from its prior: the guide of a model that is measured by itself."""
+    return poutine.block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
+
+
+def parameters_recorded() -> AbstractContextManager[Any]:
+    """Notes the parameter sites of all programs that run meanwhile; its ``trace`` holds them."""
+    return poutine.trace(param_only=True)
+
+
+def random_sites(trace: Trace) -> list[Site]:
     """The random sites of a trace; ``pyro.deterministic`` has no density."""
     return [
         site
@@ -63,15 +83,25 @@ def random_sites(trace: Trace) -> list[dict[str, Any]]:
     ]
 
 
+def latent_sites(trace: Trace) -> list[Site]:
+    """The sites of a trace that are drawn."""
+    return [site for site in random_sites(trace) if not site["is_observed"]]
+
+
+def latent_values(trace: Trace) -> dict[str, Tensor]:
+    """The values of the latents of a trace by name."""
+    return {site["name"]: site["value"] for site in latent_sites(trace)}
+
+
 def parameter_sites(trace: Trace) -> dict[str, Tensor]:
     """The leaves behind the parameter sites of a trace, by name; those of ``pyro.param`` are unconstrained."""
-    found = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "param"}
-    return {name: leaf.unconstrained() if hasattr(leaf, "unconstrained") else leaf for name, leaf in found.items()}
+    values = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "param"}
+    return {name: leaf.unconstrained() if hasattr(leaf, "unconstrained") else leaf for name, leaf in values.items()}
 
 
-def plates_below(found: Iterable[Trace]) -> int:
+def plates_below(*traces: Trace) -> int:
     """How many plates of the programs' own lie below the particles."""
-    sites = [site for trace in found for site in random_sites(trace)]
+    sites = [site for trace in traces for site in random_sites(trace)]
     return max((-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized), default=1)
 
 
@@ -86,7 +116,18 @@ def bounds_evidence(guide_trace: Trace) -> bool:
     return auxiliary == any(_is_point_mass(site["fn"]) for site in sites)
 
 
-def data_dimension(site: dict[str, Any]) -> int:
+def has_weights(*traces: Trace) -> bool:
+    """Whether a site is weighted by ``poutine.scale``, by a KL weight say, beyond what its plates subsample."""
+    for site in (site for trace in traces for site in random_sites(trace)):
+        scale = site["scale"]
+        for frame in site["cond_indep_stack"]:
+            scale = scale * (frame.size / (frame.full_size or frame.size))
+        if not bool(((torch.as_tensor(scale, dtype=torch.float64) - 1).abs() < 1e-6).all()):
+            return True
+    return False
+
+
+def data_dimension(site: Site) -> int:
     """The dimension, counted from the right, of a site's plate "data"; InputError where it lies outside."""
     for frame in site["cond_indep_stack"]:
         if frame.vectorized and frame.name == DATA_PLATE:
@@ -98,17 +139,6 @@ def data_dimension(site: dict[str, Any]) -> int:
     )
 
 
-def has_weights(found: Iterable[Trace]) -> bool:
-    """Whether a site is weighted by ``poutine.scale``, by a KL weight say, beyond what its plates subsample."""
-    for site in (site for trace in found for site in random_sites(trace)):
-        own = site["scale"]
-        for frame in site["cond_indep_stack"]:
-            own = own * (frame.size / (frame.full_size or frame.size))
-        if not bool(((torch.as_tensor(own, dtype=torch.float64) - 1).abs() < 1e-6).all()):
-            return True
-    return False
-
-
 def split_density(model_trace: Trace, nesting: int, zeros: Tensor) -> tuple[Tensor, Tensor]:
     """log p(z), with a guide's auxiliary sites in the model, and log p(x | z) of a trace, shapes that of zeros."""
     sites = random_sites(model_trace)
@@ -116,34 +146,16 @@ def split_density(model_trace: Trace, nesting: int, zeros: Tensor) -> tuple[Tens
     return latent, sum_density([site for site in sites if site["is_observed"]], nesting, zeros)
 
 
-def sum_density(sites: list[dict[str, Any]], nesting: int, zeros: Tensor) -> Tensor:
-    """The log-density of some sites of a trace by particle and data point, shape that of zeros."""
+def sum_density(sites: list[Site], nesting: int, zeros: Tensor) -> Tensor:
+    """The log-density of some sites of a trace by particle and data point, shape that of zeros.
+
+    Each site's is summed over every dimension but the particles' and that of the plate "data".
+    """
     shape = (zeros.shape[0], zeros.shape[1])
     return sum((_per_point(site, nesting, shape) for site in sites), zeros)
 
 
-def batch_size(batch: tuple[Any, ...]) -> int:
-    """The number of data points in a pair's arguments; InputError where there is none."""
-    if batch and callable(batch[0]) and not isinstance(batch[0], Tensor):
-        raise InputError("a second program is given where the data are expected: name it, guide=...")
-    if not batch or not isinstance(batch[0], Tensor) or batch[0].dim() == 0 or len(batch[0]) == 0:
-        given = tuple(batch[0].shape) if batch and isinstance(batch[0], Tensor) else batch[:1]
-        raise InputError(
-            f"the first argument is {given}; expected a tensor with a row for each data point, at least one"
-        )
-    return len(batch[0])
-
-
-def rows(batch: tuple[Any, ...], size: int, start: int, stop: int) -> tuple[Any, ...]:
-    """A pair's arguments for the data points from start to stop."""
-    if start == 0 and stop >= size:
-        return batch
-    return tuple(
-        arg[start:stop] if isinstance(arg, Tensor) and arg.dim() and len(arg) == size else arg for arg in batch
-    )
-
-
-def _per_point(site: dict[str, Any], nesting: int, shape: tuple[int, int]) -> Tensor:
+def _per_point(site: Site, nesting: int, shape: tuple[int, int]) -> Tensor:
     """A site's log-density, every dimension but the particles' and the data's summed out."""
     data_dim = data_dimension(site)
     log_prob = log_density(site["fn"], site["value"], *site["args"], **site["kwargs"])

@@ -9,19 +9,22 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import pad
 
+from ppl_vae.pairs.arguments import Data, batch_of
 from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.restore import evaluating
-from ppl_vae.pairs.traces import traces
+from ppl_vae.pairs.traces import random_sites
 from ppl_vae.programs import LatentVariableModel
 
-Pair = tuple[Program, Program]
+Programs = tuple[Program, Program]
 
 
-def reconstructions(pairs: Mapping[str, Pair], batch: tuple[Tensor, ...], shape: tuple[int, int]) -> Figure:
+def reconstructions(pairs: Mapping[str, Programs], data: Data, shape: tuple[int, int]) -> Figure:
     """Data points, shape (batch, pixels), above the mean of p(x | z) for one z drawn from each guide."""
-    rows = {"x": batch[0]} | {name: reconstruct(*pair, *batch) for name, pair in pairs.items()}
-    figure = Figure(figsize=(0.8 * len(batch[0]) + 1.2, 0.85 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), len(batch[0]), squeeze=False)
+    x = batch_of(data)[0]
+    rows = {"x": x} | {name: reconstruct(*pair, data) for name, pair in pairs.items()}
+    figure = Figure(figsize=(0.8 * len(x) + 1.2, 0.85 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(x), squeeze=False)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
         axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for cell, image in zip(axes, images, strict=True):
@@ -29,17 +32,19 @@ def reconstructions(pairs: Mapping[str, Pair], batch: tuple[Tensor, ...], shape:
     return figure
 
 
-def reconstruct(model: Program, guide: Program, *batch: Tensor) -> Tensor:
+def reconstruct(model: Program, guide: Program, data: Data) -> Tensor:
     """The mean of p(x | z) for one z drawn from the guide, of any pair with one observed site; the shape of x."""
-    with evaluating(model, guide):
-        _, trace = traces(model, guide, batch, 1, 0)
-    return next(site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"])["fn"].mean
+    pair = Pair(model, guide, data)
+    with pair.measuring():
+        sites = random_sites(pair.run(pair.rows(0, pair.size), 1).model)
+    observed = next(site for site in sites if site["is_observed"])
+    return observed["fn"].mean.to(pair.batch[0].device)
 
 
 def samples(model: LatentVariableModel, shape: tuple[int, int], *given: Tensor, side: int = 10) -> Figure:
     """The mean of p(x | z) for side x side draws of z from the prior, given a row for each where it is conditional."""
     with evaluating(model):
-        images = model.generate(side**2, *given)[1].mean
+        images = model.generate(side**2, *(part.to(model.prior_loc.device) for part in given))[1].mean
     return _tiles(images, shape, side, "Drawn from the prior: the mean of p(x | z)")
 
 

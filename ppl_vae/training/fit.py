@@ -171,7 +171,7 @@ def fit(
     with ExitStack() as stack, coarse, parameters_for(objective, model, guide), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # the error below says more
         batch = next(source.epoch())
-        with undone_on_error(modules), explained(model, guide, *batch):
+        with undone_on_error(modules), explained(model, guide, batch):
             exactly = not isinstance(data, DataLoader)
             found = first_run(objective, model, guide, learned, batch, size if steps > 1 else None, exactly)
         parameters = found.parameters
@@ -236,7 +236,7 @@ def fit(
                 rows = points = 0  # a loader's sampler may leave some out, and its dataset may hold whole batches
                 with restored_unless_finite(parameters, tensors, spare):
                     for index, batch in enumerate(source.epoch()):
-                        with explained(model, guide, *batch) if (epoch, index) == (done, 0) else nullcontext():
+                        with explained(model, guide, batch) if (epoch, index) == (done, 0) else nullcontext():
                             loss: Any = step(batch, rare=len(batch[0]) < min(batch_size, size))
                         if (epoch, index) == (done, 0):
                             found.require_gradients()

@@ -19,7 +19,6 @@ from pyro.infer import (
     TraceEnum_ELBO,
 )
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
@@ -31,7 +30,14 @@ from ppl_vae.pairs.mistakes import seen
 from ppl_vae.pairs.modules import Program, parameters_beside
 from ppl_vae.pairs.restore import is_finite, local_parameters, random_state_kept, store_kept
 from ppl_vae.pairs.shared import require_whole
-from ppl_vae.pairs.traces import bounds_evidence, has_weights, parameter_sites, random_sites
+from ppl_vae.pairs.traces import (
+    bounds_evidence,
+    has_weights,
+    parameter_sites,
+    parameters_recorded,
+    random_sites,
+    trace,
+)
 from ppl_vae.training import distributed
 
 COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
@@ -117,10 +123,10 @@ def first_run(
     loader tells): a pair with latents that all of them share is refused then, see
     :func:`ppl_vae.pairs.shared.require_whole`.
     """
-    with torch.no_grad(), poutine.block(), poutine.trace(param_only=True) as capture:
-        trace = poutine.trace(guide).get_trace(*batch)
-        model_trace = poutine.trace(poutine.replay(model, trace=trace)).get_trace(*batch)
-    pair = prune_subsample_sites(trace), prune_subsample_sites(model_trace)
+    with torch.no_grad(), poutine.block(), parameters_recorded() as capture:
+        guide_trace = trace(guide, batch)
+        model_trace = trace(model, batch, given=guide_trace)
+    pair = guide_trace, model_trace
     if getattr(elbo, "runs_guide", True):
         for line in seen(*pair):
             raise InputError(line)
@@ -132,7 +138,7 @@ def first_run(
                 f"{type(elbo).__name__} replays its first batch, of which {distributed.count()} processes can't take "
                 f"shares: take {type(elbo).__name__.removeprefix('Jit')}, which fit captures by itself"
             )
-        distributed.require_shareable(trace, model_trace)
+        distributed.require_shareable(guide_trace, model_trace)
     _settle_nesting(elbo, model, guide, batch)
     sites = parameter_sites(capture.trace)
     leaves = list(sites.values())
@@ -142,7 +148,7 @@ def first_run(
     if not trainable:
         raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
 
-    require_known(elbo, trace, trainable)
+    require_known(elbo, guide_trace, trainable)
     for leaf in trainable:
         if any(step == 0 and size > 1 for step, size in zip(leaf.stride(), leaf.shape, strict=True)):
             leaf.data = leaf.data.clone(memory_format=torch.contiguous_format)  # expanded: one number for many
@@ -169,8 +175,8 @@ def first_run(
             called.setdefault(id(leaf), f"{kind}.{name}")
     names = [called[id(leaf)] for leaf in trainable]
     anchor = guide if sites else anchored
-    weighted = has_weights(pair)
-    return Trainable(trainable, names, anchor, bounds_evidence(trace), weighted, named, others, idle, whole)
+    weighted = has_weights(*pair)
+    return Trainable(trainable, names, anchor, bounds_evidence(guide_trace), weighted, named, others, idle, whole)
 
 
 def _settle_nesting(elbo: ELBO, model: Program, guide: Program, batch: tuple[Tensor, ...]) -> None:

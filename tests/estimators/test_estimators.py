@@ -178,9 +178,9 @@ def test_relax_learns_to_vary_less():
     model, guide, x = bits()
     found = [
         float(
-            gradient_statistics(model, guide, RELAX(temperature=0.1), x, draws=500, learning_steps=steps).variance.sel(
-                group="guide"
-            )
+            gradient_statistics(
+                model, guide, x, elbo=RELAX(temperature=0.1), draws=500, learning_steps=steps
+            ).variance.sel(group="guide")
         )
         for steps in (0, 300)
     ]

@@ -69,7 +69,7 @@ def test_bounds_run_in_eval_mode_and_leave_the_mode_alone():
 def test_methods_are_checked_and_their_gradients_named():
     both, x = make()
     assert check(both.model, both.guide, x) == []
-    groups = set(gradient_statistics(both.model, both.guide, Trace_ELBO(), x, draws=20).group.values)
+    groups = set(gradient_statistics(both.model, both.guide, x, elbo=Trace_ELBO(), draws=20).group.values)
     assert {"decoder.0", "decoder.2", "encoder", "total"} <= groups
 
 

@@ -80,7 +80,7 @@ def test_the_mean_is_the_exact_gradient_unless_the_estimator_says_otherwise(name
         guide.reparameterized = False
     torch.manual_seed(1)
     draws = 200 if name == "enumeration" else 6000
-    found = gradient_statistics(model, guide, estimator(name), x, draws=draws, exact=exact, learning_steps=20)
+    found = gradient_statistics(model, guide, x, elbo=estimator(name), draws=draws, reference=exact, learning_steps=20)
     total = found.sel(group="total")
     if spec.biased:
         assert total.bias_z > 6
@@ -109,7 +109,7 @@ def test_variances_of_the_quadratic_are_the_closed_forms(distance):
     for name, form, held in ways:
         model, guide, x = quadratic(distance, held=held)
         guide.reparameterized = name != "score-function"
-        total = gradient_statistics(model, guide, estimator(name), x, draws=40000).sel(group="total")
+        total = gradient_statistics(model, guide, x, elbo=estimator(name), draws=40000).sel(group="total")
         error = float(total.variance_high - total.variance_low) / 3.92
         assert abs(float(total.variance) - known[form]) < 4 * error
         assert float(total["mean_norm"]) == pytest.approx(2 * distance, abs=4 * (known[form] / 40000) ** 0.5)
@@ -121,7 +121,7 @@ def test_draws_at_once_are_those_one_by_one():
     leaves = [*model.parameters(), *guide.parameters()]
     loss = Enumeration().differentiable_loss(model, guide, x)
     one = torch.cat([part.flatten() for part in torch.autograd.grad(loss, leaves)]).double()
-    found = gradient_statistics(model, guide, Enumeration(), x, draws=100)
+    found = gradient_statistics(model, guide, x, elbo=Enumeration(), draws=100)
     assert found.attrs["vectorized"]
     for mean in (exact.mean, torch.tensor(found["mean"].values)):
         torch.testing.assert_close(mean, one, atol=1e-5, rtol=1e-5)
@@ -131,7 +131,7 @@ def test_parameters_outside_linear_layers_are_drawn_one_by_one():
     torch.manual_seed(0)
     model, guide = LinearGaussian(5, 2), Amortized(Diagonal(2), 5, hidden=(4,))
     x = model.generate(3)[1].sample()
-    found = gradient_statistics(model, guide, StickingTheLanding(), x, draws=50)
+    found = gradient_statistics(model, guide, x, elbo=StickingTheLanding(), draws=50)
     assert not found.attrs["vectorized"]
     assert {"model", "guide", "guide.encoder.0", "total"} <= set(found.group.values)
 
@@ -171,7 +171,7 @@ def test_no_variance_is_left_at_the_exact_posterior():
         guide.encoder.bias.copy_(torch.tensor([0.0, scale - unit]))
     x = torch.randn(4, 1)
     left = {
-        name: float(gradient_statistics(_Unit(), guide, estimator(name), x, draws=500).variance.sel(group="total"))
+        name: float(gradient_statistics(_Unit(), guide, x, elbo=estimator(name), draws=500).variance.sel(group="total"))
         for name in ("sticking-the-landing", "dreg", "pathwise", "iwae")
     }
     assert max(left["sticking-the-landing"], left["dreg"]) < 1e-8
@@ -182,7 +182,7 @@ def test_the_laboratory_leaves_the_pair_and_the_estimator_alone():
     model, guide, x = _pair("bits")
     before = [leaf.clone() for leaf in [*model.parameters(), *guide.parameters()]]
     elbo = RunningMean()
-    gradient_statistics(model, guide, elbo, x, draws=50, learning_steps=5)
+    gradient_statistics(model, guide, x, elbo=elbo, draws=50, learning_steps=5)
     assert not elbo.state[0].any()
     after = [*model.parameters(), *guide.parameters()]
     assert all(torch.equal(old, new) and new.grad is None for old, new in zip(before, after, strict=True))
@@ -205,8 +205,8 @@ def test_many_draws_where_nothing_else_is_exact():
 def test_bad_input_is_told():
     model, guide, x = _pair("continuous")
     with pytest.raises(ValueError, match="draws is 3; a variance needs at least 10"):
-        gradient_statistics(model, guide, IWAE(2), x, draws=3)
+        gradient_statistics(model, guide, x, elbo=IWAE(2), draws=3)
     with pytest.raises(ValueError, match="draws is 1; an error needs at least 2"):
         reference_gradient(model, guide, x, draws=1)
     with pytest.raises(ValueError, match="take at most"):
-        gradient_statistics(model, guide, IWAE(2), x, draws=10**9)
+        gradient_statistics(model, guide, x, elbo=IWAE(2), draws=10**9)

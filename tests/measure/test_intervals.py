@@ -59,7 +59,7 @@ def test_a_running_mean_is_measured_as_it_is_in_use():
     model, guide, x = quadratic(3.0)
     torch.manual_seed(0)
     plain, untaught, usual, long = (
-        gradient_statistics(model, guide, elbo, x, draws=20000, learning_steps=steps)
+        gradient_statistics(model, guide, x, elbo=elbo, draws=20000, learning_steps=steps)
         for elbo, steps in (
             (Reinforce(), None),
             (RunningMean(), 0),

@@ -47,7 +47,7 @@ def test_gradients_and_reference_are_those_of_plain_runs(name):
     leaves = leaves_of(model, guide, x)
     plain = loops(model, guide, x, leaves)
     draws = LOOPS if name in odd_pairs.ONE_BY_ONE else 3000
-    found = gradient_statistics(model, guide, Pathwise(), x, draws=draws)
+    found = gradient_statistics(model, guide, x, elbo=Pathwise(), draws=draws)
     assert found.attrs["vectorized"] == (name not in odd_pairs.ONE_BY_ONE)
     assert furthest(*(torch.tensor(found[key].values) for key in ("mean", "mean_se")), plain) < 4.5
     squares = (plain - plain.mean(0)).square().sum(1).numpy() * LOOPS / (LOOPS - 1)
@@ -114,7 +114,7 @@ def test_particles_drawn_one_after_the_other_are_averaged():
     """Pyro's loop over particles gives the mean of as many gradients: a fifth of the variance."""
     model, guide, x = odd_pairs.make("tied")
     one, five = (
-        gradient_statistics(model, guide, Trace_ELBO(num_particles=count), x, draws=4000).sel(group="total")
+        gradient_statistics(model, guide, x, elbo=Trace_ELBO(num_particles=count), draws=4000).sel(group="total")
         for count in (1, 5)
     )
     assert five.variance_low < one.variance / 5 < five.variance_high
@@ -122,7 +122,7 @@ def test_particles_drawn_one_after_the_other_are_averaged():
 
 def test_an_elbo_that_is_not_made_of_tensors_is_drawn_one_by_one():
     model, guide, x = odd_pairs.make("tied")
-    found = gradient_statistics(model, guide, RenyiELBO(alpha=0, num_particles=2), x, draws=100)
+    found = gradient_statistics(model, guide, x, elbo=RenyiELBO(alpha=0, num_particles=2), draws=100)
     assert not found.attrs["vectorized"]
 
 
@@ -131,7 +131,7 @@ def test_the_same_seed_gives_the_same_draws():
     found = []
     for seed in (1, 1, 2):
         pyro.set_rng_seed(seed)
-        found.append(gradient_statistics(model, guide, StickingTheLanding(), x, draws=200)["mean"].values)
+        found.append(gradient_statistics(model, guide, x, elbo=StickingTheLanding(), draws=200)["mean"].values)
     assert np.array_equal(found[0], found[1])
     assert not np.array_equal(found[0], found[2])
 
@@ -198,7 +198,7 @@ def test_pyros_own_baseline_has_learned_before_it_is_measured_and_the_store_is_l
     model.interacting = False
     pyro.clear_param_store()
     plain, averaging = (
-        gradient_statistics(model, guide, TraceGraph_ELBO(), x, draws=300) for guide in (BitsGuide(), Averaging())
+        gradient_statistics(model, guide, x, elbo=TraceGraph_ELBO(), draws=300) for guide in (BitsGuide(), Averaging())
     )
     assert (plain.attrs["learning_steps"], averaging.attrs["learning_steps"]) == (0, 100)
     guides = [found.sel(group="guide") for found in (plain, averaging)]
@@ -212,6 +212,6 @@ def test_gradients_of_the_parameters_are_left_as_they_were():
     svi.step(x)
     leaf = guide.encoder.weight
     leaf.grad = torch.ones_like(leaf)
-    gradient_statistics(model, guide, Reinforce(), x, draws=100)
+    gradient_statistics(model, guide, x, elbo=Reinforce(), draws=100)
     assert torch.equal(leaf.grad, torch.ones_like(leaf))
     pyro.clear_param_store()

@@ -135,7 +135,7 @@ def test_khat_classes():
 
 def test_no_generalization_gap_between_the_same_images():
     model, x = pca()
-    found = generalization(model, fitted(model, x, Diagonal(4)), x, x, particles=100)
+    found = generalization(model, fitted(model, x, Diagonal(4)), x, held_out=x, particles=100)
     assert found["log_evidence"][0] == 0
     assert found["log_evidence"][1] > 0
     assert abs(found["gap"][0]) < 4 * found["gap"][1]
@@ -150,7 +150,7 @@ def test_compare_splits_what_can_be_split():
         model,
         {**guides, "prior": Prior(model)},
         x,
-        x,
+        test=x,
         particles=200,
         split=True,
         evidence="exact",

@@ -163,7 +163,7 @@ def variance(make, pair, group):
     pyro.set_rng_seed(0)
     model, guide, x = pair()
     pyro.set_rng_seed(1)
-    found = gradient_statistics(model, guide, make(), x, draws=4000).sel(group=group)
+    found = gradient_statistics(model, guide, x, elbo=make(), draws=4000).sel(group=group)
     return float(found.variance_low), float(found.variance), float(found.variance_high)
 
 
@@ -180,7 +180,7 @@ def test_a_biased_gradient_is_near_the_exact_one(name):
     model, guide, x = one_hot()
     own = sum(leaf.numel() for leaf in guide.parameters())  # the last components
     exact = reference_gradient(model, guide, x).mean[-own:]
-    mean = torch.tensor(gradient_statistics(model, guide, estimator(name), x, draws=2000)["mean"].values[-own:])
+    mean = torch.tensor(gradient_statistics(model, guide, x, elbo=estimator(name), draws=2000)["mean"].values[-own:])
     assert (mean - exact).norm() < 0.3 * exact.norm()
 
 
@@ -210,7 +210,7 @@ class ScalarBits(nn.Module):
 def test_enumeration_has_no_variance(name):
     torch.manual_seed(0)
     model, guide, x = (ScalarBits(True), ScalarBits(False), torch.randn(4)) if name == "enumeration-pyro" else bits()
-    total = gradient_statistics(model, guide, estimator(name), x, draws=200).sel(group="total")
+    total = gradient_statistics(model, guide, x, elbo=estimator(name), draws=200).sel(group="total")
     assert float(total.variance) < 1e-10 * float(total.mean_norm) ** 2
     assert float(total.mean_norm) > 0.01
 

@@ -92,7 +92,7 @@ def test_the_evidence_is_scikit_learns_and_pyros_exact_sum(covariance):
 )
 def test_the_exact_guide_has_no_gap_at_any_data_point(make):
     model, batch = make()
-    gaps = model.log_evidence(*batch) - log_weights(freeze(model), Exact(model), *batch, particles=5)
+    gaps = model.log_evidence(*batch) - log_weights(freeze(model), Exact(model), batch, particles=5)
     assert gaps.abs().max() < 1e-10
 
 
@@ -225,7 +225,7 @@ def test_the_table_ranks_the_guides_of_a_mixture():
         model,
         guides,
         x,
-        x,
+        test=x,
         epochs=60,
         particles=500,
         batch_size=50,

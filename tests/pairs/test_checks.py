@@ -143,7 +143,7 @@ def test_a_latent_dimension_as_long_as_the_batch_is_told_apart():
 @pytest.mark.parametrize("case", [case for case in ZOO if case.source != "semi-amortized"], ids=str)
 def test_sound_pairs_pass(case: Case):
     model, guide, batch = case.make()
-    assert check(model, guide, *batch) == []
+    assert check(model, guide, batch) == []
 
 
 class Based(Amortized):

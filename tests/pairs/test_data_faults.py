@@ -9,7 +9,7 @@ from measures import measures
 from pyro.infer import Trace_ELBO
 
 from ppl_vae import InputError, check, refine
-from ppl_vae.evidence import annealed, exact, quadrature, sandwich
+from ppl_vae.evidence import annealed, exact_evidence, quadrature, sandwich
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE, LinearGaussian
 
@@ -37,10 +37,10 @@ FAULTS = {
     "width": (VAE, bad(1.0)[:, :6], "a network is given 6 numbers .* and takes 8|each data point has shape"),
 }
 READERS = measures(Trace_ELBO) | {
-    "annealed from the prior": lambda model, guide, x: annealed(model, x, steps=3, chains=2),
+    "annealed from the prior": lambda model, guide, x: annealed(model, None, x, steps=3, chains=2),
     "refine": partial(refine, steps=1, rounds=1),
     "quadrature": lambda model, guide, x: quadrature(model, x, nodes=5),
-    "exact": lambda model, guide, x: exact(model, x),
+    "exact": lambda model, guide, x: exact_evidence(model, x),
     "sandwich": lambda model, guide, x: sandwich(model, x, steps=3, chains=2),
 }
 
@@ -63,4 +63,4 @@ def test_nan_is_told_where_log_p_is_in_closed_form():
     x = torch.randn(40, 8)
     x[37, 2] = torch.nan
     with pytest.raises(InputError, match="argument 0 has NaN or infinity in 1 of 40 rows, first in row 37"):
-        exact(LinearGaussian(8, 2), x)
+        exact_evidence(LinearGaussian(8, 2), x)

@@ -15,7 +15,7 @@ from ppl_vae import InputError, bounds, log_weights
 from ppl_vae.guides import Amortized, Delta, Diagonal, Exact
 from ppl_vae.models import VAE, LinearGaussian
 from ppl_vae.pairs.densities import log_density
-from ppl_vae.pairs.log_weights import probe
+from ppl_vae.pairs.pair import Pair
 from ppl_vae.programs import Guide, LatentVariableModel
 
 
@@ -53,7 +53,7 @@ def test_plates_below_the_data_are_summed():
     x = torch.randn(4, 3)
     weights = log_weights(model, guide, x, particles=5)
     assert weights.shape == (5, 4)
-    assert probe(model, guide, x).nesting == 2
+    assert Pair(model, guide, x).nesting == 2
     pyro.set_rng_seed(1)
     ours = log_weights(model, guide, x, particles=5).mean()
     pyro.set_rng_seed(1)
@@ -94,24 +94,25 @@ def test_deterministic_sites_have_no_weight():
 
 @pytest.mark.parametrize("chunk", [1, 3, 10, 1000])
 @pytest.mark.parametrize("guide", ["delta", "exact"])
-def test_chunks_keep_the_order(chunk, guide):
+def test_chunks_keep_the_order(chunk, guide, monkeypatch):
     """Both guides have weights without noise, so that any mix-up of rows shows."""
     model, guide, (x,) = Case("linear-gaussian", guide, "amortized" if guide == "delta" else "of-a-model").make()
     whole = log_weights(model, guide, x, particles=7)
-    torch.testing.assert_close(log_weights(model, guide, x, particles=7, chunk=chunk), whole)
+    monkeypatch.setattr("ppl_vae.pairs.pair.CHUNK_BYTES", chunk * Pair(model, guide, x).largest_bytes)
+    torch.testing.assert_close(log_weights(model, guide, x, particles=7), whole)
 
 
 def test_chunks_are_chosen_by_the_largest_tensor():
     x = torch.rand(8, 784).bernoulli()
     guide = Amortized(Diagonal(2), 784, hidden=(10,))
-    assert probe(VAE(784, 2, hidden=(10,)), guide, x).largest_bytes == 784 * 4
-    assert probe(VAE(784, 2, hidden=(2000,)), guide, x).largest_bytes == 2000 * 4
+    assert Pair(VAE(784, 2, hidden=(10,)), guide, x).largest_bytes == 784 * 4
+    assert Pair(VAE(784, 2, hidden=(2000,)), guide, x).largest_bytes == 2000 * 4
 
 
 def test_probing_leaves_the_random_numbers_alone():
     model, guide, (x,) = Case("vae", "diagonal").make()
     state = torch.get_rng_state()
-    probe(model, guide, x)
+    Pair(model, guide, x)
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -129,11 +129,17 @@ KINDS = {
     "epochs": (lambda: fit(model, guide, bits(), epochs=1.5), "epochs is 1.5; a whole number from 1 on is needed"),
     "a class": (lambda: fit(VAE, guide, bits()), "the model is <class .*; expected a Pyro program: a made module"),
     "capture": (lambda: fit(model, guide, bits(), capture="yes"), "capture is 'yes'; expected 'auto', True, False"),
-    "functions": (lambda: compare(*normal()[:1], {"a": guide}, bits(), bits()), "model is a function; compare freezes"),
-    "guides": (lambda: compare(model, [guide], bits(), bits()), "guides is a list; expected guides by name, such as"),
+    "functions": (
+        lambda: compare(*normal()[:1], {"a": guide}, bits(), test=bits()),
+        "model is a function; compare freezes",
+    ),
+    "guides": (
+        lambda: compare(model, [guide], bits(), test=bits()),
+        "guides is a list; expected guides by name, such as",
+    ),
     "particles": (lambda: bounds(model, guide, bits(), particles=-1), "particles is -1; at least 1 is needed"),
     "latents": (lambda: Diagonal(0), "latent_dim is 0; Diagonal needs at least 1"),
-    "guide not named": (lambda: annealed(model, guide, bits()), "name it, guide=..."),
+    "guide not named": (lambda: annealed(model, None, (guide, bits())), "name it, guide=..."),
 }
 
 

@@ -23,7 +23,7 @@ from twice import OBSERVED, bits, both, pair
 from ppl_vae import bounds, fit
 from ppl_vae.estimators import GumbelSoftmax
 from ppl_vae.pairs.held import Held
-from ppl_vae.pairs.log_weights import log_weight_chunks
+from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.watching import watched
 from ppl_vae.training.capture import CaptureWarning
 
@@ -203,7 +203,7 @@ def test_a_number_that_creeps_is_found_at_once():
     assert "gives other numbers when it runs again with the same random numbers" in str(warned.message)
 
 
-def test_evaluation_replays_no_frozen_draws():
+def test_evaluation_replays_no_frozen_draws(monkeypatch):
     """Bounds of many chunks come from a graph too: of random scales of 1 and 2, their mean is needed."""
     torch.manual_seed(0)
     x = torch.randn(3000, 1)
@@ -220,7 +220,9 @@ def test_evaluation_replays_no_frozen_draws():
 
     exact = dist.Normal(0.0, 2**0.5).log_prob(x[:, 0])
     with torch.no_grad():
-        found = torch.cat(list(log_weight_chunks(model, guide, x, particles=1, chunk=5)), 1)[0] - exact
+        pair = Pair(model, guide, x)
+        monkeypatch.setattr("ppl_vae.pairs.pair.CHUNK_BYTES", 5 * pair.largest_bytes)
+        found = torch.cat([draws.log_weights for draws in pair.chunks(1)], 1)[0] - exact
     assert set(found.round(decimals=3).unique().tolist()) == {0.0, 1.0}
     assert abs(float(found.mean()) - 0.5) < 4 * 0.5 / 600**0.5
     assert bounds(model, guide, x[:5], particles=2).elbo.notnull().all()

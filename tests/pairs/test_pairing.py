@@ -228,7 +228,7 @@ def outside(x):
 @pytest.mark.parametrize(
     "measure",
     [
-        lambda x: annealed(outside, x, steps=3, chains=2),
+        lambda x: annealed(outside, None, x, steps=3, chains=2),
         lambda x: quadrature(outside, x, nodes=5),
         lambda x: sandwich(outside, x, steps=3, chains=2),
         lambda x: bounds(outside, lambda x: pyro.sample("scale", dist.LogNormal(0.0, 1.0)), x, particles=5),
@@ -245,4 +245,4 @@ def test_a_model_without_latents_has_no_path_to_anneal_along():
             pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
 
     with pytest.raises(InputError, match="the model has no latents to move through"):
-        annealed(model, X, steps=3, chains=2)
+        annealed(model, None, X, steps=3, chains=2)

@@ -233,7 +233,7 @@ def test_what_is_shared_is_found_by_its_shape_and_value_not_by_its_plate(kind):
 def test_check_finds_no_mistake_in_a_shared_latent_but_says_what_can_be_had():
     pyro.clear_param_store()
     with pytest.warns(SharedLatentWarning, match="shared by all the data: 'weights'") as caught:
-        assert check(*regression(), INPUTS, Y) == []
+        assert check(*regression(), (INPUTS, Y)) == []
     said = str(caught[0].message)
     assert 'pyro.plate("data", N, subsample=x)' in said
     assert "bounds, tightness and the like refuse it" in said
@@ -249,4 +249,4 @@ def test_check_says_nothing_of_shared_latents_where_there_are_none():
     pyro.clear_param_store()
     with warnings.catch_warnings():
         warnings.simplefilter("error", SharedLatentWarning)
-        assert check(model, local, INPUTS, Y) == []
+        assert check(model, local, (INPUTS, Y)) == []

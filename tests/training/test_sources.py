@@ -35,7 +35,7 @@ def pca():
 
 def gap(model, guide, *batch, particles=4000):
     torch.manual_seed(5)
-    found = bounds(model, guide, *batch, particles=particles, curve=(1,))
+    found = bounds(model, guide, batch, particles=particles, curve=(1,))
     return float(model.log_evidence(batch[0]).mean()) - average(found.elbo, found.elbo_se)[0]
 
 
@@ -83,7 +83,7 @@ def test_refine_changes_neither_model_nor_guide(pca):
 @pytest.mark.parametrize("family", ["diagonal", "iaf"])
 def test_refine_starts_from_any_source(source, family):
     model, guide, batch = Case("linear-gaussian", family, source).make()
-    refined = refine(model, guide, *batch, steps=100)
+    refined = refine(model, guide, batch, steps=100)
     assert gap(model, refined, *batch, torch.arange(len(batch[0]))) < gap(model, guide, *batch) + 1e-3
 
 
@@ -134,7 +134,7 @@ def test_a_table_needs_an_index(pca):
 def test_semi_amortized_steps_tighten_the_bound(pca):
     model, x = pca
     start = Amortized(Diagonal(8), 20, hidden=()).double()
-    gaps = [gap(model, SemiAmortized(start, model, steps=steps, rate=0.2), x, particles=500) for steps in (0, 5, 20)]
+    gaps = [gap(model, SemiAmortized(start, model, steps=steps, lr=0.2), x, particles=500) for steps in (0, 5, 20)]
     assert gaps[0] > gaps[1] + 1
     assert gaps[1] > gaps[2] + 1
 

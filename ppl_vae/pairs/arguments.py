@@ -1,0 +1,74 @@
+"""The data that a pair of programs is called with: tensors with a row for each data point, cut and moved in chunks."""
+
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ppl_vae.errors import InputError
+from ppl_vae.pairs.modules import Program, modules_of
+
+Batch = tuple[Any, ...]
+Data = Tensor | tuple[Any, ...] | list[Any] | DataLoader
+
+
+def batch_of(data: Data) -> Batch:
+    """The arguments of both programs: the data as a tuple. A DataLoader is read once, its batches put together.
+
+    Raises:
+        InputError: for anything but a tensor, a tuple or list that begins with one, or a ``DataLoader`` of these; and
+            for data without a row.
+    """
+    if isinstance(data, DataLoader):
+        batches = [tuple(part) if isinstance(part, tuple | list) else (part,) for part in data]
+        if not batches or not all(isinstance(value, Tensor) for part in batches for value in part):
+            raise InputError("the loader gives no tensors: let it give one tensor, or a tuple of them, for each batch")
+        batch: Batch = tuple(map(torch.cat, zip(*batches, strict=True)))
+    elif isinstance(data, tuple | list):
+        batch = tuple(data)
+    else:
+        batch = (data,)
+    batch_size(batch)
+    return batch
+
+
+def device_batch(data: Data, *programs: Program | None) -> Batch:
+    """All of the data as arguments, on the device of the programs."""
+    batch = batch_of(data)
+    return rows(batch, batch_size(batch), 0, batch_size(batch), device_of(batch, *programs))
+
+
+def batch_size(batch: Batch) -> int:
+    """The number of data points in a pair's arguments; InputError where there is none."""
+    if batch and callable(batch[0]) and not isinstance(batch[0], Tensor):
+        raise InputError("a second program is given where the data are expected: name it, guide=...")
+    if not batch or not isinstance(batch[0], Tensor) or batch[0].dim() == 0 or len(batch[0]) == 0:
+        given = tuple(batch[0].shape) if batch and isinstance(batch[0], Tensor) else batch[:1]
+        raise InputError(
+            f"the first argument is {given}; expected a tensor with a row for each data point, at least one"
+        )
+    return len(batch[0])
+
+
+def rows(batch: Batch, size: int, start: int, stop: int, device: torch.device | None = None) -> Batch:
+    """A pair's arguments for the data points from start to stop, on a device where one is given."""
+    if start > 0 or stop < size:
+        batch = tuple(
+            arg[start:stop] if isinstance(arg, Tensor) and arg.dim() and len(arg) == size else arg for arg in batch
+        )
+    if device is None:
+        return batch
+    return tuple(arg.to(device) if isinstance(arg, Tensor) else arg for arg in batch)
+
+
+def device_of(batch: Batch, *programs: Program | None) -> torch.device:
+    """Where a pair runs: on the device of its parameters, those of its modules first, else where the data are."""
+    for module in modules_of(*programs):
+        for tensor in (*module.parameters(), *module.buffers()):
+            return tensor.device
+    if not any(programs) or modules_of(*programs):
+        return batch[0].device
+    stored = pyro.get_param_store().get_state()["params"]
+    return next((leaf.device for leaf in stored.values()), batch[0].device)

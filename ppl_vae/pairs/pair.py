@@ -1,0 +1,260 @@
+"""A model and its guide on some data: probed once, then run in bounded memory for everything that is measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine import Trace, uncondition
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ppl_vae.errors import InputError
+from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of, rows
+from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.mistakes import require_sound, seen
+from ppl_vae.pairs.modules import Program, follows_rows
+from ppl_vae.pairs.replayed import ReplayedRun
+from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, seeded
+from ppl_vae.pairs.runs import Run, run, zeros_for
+from ppl_vae.pairs.traces import (
+    Site,
+    bounds_evidence,
+    data_dimension,
+    latent_values,
+    plates_below,
+    prior_of,
+    random_sites,
+    split_density,
+    sum_density,
+    trace,
+    trace_guide,
+    trace_model,
+)
+
+CHUNK_BYTES = 2**22  # for the largest tensor of a chunk: a few at once stay near the cache, and malloc reuses them
+_FEW = 4  # data points of the probe
+_MANY = 8  # particles from which on the data are looked at once, and not in every run
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a pair's run on some of the data gives: the terms of the log-weights, in nats, and the draws.
+
+    Attributes:
+        start: the number of the first data point.
+        prior: log p(z), shape (particles, points); likewise the others.
+        likelihood: log p(x | z).
+        proposed: log q(z | x).
+        latents: the draws by name, shape (particles, points, event); empty where plates lie below the data.
+    """
+
+    start: int
+    prior: Tensor
+    likelihood: Tensor
+    proposed: Tensor
+    latents: dict[str, Tensor]
+
+    @property
+    def log_weights(self) -> Tensor:
+        """log p(x, z) - log q(z | x), shape (particles, points)."""
+        return self.prior + self.likelihood - self.proposed
+
+
+class Pair:
+    """A model and its guide with data: what every measurement is made from, and the only thing that runs programs.
+
+    It runs both once on a few data points (random numbers, parameters and modes are left as they were) to learn what
+    the other methods need. Data may lie on another device than the parameters: what runs is moved, chunk by chunk.
+
+    Args:
+        model: any Pyro program whose local latents live in the plate "data".
+        guide: its guide, called with the same arguments; None for the model by itself, whose latents come from its
+            prior.
+        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
+        placeholder: whether the data tell shapes alone, so that the likelihood's support need not hold them.
+
+    Attributes:
+        batch: the data as a tuple, where they were.
+        size: the number of data points.
+        device: where the pair runs.
+        nesting: how many plates of the pair's own lie below the particles.
+        largest_bytes: the largest tensor that any operation makes, for one particle of one data point.
+        is_bound: False where a latent of the guide is a point mass, so that log w bounds nothing.
+        sites: the model's random sites in a run of two particles.
+
+    Raises:
+        InputError: in the words of :func:`ppl_vae.check`, where the two are no pair or the data don't fit them.
+    """
+
+    def __init__(self, model: Program, guide: Program | None, data: Data, *, placeholder: bool = False) -> None:
+        self.model, self.own_guide = model, guide
+        self.guide: Program = prior_of(model) if guide is None else guide
+        self.batch = batch_of(data)
+        self.size = batch_size(self.batch)
+        self.device = device_of(self.batch, model, guide)
+        self._checked = placeholder
+        self._probe(placeholder)
+
+    def _probe(self, placeholder: bool) -> None:
+        points = min(self.size, _FEW) if follows_rows(self.own_guide) else self.size
+        part = self.rows(0, points)
+        validated = pyro.validation_enabled(is_validation_enabled() and not placeholder)
+        with random_state_kept(), torch.no_grad(), validated, self._explained(self.batch), self._parameters():
+            guide_trace = trace_guide(self.guide, part, 1, 0)
+            model_trace = trace_model(self.model, guide_trace, part, 1, 0)
+            for line in () if placeholder else seen(guide_trace, model_trace):
+                raise InputError(line)
+            for site in (*random_sites(model_trace), *random_sites(guide_trace)):
+                data_dimension(site)
+            self.nesting = plates_below(guide_trace, model_trace)
+            self.is_bound = bounds_evidence(guide_trace)
+            with LargestOutput() as largest:
+                together = run(self.model, self.guide, part, 2, self.nesting)
+        self.largest_bytes = max(1, largest.bytes // (2 * points))
+        self.sites = random_sites(together.model)
+
+    def with_guide(self, guide: Program, *more: Tensor) -> "Pair":
+        """The same model and data with another guide of the same shapes, which takes more arguments; not run anew."""
+        other = object.__new__(Pair)
+        vars(other).update(vars(self))
+        other.guide = other.own_guide = guide
+        other.batch = (*self.batch, *more)
+        return other
+
+    def alone(self) -> "Pair":
+        """The same model and data without the guide; not run anew."""
+        other = self.with_guide(prior_of(self.model))
+        other.own_guide = None
+        return other
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The arguments for the data points from start to stop, on the pair's device."""
+        return rows(self.batch, self.size, start, stop, self.device)
+
+    def parts(self, particles: int, memory: int | None = None) -> Iterator[tuple[int, Batch]]:
+        """The data in parts of which so many particles fit the memory, each with the number of its first point."""
+        points = self._points(particles, memory or CHUNK_BYTES)
+        for start in range(0, self.size, points):
+            yield start, self.rows(start, start + points)
+
+    def _points(self, particles: int, memory: int) -> int:
+        if not follows_rows(self.own_guide):
+            return self.size
+        return min(self.size, max(1, memory // (self.largest_bytes * particles)))
+
+    def run(self, part: Batch, particles: int) -> Run:
+        """One run of both on a part of the data."""
+        with self._parameters():
+            return run(self.model, self.guide, part, particles, self.nesting)
+
+    def weigh(self, part: Batch, particles: int) -> Tensor:
+        """The log-weights of one run, shape (particles, points), in nats, differentiable as Pyro's own traces are."""
+        return self.run(part, particles).log_weights
+
+    def chunks(self, particles: int) -> Iterator[Draws]:
+        """Draws for all data points in their order, a few points at a time, in bounded memory.
+
+        Raises:
+            InputError: for fewer particles than one, and for data outside the likelihood's support or latents outside
+                the prior's, in the words of :func:`ppl_vae.check`.
+        """
+        if particles < 1:
+            raise InputError(f"particles is {particles}; at least 1 is needed")
+        at_once = min(particles, max(1, CHUNK_BYTES // self.largest_bytes))
+        checked = particles >= _MANY and is_validation_enabled()
+        if checked:  # every data point once, not for every particle: it takes a pass over each tensor
+            self.require_sound()
+        points = self._points(particles, CHUNK_BYTES)
+        runs = -(-self.size // points) * -(-particles // at_once)
+        repeated = ReplayedRun(self._programs(), self._terms, runs)
+        names = [site["name"] for site in self.sites if not site["is_observed"]] if self.nesting == 1 else []
+        for start, part in self.parts(particles):
+            with pyro.validation_enabled(is_validation_enabled() and not checked), self._explained(part):
+                drawn = [repeated(part, min(at_once, particles - done)) for done in range(0, particles, at_once)]
+            joined = drawn[0] if len(drawn) == 1 else [torch.cat(parts) for parts in zip(*drawn, strict=True)]
+            draws = Draws(start, *joined[:3], dict(zip(names, joined[3:], strict=True)))
+            if not draws.log_weights.isfinite().all():
+                require_sound(self.model, self.own_guide, part)
+            yield draws
+
+    def _terms(self, part: Batch, particles: int) -> list[Tensor]:
+        """The three terms of one run and, where they have a shape of their own for each data point, its latents."""
+        once = self.run(part, particles)
+        latents = once.latents().values() if self.nesting == 1 else ()
+        return [once.prior, once.likelihood, once.proposed, *latents]
+
+    def log_joint(self, part: Batch, values: dict[str, Tensor], particles: int) -> tuple[Tensor, Tensor]:
+        """log p(z) and log p(x | z) at the values, each of shape (particles, points), in nats."""
+        return split_density(self.model_at(part, values, particles), self.nesting, zeros_for(part, particles))
+
+    def model_at(self, part: Batch, values: dict[str, Tensor] | None = None, particles: int | None = None) -> Trace:
+        """The model's trace at the values of its latents; they are drawn, and in no plate of particles, where None."""
+        with local_parameters(self.model):
+            return trace(self.model, part, particles, self.nesting, values)
+
+    def generated(self, part: Batch) -> Trace:
+        """The model's trace with all of its sites drawn, observed ones too; with one particle in a plate."""
+        with local_parameters(self.model):
+            return trace(uncondition(self.model), part, 1, self.nesting)
+
+    def log_guide(self, part: Batch, values: dict[str, Tensor], particles: int) -> Tensor:
+        """log q(z | x) at the values, shape (particles, points), in nats.
+
+        Raises InputError where the guide has other sites than the model.
+        """
+        with self._parameters():
+            sites = random_sites(trace(self.guide, part, particles, self.nesting, values))
+        names = sorted(site["name"] for site in sites)
+        if names != sorted(values):
+            raise InputError(
+                f"the guide samples {names}, the model's latents are {sorted(values)}: a density of given latents "
+                "needs a guide of just these sites (an autoguide draws them all from one of its own)"
+            )
+        return sum_density(sites, self.nesting, zeros_for(part, particles))
+
+    def proposals(self, part: Batch, particles: int) -> dict[str, Tensor]:
+        """The guide's draws by name, with the particles in their first dimension."""
+        with self._parameters():
+            return latent_values(trace(self.guide, part, particles, self.nesting))
+
+    def latents(self) -> list[Site]:
+        """The model's latent sites in a run of two particles."""
+        return [site for site in self.sites if not site["is_observed"]]
+
+    def require_sound(self) -> None:
+        """InputError with the first mistake that one draw for each data point shows; looked for once."""
+        if not self._checked:
+            require_sound(self.model, self.own_guide, self.batch)
+            self._checked = True
+
+    @contextmanager
+    def measuring(self, seed: int | None = None) -> Iterator[None]:
+        """Modules in eval mode, no gradients; with a seed, its random numbers, those of before put back afterwards."""
+        with evaluating(self.model, self.own_guide), seeded(seed):
+            yield
+
+    def _explained(self, part: Batch) -> Any:
+        return explained(self.model, self.own_guide, part)
+
+    def _parameters(self) -> Any:
+        return local_parameters(*self._programs())
+
+    def _programs(self) -> tuple[Program, ...]:
+        return (self.model,) if self.own_guide is None else (self.model, self.own_guide)
+
+
+class LargestOutput(TorchDispatchMode):
+    """Notes the largest tensor that an operation makes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor) and not func.is_view:
+                self.bytes = max(self.bytes, tensor.numel() * tensor.element_size())
+        return result
