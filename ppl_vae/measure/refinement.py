@@ -181,9 +181,9 @@ def _keep_the_better(pair: Pair, held: Held, batch: Batch, before: Tensor, parti
     elbos = []
     for params in (before, after):
         pyro.util.set_rng_state(state)
-        held.held.data = params
+        held.held.copy_(params)
         with Antithetic(particles):
             elbos.append(pair.weigh(batch, particles).double().mean(0))
     better = elbos[1] > elbos[0]
-    held.held.data = torch.where(better[:, None], after, before)
+    held.held.copy_(torch.where(better[:, None], after, before))
     return (elbos[1] - elbos[0]).clamp(min=0)

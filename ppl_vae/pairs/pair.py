@@ -103,7 +103,7 @@ class Pair:
         points = min(self.size, _FEW) if follows_rows(self.own_guide) else self.size
         part = self.rows(0, points)
         validated = pyro.validation_enabled(is_validation_enabled() and not placeholder)
-        with random_state_kept(), torch.no_grad(), validated, self._explained(self.batch), self._parameters():
+        with self.measuring(), random_state_kept(), validated, self._explained(self.batch), self._parameters():
             guide_trace = trace_guide(self.guide, part, 1, 0)
             model_trace = trace_model(self.model, guide_trace, part, 1, 0)
             for line in () if placeholder else seen(guide_trace, model_trace):

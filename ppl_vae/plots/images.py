@@ -34,11 +34,12 @@ def reconstructions(pairs: Mapping[str, Programs], data: Data, shape: tuple[int,
 
 def reconstruct(model: Program, guide: Program, data: Data) -> Tensor:
     """The mean of p(x | z) for one z drawn from the guide, of any pair with one observed site; the shape of x."""
-    pair = Pair(model, guide, data)
+    pair = Pair(model, guide, data, placeholder=True)  # grey images are looked at too where bits are modelled
+    part = pair.rows(0, pair.size)
     with pair.measuring():
-        sites = random_sites(pair.run(pair.rows(0, pair.size), 1).model)
+        sites = random_sites(pair.model_at(part, pair.proposals(part, 1), 1))
     observed = next(site for site in sites if site["is_observed"])
-    return observed["fn"].mean.to(pair.batch[0].device)
+    return observed["fn"].mean.reshape(pair.batch[0].shape).to(pair.batch[0].device)
 
 
 def samples(model: LatentVariableModel, shape: tuple[int, int], *given: Tensor, side: int = 10) -> Figure:

@@ -22,6 +22,11 @@ def pca(latents, count=10, scale=0.7):
     return model, model.generate(count)[1].sample()
 
 
+def pca_by_itself(latents):
+    model, x = pca(latents)
+    return model, None, x
+
+
 def known(dataset):
     return torch.as_tensor(dataset.log_evidence.values)
 
@@ -180,10 +185,10 @@ def test_temperatures_rise_from_0_to_1(schedule):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: annealed(*pca(2), steps=0), "steps is 0; at least 1 is needed"),
-        (lambda: annealed(*pca(2), chains=1), "chains is 1; at least 2"),
-        (lambda: annealed(*pca(2), leapfrog=0), "leapfrog is 0"),
-        (lambda: annealed(*pca(2), schedule="cubic"), "schedule is 'cubic'; choose from sigmoid"),
+        (lambda: annealed(*pca_by_itself(2), steps=0), "steps is 0; at least 1 is needed"),
+        (lambda: annealed(*pca_by_itself(2), chains=1), "chains is 1; at least 2"),
+        (lambda: annealed(*pca_by_itself(2), leapfrog=0), "leapfrog is 0"),
+        (lambda: annealed(*pca_by_itself(2), schedule="cubic"), "schedule is 'cubic'; choose from sigmoid"),
         (lambda: annealed(MODELS["bernoulli-vae"](), None, torch.zeros(2, OBSERVED)), "the latent 'z' is discrete"),
         (lambda: quadrature(*pca(3)), "quadrature is for one or two latents, the model has 3"),
         (lambda: simulate(lambda x: counts_model(x + 1), torch.ones(3)), "none of its arguments, at most reshaped"),
