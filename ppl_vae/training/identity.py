@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ppl_vae.pairs.modules import Program, modules_of, names_of
+from ppl_vae.pairs.private import OF_EVERY_MODULE, PYRO_PREFIX
 
 Identity = dict[str, str]
 HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
-_OF_MODULES = set(nn.Module().__dict__)
 _LIBRARIES = ("torch", "pyro", "ppl_vae", "torchvision", "zuko")
 _NUMBERS = 2**20  # hashed at a time
 
@@ -99,7 +99,7 @@ def digest(tensors: Iterable[Tensor]) -> str:
 
 def _module(name: str, part: nn.Module) -> Identity:
     found = {name: f"{type(part).__module__}.{type(part).__qualname__}({part.extra_repr()})"}
-    skip = {key for key in part.__dict__ if key in _OF_MODULES or key.startswith("_pyro")}
+    skip = {key for key in part.__dict__ if key in OF_EVERY_MODULE or key.startswith(PYRO_PREFIX)}
     return found | {f"{name}.{key}": described(value) for key, value in _settings(part, skip)}
 
 

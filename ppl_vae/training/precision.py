@@ -10,13 +10,13 @@ from typing import Any, Literal, get_args
 
 import torch
 from pyro.nn import PyroModule
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.private import CONVOLUTION, map_tensors
 
 Precision = Literal["float32", "tf32", "bf16"]
-_NETWORKS = (nn.Sequential, nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
+_NETWORKS = (nn.Sequential, nn.Linear, nn.Bilinear, CONVOLUTION, nn.RNNBase, nn.MultiheadAttention)
 
 
 def networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
@@ -74,7 +74,7 @@ def _coarse(network: nn.Module, device: torch.device, stack: ExitStack) -> None:
     def leave(_: nn.Module, __: Any, output: Any) -> Any:  # after an error too
         if running:
             running.pop().__exit__(None, None, None)
-        return tree_map_only(Tensor, lambda part: part.float() if part.dtype == torch.bfloat16 else part, output)
+        return map_tensors(lambda part: part.float() if part.dtype == torch.bfloat16 else part, output)
 
     stack.callback(network.register_forward_pre_hook(enter).remove)
     stack.callback(network.register_forward_hook(leave, always_call=True).remove)

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.private import TorchDispatchMode, changes_its_argument
 
 _CHANGED = (
     "the program draws other random numbers than at its first step, so that several processes can't tell which are "
@@ -97,7 +97,7 @@ class SharedNoise(TorchDispatchMode):
         whole = [self._whole(part, axis) for part, axis in zip(args, draw.given, strict=True)]
         found = func(*whole, **kwargs)
         mine = [self._mine(part, axis) for part, axis in zip(parts_of(found), draw.drawn, strict=True)]
-        if func._schema.is_mutable:
+        if changes_its_argument(func):
             return args[0].copy_(mine[0])
         return type(found)(mine) if isinstance(found, tuple | list) else mine[0]
 
