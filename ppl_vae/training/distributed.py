@@ -84,7 +84,7 @@ def require_shareable(*traces: Trace) -> None:
 
 def same_everywhere(tensors: Sequence[Tensor]) -> None:
     """Gives every process the first one's parameters and buffers."""
-    for tensor in tensors:
+    for tensor in tensors if count() > 1 else ():
         dist.broadcast(tensor.data, 0)
 
 
