@@ -1,4 +1,4 @@
-"""What ``fit`` is given, refused where it is not what it should be: such a mistake would show late, in other words."""
+"""Checks of what ``fit`` is given: a wrong argument would show late, and in other words."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from ppl_vae.training import distributed
 
 
 def require_arguments(model: Any, guide: Any, elbo: Any, optimizer: Any, capture: Any, **counts: Any) -> None:
-    """InputError where an argument is not of the kind that ``fit`` expects."""
+    """Raises an InputError where an argument is not of the kind that ``fit`` expects."""
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name} is {value!r}; a whole number from 1 on is needed")
@@ -40,7 +40,7 @@ def set_seed(seed: int | None) -> None:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device that a name means; "auto" is the first GPU where there is one, else the CPU."""
+    """Finds the device that a name means; "auto" is the first GPU where there is one, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

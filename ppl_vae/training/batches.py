@@ -38,14 +38,14 @@ class Batches:
 
     @property
     def even(self) -> bool:
-        """Whether all have one shape."""
+        """Whether all minibatches have one shape."""
         return self.size % min(self.batch_size, self.size) == 0
 
 
 def batches(
     data: Any, batch_size: int, device: torch.device, transform: Callable[[Tensor], Tensor] | None = None
 ) -> Batches:
-    """Shuffled minibatches of tensors, which are moved to the device once; or those of a ``DataLoader`` as they come.
+    """Makes minibatches of tensors, moved to the device once and shuffled, or takes those of a ``DataLoader``.
 
     Raises:
         InputError: for empty or unequal data, NaN, or a loader without a length.

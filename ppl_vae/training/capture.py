@@ -25,12 +25,13 @@ Capture = Literal["auto", "compile"] | bool
 # Steps that earn the tracing back, which takes as long as some 150 of the program's. Their number decides, no clock:
 # a graph rounds otherwise than a program, and the same seed must give the same numbers on a busy machine.
 MANY_STEPS = 500
-# Seconds still to go that earn a compiler's half minute back.
+# Seconds still to go that earn a compiler's half minute back. Only a clock can say what is left, so this one choice hangs
+# on it.
 LONG_RUN = 600.0
 
 
 class Step:
-    """The loss of a batch, with the gradients put where ``backward`` would put them.
+    """Computes the loss of a batch and gives the parameters their gradients, by a graph of the pair or by its programs.
 
     Args:
         elbo: any ELBO.
@@ -135,7 +136,7 @@ class Step:
         return self._gradients.by_pyro(batch, validate=self._steps == 1)[0]
 
     def _trace(self, shape: CapturedBatch, batch: tuple[Tensor, ...]) -> Tensor | float:
-        """A step by the program and by the graph that is made of it."""
+        """Takes a step by the program, and makes the graph that takes the next one of this shape."""
         objective = tensor_only(self._elbo)
         if objective is None:
             # with "auto" nobody asked for a graph, and the ELBO is what it is: nothing to be warned of
@@ -152,7 +153,7 @@ class Step:
         return self._gradients.put(numbers)
 
     def _compare(self, shape: CapturedBatch, batch: tuple[Tensor, ...]) -> Tensor | float:
-        """A replay beside a run of the program, whose step it is where they differ."""
+        """Takes a step by the graph and by the program beside it; where they differ, the program's counts."""
         numbers = shape.compare(batch)
         if shape.reason:
             self._give_up(shape.reason + self._wrong_steps(self._steps - 1, f"found in step {self._steps}; "))
@@ -170,6 +171,7 @@ class Step:
         """Runs the program itself from now on, for batches of all shapes: what one shows holds for all."""
         self.reason = reason
         self._shapes.clear()
+        self._uncompared = None
         if not quiet:
             warn_caller(f"the pair runs uncaptured: {reason}", CaptureWarning)
 

@@ -1,4 +1,4 @@
-"""The graph of one shape of batch: how far it has come, and how a training step is taken by it.
+"""The graph that takes training steps on batches of one shape: traced, verified, compiled and launched.
 
 It is traced from a run of the program, verified by runs of the program beside its replays, compiled where that pays,
 and on a GPU launched as one CUDA graph.
@@ -36,7 +36,7 @@ _TIMED_FROM, _TIMED_TO = 10, 60
 
 
 class CaptureWarning(UserWarning):
-    """A pair runs uncaptured, or its graph is replayed in a slower way than was asked for."""
+    """Warns that a pair runs uncaptured, or that its graph is replayed in a slower way than was asked for."""
 
 
 class Stage(Enum):
@@ -50,11 +50,11 @@ class Stage(Enum):
 
 
 class NoGraph(Exception):
-    """A program has no graph, for the reason that this error says."""
+    """Says why a program has no graph."""
 
 
 class CapturedBatch:
-    """One shape of batch, and the graph that stands for the program on batches of this shape.
+    """Holds the graph that stands for the program on batches of one shape, and knows how far it has come.
 
     Args:
         gradients: runs the pair.
@@ -133,7 +133,7 @@ class CapturedBatch:
         return by_graph
 
     def has_drifted(self) -> bool:
-        """Whether the program holds another number or tensor by now than when it was traced, and so needs to be run."""
+        """Looks whether the program holds other numbers than when it was traced, which its graph does not see."""
         drifted = self._held.drifted()
         if drifted:
             self._go_by_program(f"{drifted} is no longer what it was when the pair was traced")
@@ -151,7 +151,7 @@ class CapturedBatch:
         return _SELDOM % self._replays == 0 or self._replays % _SELDOM == 0
 
     def compare(self, batch: tuple[Tensor, ...]) -> Numbers:
-        """A replay beside a run of the program on the same random numbers; gives the program's numbers if they differ.
+        """Replays the graph, and runs the program on the same random numbers: its results count if they differ.
 
         What the program draws, reads and changes is watched meanwhile, as where it was traced.
         """
@@ -172,7 +172,7 @@ class CapturedBatch:
         return by_graph
 
     def replay(self, batch: tuple[Tensor, ...]) -> Numbers:
-        """What the graph gives; on a GPU by one launch, the optimizers' step in it where they can."""
+        """Replays the graph; on a GPU by one launch, which takes the optimizers' step too where a graph can hold it."""
         if self.stage is not Stage.LAUNCHED and self._may_be_launched and on_gpu(batch):
             self._record(batch)
         if self.stage is not Stage.LAUNCHED:
@@ -182,7 +182,7 @@ class CapturedBatch:
         return numbers
 
     def seconds_a_step(self) -> float | None:
-        """The time from one step to the next, known once: after so many replays that it does not hang on a few."""
+        """Gives the time of a step, after so many replays that it does not hang on a few; None before."""
         if self._replays == _TIMED_FROM:
             self._timed_from = time.perf_counter()
         if self._replays < _TIMED_TO:
@@ -234,7 +234,7 @@ class CapturedBatch:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first, or its kind where it says nothing."""
+    """Gives what an error says first, or its kind where it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

@@ -127,7 +127,7 @@ class Checkpoint:
 
 
 def _computed_as_here(other: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state with this one's way to compute, which may differ from the file's on another device."""
+    """Has an optimizer's state compute as this optimizer does, which may be on another device than the file's."""
     if not isinstance(other, Optimizer):
         return state
     groups = [

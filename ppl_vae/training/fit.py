@@ -1,4 +1,4 @@
-"""Fitting a pair by stochastic variational inference, with any ``pyro.infer.ELBO`` and any torch optimizer."""
+"""Trains a model and its guide by stochastic variational inference, with any Pyro ELBO and any torch optimizer."""
 
 import time
 from collections.abc import Callable

@@ -59,12 +59,12 @@ class Gradients:
         return self.elbo.state if isinstance(self.elbo, LogWeightELBO) else []
 
     def by_pyro(self, batch: tuple[Tensor, ...], validate: bool = False) -> Numbers:
-        """The loss and the gradients as the ELBO computes them; the parameters hold the gradients."""
+        """Computes the loss and the gradients by Pyro's ELBO; the parameters hold the gradients afterwards."""
         with pyro.validation_enabled(validate), self.division.noise("as it is", self._by_pyro):
             return self._by_pyro(*batch)
 
     def by_tensors(self, objective: Objective, *batch: Tensor) -> Numbers:
-        """The same from an ELBO of tensors alone; the parameters hold what they held."""
+        """Computes the same by an ELBO of tensors alone; the parameters hold what they held."""
         run = partial(self._by_tensors, objective)
         with self.division.noise("as tensors", run):
             return run(*batch)
@@ -81,11 +81,11 @@ class Gradients:
         return watched(run, (self._model, self._guide, self.elbo), [*self.parameters, *self.buffers()])
 
     def moment(self) -> Moment:
-        """The random numbers and the buffers as they are now, to be put back."""
+        """Remembers the random numbers and the buffers as they are now, to be put back."""
         return Moment(self.buffers())
 
     def modes(self) -> tuple[bool, ...]:
-        """The modes of all parts, and which parameters are trained: what a graph has as it was."""
+        """Says which parts are in train mode and which parameters are trained: a graph has both as they were."""
         return *(part.training for part in self._parts), *(leaf.requires_grad for leaf in self.parameters)
 
     def has_sparse_gradients(self) -> bool:

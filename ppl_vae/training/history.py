@@ -1,4 +1,4 @@
-"""What a training leaves to be read: its curve and its times."""
+"""The curve and the times of a training."""
 
 import math
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Totals:
     points: int = 0
 
     def add(self, loss: Any, rows: int, points: int) -> None:
-        """Adds a step's."""
+        """Adds a step."""
         self.loss, self.rows, self.points = self.loss + loss, self.rows + rows, self.points + points
 
 
@@ -64,7 +64,7 @@ class History:
 
     @property
     def progress(self) -> dict[str, list[float]]:
-        """What a checkpoint holds of it."""
+        """The part of it that a checkpoint holds."""
         return {"elbo": self.elbo, "seconds": self.seconds}
 
     def resume(self, progress: dict[str, list[float]] | None) -> None:
@@ -73,7 +73,7 @@ class History:
             self.elbo, self.seconds = progress["elbo"], progress["seconds"]
 
     def record(self, totals: Totals, seconds: float, compile_seconds: float) -> None:
-        """Adds an epoch."""
+        """Adds an epoch that has ended."""
         self.size = totals.rows
         self.elbo.append(-float(totals.loss) / totals.points)
         self.seconds.append(seconds)

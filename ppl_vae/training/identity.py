@@ -1,4 +1,4 @@
-"""What tells one training from another, in words: a checkpoint holds them, and another run's file is refused by them.
+"""What tells one training from another, in words: a checkpoint holds them, and is refused to another run.
 
 Compared are the names, classes and settings of modules, and the code of functions of one's own; not that of classes.
 """
@@ -35,7 +35,7 @@ def run_identity(
     seed: int | None,
     precision: str,
 ) -> Identity:
-    """What tells a training from others beside its programs: with any of it changed, none goes on from a checkpoint."""
+    """Describes a training but for its programs: with any of this changed, none goes on from its checkpoint."""
     return {
         "data": source.fingerprint(),
         "transform": described(transform),
@@ -50,7 +50,7 @@ def run_identity(
 
 
 def programs_identity(*programs: Program | nn.Module | None) -> Identity:
-    """Each program, and every module behind it with its class and the numbers, words and functions that set it."""
+    """Describes programs, and each module behind them by its class and the numbers, words and functions that set it."""
     identity: Identity = {}
     seen: set[int] = set()
     for kind, program in zip(("model", "guide", "estimator's network"), programs, strict=False):
@@ -66,13 +66,13 @@ def programs_identity(*programs: Program | nn.Module | None) -> Identity:
 
 
 def tensors_identity(names: Iterable[str], tensors: Iterable[Tensor]) -> Identity:
-    """The names and shapes of what is trained."""
+    """Describes what is trained by names and shapes."""
     pairs = zip(names, tensors, strict=True)
     return {f"parameter {name}": f"{tensor.dtype} of shape {tuple(tensor.shape)}" for name, tensor in pairs}
 
 
 def optimizer_identity(steppers: Iterable[Optimizer]) -> str:
-    """The classes with all their options, before a schedule changes any."""
+    """Describes optimizers by their classes and all their options, as they are before a schedule changes any."""
     words = []
     for stepper in steppers:
         groups = [
@@ -88,7 +88,7 @@ def optimizer_identity(steppers: Iterable[Optimizer]) -> str:
 
 
 def described(value: Any) -> str:
-    """A setting in words; a function by its name, and one that no library has by its code and what it holds too."""
+    """Puts a setting in words: a function by its name, and one of no library by its code and what it holds too."""
     if isinstance(value, partial):
         inside = [described(part) for part in (value.func, *value.args)]
         inside += [f"{key}={described(part)}" for key, part in sorted(value.keywords.items())]
@@ -109,7 +109,7 @@ def described(value: Any) -> str:
 
 
 def settings_of(thing: Any, skip: Iterable[str]) -> str:
-    """An object's class and the numbers, names and functions that it holds."""
+    """Describes an object by its class and the numbers, names and functions that it holds."""
     settings = ", ".join(f"{name}={described(value)}" for name, value in _settings(thing, skip))
     return f"{type(thing).__module__}.{type(thing).__qualname__}({settings})"
 

@@ -1,4 +1,4 @@
-"""Passes over the data: a training step for each batch, and what is looked at after it."""
+"""Passes over the data: a training step for each batch, with a look at whether all is finite after it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Advance = Callable[[int, float, int], None]
 
 
 class Passes:
-    """Goes through the data again and again.
+    """Takes training steps, batch after batch, one epoch at a call.
 
     Args:
         source: the data.
@@ -86,7 +86,7 @@ class Passes:
         return loss
 
     def _require_finite(self, loss: float, epoch: int, index: int) -> None:
-        """InputError for a loss that is not finite, while ``TraceTailAdaptive_ELBO`` gives inf whatever happens."""
+        """Refuses a loss that is not finite; but ``TraceTailAdaptive_ELBO`` gives inf whatever happens."""
         if not math.isfinite(loss) and not (math.isinf(loss) and self._has_finite_gradients()):
             raise InputError(
                 f"the ELBO became {-loss} in epoch {epoch + 1}, step {index + 1}: lower the learning rate, or look "

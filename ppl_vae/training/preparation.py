@@ -86,7 +86,7 @@ def prepared(
 
 
 def _learned_network(elbo: ELBO, model: Program, guide: Program, probe: Batch) -> nn.Module | None:
-    """The network that an estimator trains beside the pair; what making it draws is as if it had not been drawn."""
+    """Makes the network that an estimator trains beside the pair; the random numbers are put back afterwards."""
     if not isinstance(elbo, LogWeightELBO):
         return None
     with local_parameters(model, guide), random_state_kept():
@@ -162,7 +162,7 @@ def _settle_nesting(elbo: ELBO, model: Program, guide: Program, batch: tuple[Ten
 
 
 def _trained_leaves(sites: dict[str, Tensor], *programs: Program | nn.Module | None) -> list[Tensor]:
-    """The leaves that require a gradient, those of parameter sites first, each once."""
+    """Lists the leaves that require a gradient, those of parameter sites first, each once."""
     leaves = [*sites.values()]
     leaves += [leaf for part in programs if isinstance(part, nn.Module) for leaf in part.parameters()]
     trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
@@ -179,7 +179,7 @@ def _give_memory_of_their_own(leaves: list[Tensor]) -> None:
 
 
 def _names(leaves: list[Tensor], sites: dict[str, Tensor], owners: dict[str, Any]) -> list[str]:
-    """A name for each leaf: its parameter site's, else that in the module that owns it."""
+    """Names each leaf: as its parameter site is named, else as in the module that owns it."""
     names = {id(leaf): name for name, leaf in sites.items()}
     for kind, owner in owners.items():
         for name, leaf in owner.named_parameters() if isinstance(owner, nn.Module) else ():
@@ -188,7 +188,7 @@ def _names(leaves: list[Tensor], sites: dict[str, Tensor], owners: dict[str, Any
 
 
 def _anchored(guide: Program) -> Program:
-    """A guide behind a parameter site, which Pyro's ELBOs look for before they take gradients."""
+    """Puts a parameter site before a guide: without any in the trace, Pyro's ELBOs take no gradients."""
 
     def anchored(*args: Any, **kwargs: Any) -> Any:
         pyro.param("ppl_vae.anchor", torch.zeros(()))
@@ -198,7 +198,7 @@ def _anchored(guide: Program) -> Program:
 
 
 def _leaves_of_other_networks(trace: Trace, sites: dict[str, Tensor]) -> dict[str, list[Tensor]]:
-    """What the parameter store holds under the name of a network that was registered, but is another one's."""
+    """Lists what the parameter store holds under the name of a registered network, but is another network's."""
     others: dict[str, list[Tensor]] = {}
     for name, site in trace.nodes.items():
         network = module_from_param_with_module_name(name)
@@ -208,7 +208,7 @@ def _leaves_of_other_networks(trace: Trace, sites: dict[str, Tensor]) -> dict[st
 
 
 def _unregistered(model: Program, guide: Program, trained: list[Tensor]) -> dict[str, nn.Parameter]:
-    """The leaves beside the programs that are not trained; their gradients go, since that of the first step is told."""
+    """Lists the untrained leaves beside the programs, and clears their gradients: a step shows which it reaches."""
     known = {id(leaf) for leaf in trained}
     untrained = {name: leaf for name, leaf in parameters_beside(model, guide).items() if id(leaf) not in known}
     for leaf in untrained.values():

@@ -1,4 +1,4 @@
-"""What can be trained of a pair, and what is looked at while it is."""
+"""What can be trained of a pair, and checks of it while it is trained."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class Trainable:
     full_size: int | None
 
     def require_gradients(self) -> None:
-        """InputError after a first step that reached nothing, or another network in the place of the optimizer's.
+        """Refuses, after the first step, a pair of which it reached nothing, or another network than the optimizer's.
 
         A warning where it reached what the optimizer does not have.
         """
@@ -59,7 +59,7 @@ class Trainable:
             )
 
     def require_finite(self, epoch: int) -> None:
-        """InputError where a step has made a parameter NaN or infinite."""
+        """Raises an InputError where a step has made a parameter NaN or infinite."""
         bad = [name for name, leaf in zip(self.names, self.parameters, strict=True) if not is_finite(leaf)]
         if bad:
             raise InputError(

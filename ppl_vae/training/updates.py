@@ -62,7 +62,7 @@ class Updates:
             scheduler.step()
 
     def tensors_in_graph(self) -> list[Tensor]:
-        """What the optimizers remember, where a graph changes it."""
+        """Lists what the optimizers remember, where a graph changes it."""
         return state_of(self._optimizers) if self.in_graph else []
 
     @property
@@ -88,7 +88,7 @@ def updates_for(
     steps: int,
     may_be_in_graph: bool,
 ) -> Updates:
-    """The optimizers of some parameters and the schedules of their learning rates, for so many training steps."""
+    """Makes the optimizers of some parameters and the schedules of their learning rates, for so many training steps."""
     optimizers = make_optimizers(optimizer, parameters, modules)
     options = optimizer_identity(optimizers)  # before a schedule changes the rate, and a graph how it is held
     in_graph = may_be_in_graph and make_capturable(optimizers)

@@ -4,6 +4,7 @@ import pyro
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
+from stand_in import StandIn
 from torch.optim import SGD, Adam
 
 from ppl_vae import fit
@@ -15,20 +16,6 @@ from ppl_vae.training.cuda_graphs import launched, make_capturable, state_of
 from ppl_vae.training.updates import Updates
 
 OBSERVED = 12
-
-
-class StandIn:
-    """Runs what a CUDA graph would have recorded, into the same tensors each time."""
-
-    def __init__(self, run, batch):
-        self.run = run
-        self.found = [None if part is None else part.clone() for part in run(*batch)]
-
-    def __call__(self, *batch):
-        for kept, part in zip(self.found, self.run(*batch), strict=True):
-            if kept is not None:
-                kept.copy_(part)
-        return self.found
 
 
 @pytest.fixture
