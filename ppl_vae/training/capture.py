@@ -25,8 +25,8 @@ Capture = Literal["auto", "compile"] | bool
 # Steps that earn the tracing back, which takes as long as some 150 of the program's. Their number decides, no clock:
 # a graph rounds otherwise than a program, and the same seed must give the same numbers on a busy machine.
 MANY_STEPS = 500
-# Seconds still to go that earn a compiler's half minute back. Only a clock can say what is left, so this one choice hangs
-# on it.
+# Seconds still to go that earn a compiler's half minute back: only a clock can say what is left, so this choice alone
+# hangs on it.
 LONG_RUN = 600.0
 
 
