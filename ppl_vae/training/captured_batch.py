@@ -144,8 +144,8 @@ class CapturedBatch:
 
         It is beside the 1st, 2nd, 4th, ... 512th and then each 512th. A warm-up or a counter that no picture of the
         program shows changes most in the first steps, and is found there while few steps are wrong; a training without
-        any soon has a hundredth of comparisons. Counts decide, no clock, so that the same seed gives the same numbers
-        on a busy machine.
+        any soon spends a hundredth of its time on comparisons. Counts decide, no clock, so that the same seed gives
+        the same numbers on a busy machine.
         """
         self._replays += 1
         return _SELDOM % self._replays == 0 or self._replays % _SELDOM == 0
@@ -194,19 +194,21 @@ class CapturedBatch:
         start, graph = time.perf_counter(), self.uncompiled
         self.uncompiled = None
         assert graph is not None, "a graph is compiled once"
+        before = self._gradients.moment()
         try:
-            before = self._gradients.moment()
             with torch.no_grad():
                 compiled = torch.compile(graph, fullgraph=True, dynamic=False, options={"fallback_random": True})
                 by_compiled = compiled(*batch)
             before.put_back()
-            self._tolerance = _COARSE if _is_coarse(graph) else _FINE
-            if not agree(self._replay(*batch), by_compiled, self._tolerance):
-                raise RuntimeError("the compiled graph gives other gradients")
-            before.put_back()
-            self._replay, self.stage, self._may_be_launched = replay(compiled), Stage.COMPILED, True
+            tolerance = _COARSE if _is_coarse(graph) else _FINE
+            if not agree(self._replay(*batch), by_compiled, tolerance):
+                raise NoGraph("the compiled graph gives other gradients")
+            self._replay, self._tolerance, self.stage = replay(compiled), tolerance, Stage.COMPILED
+            self._may_be_launched = True
         except Exception as error:  # no C++ compiler, most often
             warn_caller(f"the graph is replayed, not compiled: {first_line(error)}", CaptureWarning)
+        finally:
+            before.put_back()
         return time.perf_counter() - start
 
     def _record(self, batch: tuple[Tensor, ...]) -> None:

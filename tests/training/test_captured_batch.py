@@ -64,8 +64,10 @@ def test_what_a_compiler_gives_is_not_taken_where_it_is_another(shape, monkeypat
     captured, batch, objective, _ = shape
     captured.trace(batch, objective)
     monkeypatch.setattr(torch, "compile", lambda graph, **_: lambda *batch: [2 * part for part in graph(*batch)])
+    state = torch.get_rng_state()
     with pytest.warns(CaptureWarning, match="is replayed, not compiled: the compiled graph gives other gradients"):
         captured.compile(batch)
+    assert torch.equal(torch.get_rng_state(), state)
     assert captured.stage is Stage.TRACED
 
 
