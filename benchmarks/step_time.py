@@ -28,6 +28,7 @@ from ppl_vae.models import VAE
 from ppl_vae.pairs.restore import local_parameters
 from ppl_vae.training.capture import Step
 from ppl_vae.training.cuda_graphs import CudaGraph, make_capturable
+from ppl_vae.training.updates import Updates
 
 PIXELS, LATENT = 784, 20
 Side = Callable[[Tensor], object]
@@ -102,19 +103,18 @@ def ours(hidden: int, device: str, capture: bool | str) -> Side:
     model, guide = pair(hidden, device)
     leaves = [*model.parameters(), *guide.parameters()]
     optimizer = Adam(leaves, lr=1e-3, fused=True)
-    inside = [optimizer] if device == "cuda" and capture and make_capturable([optimizer]) else []
+    updates = Updates([optimizer], in_graph=device == "cuda" and bool(capture) and make_capturable([optimizer]))
 
     def anchored(x: Tensor) -> None:
         pyro.param("anchor", torch.zeros(()))
         guide(x)
 
-    run = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 10**6, inside)  # type: ignore[arg-type]
+    run = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 10**6, updates)  # type: ignore[arg-type]
 
     def step(x: Tensor) -> None:
         with local_parameters(model, guide):
             run((x,), rare=False)
-        if not run.updated:
-            optimizer.step()
+        updates.finish()
 
     return step
 

@@ -3,19 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
-from pyro.nn import PyroModule
 from torch import Tensor, nn
-from torch.distributions import Distribution
-from torch.nn.functional import one_hot
 from torch.nn.parameter import is_lazy
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.modules import Program, modules_of, own_modules, programs_that_are_modules
+from ppl_vae.pairs.private import give_its_own_parameters, pyro_state_of
+from ppl_vae.pairs.private import unvalidated as unvalidated  # estimators import it from here
 
 
 class Moment:
@@ -97,13 +95,13 @@ def modules_kept(modules: Iterable[nn.Module], always: bool = True) -> Iterator[
     """
     modules = list(modules)
     parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
-    leaves = [leaf for part in parts for leaf in (*part._parameters.values(), *part._buffers.values())]
-    lazy = [leaf for leaf in leaves if leaf is not None and is_lazy(leaf)]
-    kinds = [(one, type(one)) for one in (*parts, *lazy)]
-    places = list({id(place): place for part in parts for place in _places(part)}.values())
-    before = [place.copy() for place in places]
-    buffers = [buffer for part in parts for buffer in part._buffers.values()]
-    values = [(buffer, buffer.clone()) for buffer in buffers if buffer is not None and not is_lazy(buffer)]
+    buffers = [buffer for part in parts for buffer in part.buffers(recurse=False)]
+    leaves = [*(leaf for part in parts for leaf in part.parameters(recurse=False)), *buffers]
+    lazy = [leaf for leaf in leaves if is_lazy(leaf)]
+    kinds = [(holder, type(holder)) for holder in (*parts, *lazy)]
+    containers = list({id(container): container for part in parts for container in _containers(part)}.values())
+    contents = [container.copy() for container in containers]
+    values = [(buffer, buffer.clone()) for buffer in buffers if not is_lazy(buffer)]
     fine = False
     try:
         yield
@@ -112,11 +110,11 @@ def modules_kept(modules: Iterable[nn.Module], always: bool = True) -> Iterator[
         if not fine:
             for leaf in lazy:
                 leaf.data = leaf.new_empty(0)
-            for one, kind in kinds:
-                one.__class__ = kind  # a lazy one becomes another at its first run
-            for place, contents in zip(places, before, strict=True):
-                place.clear()
-                place.extend(contents) if isinstance(place, list) else place.update(contents)
+            for holder, kind in kinds:
+                holder.__class__ = kind  # a lazy one becomes another at its first run
+            for container, content in zip(containers, contents, strict=True):
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
             with torch.no_grad():
                 for buffer, value in values:
                     buffer.copy_(value)
@@ -136,12 +134,11 @@ def undone_on_error(modules: Iterable[nn.Module]) -> Iterator[None]:
             raise
 
 
-def _places(part: nn.Module) -> Iterator[Any]:
+def _containers(part: nn.Module) -> Iterator[Any]:
     """The dicts, lists and sets in which a module keeps things; those of Pyro's parameters too."""
-    pyro_context = getattr(part, "_pyro_context", None)
-    for held in (vars(part), vars(pyro_context) if pyro_context is not None else {}):
-        yield held
-        for value in held.values():
+    for attributes in (vars(part), pyro_state_of(part)):
+        yield attributes
+        for value in attributes.values():
             if isinstance(value, dict | list | set):
                 yield value
                 if isinstance(value, dict):
@@ -189,23 +186,6 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def unvalidated() -> Iterator[None]:
-    """No distribution looks at what it is given, as one still does that was expanded while validation was on.
-
-    Nor does the drawing of categories: torch's ``one_hot`` reads its indices to check them.
-    """
-    unseen = mock.patch.object(Distribution, "_validate_sample")
-    with pyro.validation_enabled(False), unseen, mock.patch("torch.nn.functional.one_hot", _one_hot):
-        yield
-
-
-def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
-    if num_classes < 0:
-        return one_hot(indices)
-    return (indices.unsqueeze(-1) == torch.arange(num_classes, device=indices.device)).long()
-
-
-@contextmanager
 def local_parameters(*programs: Program) -> Iterator[None]:
     """Each module keeps its own parameters, and frozen ones stay frozen, whatever the global store holds.
 
@@ -215,8 +195,7 @@ def local_parameters(*programs: Program) -> Iterator[None]:
     """
     modules = own_modules(*programs)
     for part in (part for module in modules for part in module.modules()):
-        if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
-            part._pyro_context.param_state = {"params": {}, "constraints": {}}
+        give_its_own_parameters(part)
     if any(isinstance(part, AutoGuide) and not programs_that_are_modules(part.model) for part in modules):
         yield
     else:

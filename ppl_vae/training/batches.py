@@ -11,15 +11,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.mistakes import not_finite
-from ppl_vae.training.identity import digest
+from ppl_vae.training.digests import digest
 
 Batch = tuple[Tensor, ...]
-_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The minibatches of an epoch, as often as one likes.
+    """A source of minibatches, epoch after epoch.
 
     Attributes:
         size: data points in an epoch, as far as a loader's dataset and batch size tell.
@@ -27,6 +26,7 @@ class Batches:
         batch_size: data points of each but the last.
         epoch: yields the minibatches of one epoch, on the device.
         fingerprint: tells data apart: a digest of their values in their order, where they are at hand.
+        is_exact: whether the size is known for sure: of a loader whose sampler leaves rows out it is not.
     """
 
     size: int
@@ -34,41 +34,43 @@ class Batches:
     batch_size: int
     epoch: Callable[[], Iterator[Batch]]
     fingerprint: Callable[[], str]
+    is_exact: bool = True
 
     @property
     def even(self) -> bool:
-        """Whether all have one shape."""
+        """Whether all minibatches have one shape."""
         return self.size % min(self.batch_size, self.size) == 0
 
 
 def batches(
     data: Any, batch_size: int, device: torch.device, transform: Callable[[Tensor], Tensor] | None = None
 ) -> Batches:
-    """Shuffled minibatches of tensors, which are moved to the device once; or those of a ``DataLoader`` as they come.
+    """Makes minibatches of tensors, moved to the device once and shuffled, or takes those of a ``DataLoader``.
 
     Raises:
         InputError: for empty or unequal data, NaN, or a loader without a length.
     """
 
-    def done(batch: Batch) -> Batch:
+    def transformed(batch: Batch) -> Batch:
         first, *rest = batch
         return (transform(first) if transform is not None else first, *rest)
 
     if isinstance(data, DataLoader):
-        return _from_loader(data, device, done)
+        return _from_loader(data, device, transformed)
     tensors = tuple(tensor.to(device) for tensor in _checked(data))
     size = len(tensors[0])
 
     def epoch() -> Iterator[Batch]:
         for rows in torch.randperm(size, device=device).split(batch_size):
-            yield done(tuple(tensor[rows] for tensor in tensors))
+            yield transformed(tuple(tensor[rows] for tensor in tensors))
 
-    return Batches(
-        size, math.ceil(size / batch_size), batch_size, epoch, lambda: f"{size} rows of digest {digest(tensors)}"
-    )
+    def fingerprint() -> str:
+        return f"{size} rows of digest {digest(tensors)}"
+
+    return Batches(size, math.ceil(size / batch_size), batch_size, epoch, fingerprint)
 
 
-def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch], Batch]) -> Batches:
+def _from_loader(loader: DataLoader, device: torch.device, transformed: Callable[[Batch], Batch]) -> Batches:
     try:
         size, steps = len(loader.dataset), len(loader)  # type: ignore[arg-type]
     except TypeError:
@@ -79,8 +81,8 @@ def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch
         size = steps * loader.batch_size
 
     def epoch() -> Iterator[Batch]:
-        for found in loader:
-            parts = found if isinstance(found, tuple | list) else (found,)
+        for item in loader:
+            parts = item if isinstance(item, tuple | list) else (item,)
             if not all(isinstance(part, Tensor) for part in parts):
                 raise InputError(
                     f"the DataLoader yields {[type(part).__name__ for part in parts]}; expected one tensor or several, "
@@ -88,14 +90,14 @@ def _from_loader(loader: DataLoader, device: torch.device, done: Callable[[Batch
                 )
             for number, part in enumerate(parts):
                 _refuse_nan(f"a batch of the DataLoader (its tensor {number})", part)
-            yield done(tuple(part.to(device, non_blocking=True) for part in parts))
+            yield transformed(tuple(part.to(device, non_blocking=True) for part in parts))
 
     def fingerprint() -> str:
         dataset, kinds = loader.dataset, [type(part).__qualname__ for part in (loader.dataset, loader.sampler)]
         known = f", digest {digest(dataset.tensors)}" if isinstance(dataset, TensorDataset) else ""
         return f"{size} rows of a loader ({', '.join(kinds)}{known})"
 
-    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch, fingerprint)
+    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch, fingerprint, is_exact=False)
 
 
 def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

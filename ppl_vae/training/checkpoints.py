@@ -2,7 +2,6 @@
 
 import os
 import random
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,45 +12,48 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ppl_vae.errors import InputError
+from ppl_vae.training import distributed
 from ppl_vae.training.identity import HOW_IT_COMPUTES, Identity
+from ppl_vae.training.warning import warn_caller
 
 _FORMAT = 2
 Progress = dict[str, list[float]]
 
 
 class Checkpoint:
-    """A file, and what of a run it holds.
+    """A file that holds a training, and is written by the first of several processes.
 
     Args:
-        path: the file's.
+        path: the file's; None for a training that is not saved, of which nothing is looked at.
         tensors: parameters, buffers and what an estimator remembers.
         others: what has a ``state_dict``: optimizers and schedules.
-        run: what tells this run from others.
+        run: gives what tells this run from others.
         programs: gives what tells the pair from others, as it is then.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path | None,
         tensors: Sequence[Tensor],
         others: Sequence[Any],
-        run: Identity,
+        run: Callable[[], Identity],
         programs: Callable[[], Identity],
     ) -> None:
-        self._path, self._tensors, self._others = path, tensors, others
-        self._run, self._programs = run, programs
-        self._started, self._told = programs(), False
+        self._path, self._tensors, self._others = None if path is None else Path(path), tensors, others
+        self._programs, self._has_warned = programs, False
+        self._run, self._started = ({}, {}) if path is None else (run(), programs())
 
     def save(self, progress: Progress) -> None:
         """Writes the file, which is whole at any moment: a new one takes the place of the old one at once."""
+        if self._path is None or distributed.rank() > 0:
+            return
         now = self._programs()
         moving = sorted(name for name in now.keys() | self._started.keys() if now.get(name) != self._started.get(name))
-        if moving and not self._told:
-            self._told = True
-            warnings.warn(
+        if moving and not self._has_warned:
+            self._has_warned = True
+            warn_caller(
                 f"{', '.join(moving)} changes in training, which a checkpoint does not hold: make it a tensor by "
-                "register_buffer if the training depends on it",
-                stacklevel=3,
+                "register_buffer if the training depends on it"
             )
         name, numbers, *rest = np.random.get_state()
         content = {
@@ -77,9 +79,9 @@ class Checkpoint:
         Raises:
             InputError: for a file that is no checkpoint, or that of another run; nothing is changed then.
         """
-        if not self._path.exists():
+        if self._path is None or not self._path.exists():
             return None
-        content = self._read()
+        content = self._read(self._path)
         progress = content["progress"]
         self._refuse_other_runs(content["run"], content["moving"])
         if len(progress["elbo"]) > epochs:
@@ -98,18 +100,17 @@ class Checkpoint:
         np.random.set_state(content["random_numpy"])
         return progress
 
-    def _read(self) -> dict[str, Any]:
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
         try:
-            content = torch.load(self._path, weights_only=True, map_location="cpu")
-            written = content.get("format", 1) if content["tensors"] is not None else 0
+            content = torch.load(path, weights_only=True, map_location="cpu")
+            version = content.get("format", 1) if content["tensors"] is not None else 0
         except Exception:
-            what = "a folder" if self._path.is_dir() else "no checkpoint of fit"
+            what = "a folder" if path.is_dir() else "no checkpoint of fit"
+            raise InputError(f"{path} is {what}: name another file, which is written after the first epoch") from None
+        if version != _FORMAT:
             raise InputError(
-                f"{self._path} is {what}: name another file, which is written after the first epoch"
-            ) from None
-        if written != _FORMAT:
-            raise InputError(
-                f"{self._path} was written by another version of fit, and does not say all that this one asks before "
+                f"{path} was written by another version of fit, and does not say all that this one asks before "
                 "it goes on: name another file"
             )
         return content
@@ -118,7 +119,7 @@ class Checkpoint:
         ours = self._run | self._started
         for name in [*ours, *(name for name in theirs if name not in ours)]:
             if name not in moving and theirs.get(name) != ours.get(name):
-                there, here = (found.get(name, "nothing") for found in (theirs, ours))
+                there, here = (identity.get(name, "nothing") for identity in (theirs, ours))
                 raise InputError(
                     f"{self._path} is the checkpoint of another run, whose {name} is {there}; here it is {here}: name "
                     "another file, or go on with the same settings"
@@ -126,7 +127,7 @@ class Checkpoint:
 
 
 def _computed_as_here(other: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state with this one's way to compute, which may differ from the file's on another device."""
+    """Has an optimizer's state compute as this optimizer does, which may be on another device than the file's."""
     if not isinstance(other, Optimizer):
         return state
     groups = [

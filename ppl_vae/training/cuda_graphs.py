@@ -13,7 +13,9 @@ from torch.optim import Optimizer
 from ppl_vae.graphs.tracing import agree
 from ppl_vae.pairs.restore import random_state_kept, tensors_kept
 
-_WARM = 3  # runs on the capturing stream: libraries set themselves up in the first ones
+# Runs on the capturing stream before the recording: libraries set themselves up in the first ones, which a graph must
+# not hold.
+_WARM = 3
 
 
 class CudaGraph:
@@ -32,18 +34,18 @@ class CudaGraph:
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=stream):
-            self._found = run(*self._batch)
+            self._results = run(*self._batch)
 
     def __call__(self, *batch: Tensor) -> Any:
-        """The batch is copied to where the graph reads it."""
-        for kept, part in zip(self._batch, batch, strict=True):
-            kept.copy_(part)
+        """Launches the graph on a batch, which is copied to where the graph reads it."""
+        for read, part in zip(self._batch, batch, strict=True):
+            read.copy_(part)
         self._graph.replay()
-        return self._found
+        return self._results
 
 
 def launched(run: Callable[..., Any], batch: Sequence[Tensor], state: Callable[[], list[Tensor]]) -> CudaGraph:
-    """A step as a CUDA graph, if it does there what it does without.
+    """Records a step as a CUDA graph, and runs both once to see that the graph does what the step does.
 
     Args:
         run: the step; returns tensors.
@@ -58,14 +60,14 @@ def launched(run: Callable[..., Any], batch: Sequence[Tensor], state: Callable[[
     with random_state_kept(), tensors_kept(state()):
         expected = [part.clone() for part in (*run(*batch), *state()) if part is not None]
     with random_state_kept(), tensors_kept(state()):
-        found = [part.clone() for part in (*graph(*batch), *state()) if part is not None]
-    if not agree(expected, found):
+        launched_once = [part.clone() for part in (*graph(*batch), *state()) if part is not None]
+    if not agree(expected, launched_once):
         raise RuntimeError("it gives other numbers")
     return graph
 
 
 def on_gpu(batch: Sequence[Tensor]) -> bool:
-    """Whether a batch is where CUDA graphs are."""
+    """Whether a batch lies on a GPU, where CUDA graphs are."""
     return batch[0].is_cuda
 
 
@@ -85,6 +87,6 @@ def make_capturable(steppers: Iterable[Optimizer]) -> bool:
 
 
 def state_of(steppers: Iterable[Optimizer]) -> list[Tensor]:
-    """The tensors that optimizers remember."""
-    kept = (entry for stepper in steppers for entry in stepper.state.values())
-    return [value for entry in kept for value in entry.values() if isinstance(value, Tensor)]
+    """Lists the tensors that optimizers remember from step to step."""
+    memories = (memory for stepper in steppers for memory in stepper.state.values())
+    return [value for memory in memories for value in memory.values() if isinstance(value, Tensor)]

@@ -37,7 +37,7 @@ def joined() -> Iterator[None]:
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if gpus else "gloo")
-    before = signal.signal(signal.SIGTERM, _told)
+    before = signal.signal(signal.SIGTERM, _refuse_to_go_on)
     try:
         yield
     finally:
@@ -45,8 +45,8 @@ def joined() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _told(*_: Any) -> None:
-    """What torchrun's closing signal means."""
+def _refuse_to_go_on(*_: Any) -> None:
+    """Says what torchrun's closing signal means."""
     raise InputError(_GONE.format(count=count(), reason="torchrun closes the others"))
 
 
@@ -61,7 +61,7 @@ def count() -> int:
 
 
 def my_share(total: int) -> Share:
-    """This process's rows of a batch of so many.
+    """Picks this process's rows of a batch of so many.
 
     A batch of fewer rows than processes leaves some without any: these run its first row, and count it for nothing.
     """
@@ -71,7 +71,7 @@ def my_share(total: int) -> Share:
 
 
 def require_shareable(*traces: Trace) -> None:
-    """InputError where a term of the ELBO is not a sum over rows: every process would count all of it."""
+    """Raises an InputError where a term of the ELBO is not a sum over rows: every process would count all of it."""
     for site in (site for trace in traces for site in random_sites(prune_subsample_sites(trace))):
         frame = next((frame for frame in site["cond_indep_stack"] if frame.name == DATA_PLATE), None)
         if frame is None or frame.full_size not in (None, frame.size):
@@ -84,7 +84,7 @@ def require_shareable(*traces: Trace) -> None:
 
 def same_everywhere(tensors: Sequence[Tensor]) -> None:
     """Gives every process the first one's parameters and buffers."""
-    for tensor in tensors:
+    for tensor in tensors if count() > 1 else ():
         dist.broadcast(tensor.data, 0)
 
 
@@ -120,29 +120,29 @@ def summed(loss: Tensor | float, leaves: Sequence[Tensor], share: Share, state: 
             f"the {count()} processes no longer draw the same random numbers, without which their rows are not of one "
             "batch: look for draws or branches that depend on the rows, or take one process"
         )
-    for leaf, found, flag in zip(dense, sums, flags.tolist(), strict=False):
-        leaf.grad = found.to(leaf.dtype) if flag else None
-    for tensor, found in zip(state, sums[len(dense) :], strict=True):
-        tensor.copy_(found)
+    for leaf, gradient, is_reached in zip(dense, sums, flags.tolist(), strict=False):
+        leaf.grad = gradient.to(leaf.dtype) if is_reached else None
+    for tensor, mean in zip(state, sums[len(dense) :], strict=True):
+        tensor.copy_(mean)
     return total
 
 
 def _stamp(device: torch.device) -> int:
-    """Tells states of the random numbers apart, and sums to whole numbers in float32."""
+    """A number that tells states of the random numbers apart, and that sums without rounding in float32."""
     state = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
     return zlib.crc32(state.numpy().tobytes()) % 8191
 
 
 def _summed_rows(gradient: Tensor, share: Share) -> Tensor:
-    """The sum of a table's sparse gradients: all processes' rows one after the other."""
+    """Sums a table's sparse gradients over the processes: the rows of all, one after the other."""
     gradient = gradient.coalesce()
-    found = torch.zeros(count(), dtype=torch.long, device=gradient.device)
-    found[rank()] = 0 if share.idle else len(gradient.values())
-    dist.all_reduce(found)
-    before, after = int(found[: rank()].sum()), int(found[rank() + 1 :].sum())
+    lengths = torch.zeros(count(), dtype=torch.long, device=gradient.device)
+    lengths[rank()] = 0 if share.idle else len(gradient.values())
+    dist.all_reduce(lengths)
+    before, after = int(lengths[: rank()].sum()), int(lengths[rank() + 1 :].sum())
 
     def gathered(mine: Tensor) -> Tensor:
-        mine = mine[: int(found[rank()])]
+        mine = mine[: int(lengths[rank()])]
         whole = torch.cat([mine.new_zeros(before, *mine.shape[1:]), mine, mine.new_zeros(after, *mine.shape[1:])])
         dist.all_reduce(whole)
         return whole

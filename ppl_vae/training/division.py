@@ -12,23 +12,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
 from ppl_vae.graphs.tracing import agree
+from ppl_vae.pairs.private import REJECTING, TorchDispatchMode
 from ppl_vae.pairs.restore import modules_kept, random_state_kept, store_kept, tensors_kept
 from ppl_vae.training.distributed import my_share
 from ppl_vae.training.shared_noise import Axis, Draw, Share, SharedNoise, parts_of, shape_of
 
-Found = Sequence[Any]
-Run = Callable[..., Found]
-_ROWS = 16  # of the batch are run to find out, less where it has fewer
+Numbers = Sequence[Any]  # the loss, and the gradients
+Run = Callable[..., Numbers]
+_ROWS = 16  # of a batch, or all where it has fewer, are run to find out: enough for two unequal parts, and cheap
 _UNDIVIDED = (
     "the loss and the gradients of a batch are not the sums of those of two parts of it under the same random numbers, "
     "so that several processes would train something else (look for what mixes rows, as batch normalization does, for "
     "a scale by the batch's size, or for numpy's random numbers): take one process"
 )
-_REJECTING = ("aten._standard_gamma", "aten._sample_dirichlet", "aten.poisson", "aten.binomial")
 
 
 class _Record(TorchDispatchMode):
@@ -44,12 +43,12 @@ class _Record(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         given = [shape_of(part) for part in args]
         before = _random_state()
-        found = func(*args, **(kwargs or {}))
-        own = (kwargs or {}).get("generator") is not None
-        self.rejects |= {str(func)} if str(func).startswith(_REJECTING) and _on_cpu(args[0]) else set()
-        moved = own or any(not torch.equal(*states) for states in zip(before, _random_state(), strict=True))
-        self.seen.append((str(func), moved, given, [shape_of(part) for part in parts_of(found)]))
-        return found
+        drawn = func(*args, **(kwargs or {}))
+        has_generator = (kwargs or {}).get("generator") is not None
+        self.rejects |= {str(func)} if str(func).startswith(REJECTING) and _on_cpu(args[0]) else set()
+        moved = has_generator or any(not torch.equal(*states) for states in zip(before, _random_state(), strict=True))
+        self.seen.append((str(func), moved, given, [shape_of(part) for part in parts_of(drawn)]))
+        return drawn
 
 
 class _EvenOdds(TorchDispatchMode):
@@ -64,7 +63,7 @@ class _EvenOdds(TorchDispatchMode):
 
 
 class Division:
-    """How a pair's batches are divided, found out once for each way of running it.
+    """Divides a pair's batches among processes; how, is found out once for each way of running it.
 
     Args:
         modules: those of the pair.
@@ -79,12 +78,12 @@ class Division:
         self._plans: dict[Any, tuple[list[Draw], int]] = {}
 
     def share(self, batch: tuple[Tensor, ...]) -> Share:
-        """This process's rows of a batch, those of the runs to come."""
+        """Picks this process's rows of a batch, which the runs to come are on."""
         self._share, self._batch = my_share(len(batch[0])), batch
         return self._share
 
     def noise(self, way: str, run: Run) -> AbstractContextManager[Any]:
-        """A context in which ``run`` on the share draws the random numbers of its rows.
+        """Makes a context in which ``run`` on the share draws the random numbers of its rows.
 
         Args:
             way: tells ways of running the pair apart.
@@ -111,19 +110,20 @@ class Division:
         most = total - max(1, total // 3)
         shares = Share(total, 0, most), Share(total, most, total - most)
 
-        def found(mode: TorchDispatchMode, share: Share) -> list[Any]:
+        def numbers_of(mode: TorchDispatchMode, share: Share) -> list[Any]:
             with self._untouched(), mode, _EvenOdds():
                 return list(run(*share.of(batch)))
 
         whole, part = _Record(), _Record()
         with self._untouched():
             run(*batch)  # what the ELBO finds out at its first run is no part of the draws
-        expected = found(whole, Share(total, 0, total))
-        found(part, shares[0])
+        expected = numbers_of(whole, Share(total, 0, total))
+        numbers_of(part, shares[0])
         draws = _planned(whole, part, total, most)
         for outer in _outers(draws):
             sums = [
-                _sum(*parts) for parts in zip(*(found(SharedNoise(s, draws, outer), s) for s in shares), strict=True)
+                _sum(*parts)
+                for parts in zip(*(numbers_of(SharedNoise(s, draws, outer), s) for s in shares), strict=True)
             ]
             if agree(_plain(expected), _plain(sums), self._digits):
                 return draws, outer
@@ -132,7 +132,7 @@ class Division:
 
 @contextmanager
 def _in_one_line(noise: SharedNoise) -> Iterator[None]:
-    """Without the shapes that Pyro writes below an error inside a program."""
+    """Cuts an error inside a program off before the shapes that Pyro writes below it."""
     try:
         with noise:
             yield
@@ -141,7 +141,7 @@ def _in_one_line(noise: SharedNoise) -> Iterator[None]:
 
 
 def _planned(whole: _Record, part: _Record, total: int, most: int) -> list[Draw]:
-    """Where the data lie in each operation, by the shapes for all rows and for most of them."""
+    """Finds where the data lie in each operation, by its shapes for all rows and for most of them."""
     for name in sorted(whole.rejects):
         raise InputError(
             f"{name} takes as many random numbers as its values ask for, so that processes with other rows "
@@ -188,16 +188,16 @@ def _outers(draws: Sequence[Draw]) -> list[int]:
     return [size for size in range(1, max(1, flat) + 1) if flat % size == 0] if flat else [1]
 
 
-def _sum(one: Any, two: Any) -> Any:
-    if one is None or two is None:
-        return two if one is None else one
-    return one + two
+def _sum(first: Any, second: Any) -> Any:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
-def _plain(found: Found) -> list[Any]:
-    """Sparse gradients as their indices and values."""
+def _plain(numbers: Numbers) -> list[Any]:
+    """Replaces sparse gradients by their indices and values, which can be compared."""
     plain: list[Any] = []
-    for part in found:
+    for part in numbers:
         if isinstance(part, Tensor) and part.is_sparse:
             part = part.coalesce()
             plain += [part.indices(), part.values()]

@@ -1,4 +1,4 @@
-"""What tells one training from another, in words: a checkpoint holds them, and another run's file is refused by them.
+"""What tells one training from another, in words: a checkpoint holds them, and is refused to another run.
 
 Compared are the names, classes and settings of modules, and the code of functions of one's own; not that of classes.
 """
@@ -9,43 +9,70 @@ from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
-import torch
+from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ppl_vae.pairs.modules import Program, modules_of, names_of
+from ppl_vae.pairs.private import OF_EVERY_MODULE, PYRO_PREFIX
+from ppl_vae.training.batches import Batches
+from ppl_vae.training.digests import digest
+from ppl_vae.training.trainable import Trainable
 
 Identity = dict[str, str]
 HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
-_OF_MODULES = set(nn.Module().__dict__)
 _LIBRARIES = ("torch", "pyro", "ppl_vae", "torchvision", "zuko")
-_NUMBERS = 2**20  # hashed at a time
+
+
+def run_identity(
+    source: Batches,
+    pair: Trainable,
+    elbo: ELBO,
+    optimizer: str,
+    transform: Any,
+    schedule: Any,
+    epochs: int,
+    seed: int | None,
+    precision: str,
+) -> Identity:
+    """Describes a training but for its programs: with any of this changed, none goes on from its checkpoint."""
+    return {
+        "data": source.fingerprint(),
+        "transform": described(transform),
+        "batch size": str(source.batch_size),
+        "seed": str(seed),
+        "estimator": settings_of(elbo, ("max_plate_nesting",)),  # which it finds out at a run
+        "optimizer": optimizer,
+        "schedule of the rate": described(schedule) + ("" if schedule is None else f" over {epochs} epochs"),
+        "precision": precision,
+        **tensors_identity(pair.names, pair.parameters),
+    }
 
 
 def programs_identity(*programs: Program | nn.Module | None) -> Identity:
-    """Each program, and every module behind it with its class and the numbers, words and functions that set it."""
-    found: Identity = {}
+    """Describes programs, and each module behind them by its class and the numbers, words and functions that set it."""
+    identity: Identity = {}
     seen: set[int] = set()
     for kind, program in zip(("model", "guide", "estimator's network"), programs, strict=False):
         if program is not None and not isinstance(program, nn.Module):
-            found[kind] = described(program)
+            identity[kind] = described(program)
         for number, module in enumerate(modules_of(program)):
             root = kind if module is program else f"{kind}[{number}]"
             for name, part in module.named_modules(prefix=root):
                 if id(part) not in seen:
                     seen.add(id(part))
-                    found |= _module(name, part)
-    return found
+                    identity |= _module(name, part)
+    return identity
 
 
 def tensors_identity(names: Iterable[str], tensors: Iterable[Tensor]) -> Identity:
-    """The names and shapes of what is trained."""
+    """Describes what is trained by names and shapes."""
     pairs = zip(names, tensors, strict=True)
     return {f"parameter {name}": f"{tensor.dtype} of shape {tuple(tensor.shape)}" for name, tensor in pairs}
 
 
 def optimizer_identity(steppers: Iterable[Optimizer]) -> str:
-    """The classes with all their options, before a schedule changes any."""
+    """Describes optimizers by their classes and all their options, as they are before a schedule changes any."""
     words = []
     for stepper in steppers:
         groups = [
@@ -61,7 +88,7 @@ def optimizer_identity(steppers: Iterable[Optimizer]) -> str:
 
 
 def described(value: Any) -> str:
-    """A setting in words; a function by its name, and one that no library has by its code and what it holds too."""
+    """Puts a setting in words: a function by its name, and one of no library by its code and what it holds too."""
     if isinstance(value, partial):
         inside = [described(part) for part in (value.func, *value.args)]
         inside += [f"{key}={described(part)}" for key, part in sorted(value.keywords.items())]
@@ -81,26 +108,16 @@ def described(value: Any) -> str:
     return f"a {type(value).__module__}.{type(value).__qualname__}"
 
 
-def settings_of(thing: Any, skip: Iterable[str] = ()) -> str:
-    """An object's class and the numbers, names and functions that it holds."""
-    held = ", ".join(f"{name}={described(value)}" for name, value in _settings(thing, skip))
-    return f"{type(thing).__module__}.{type(thing).__qualname__}({held})"
-
-
-def digest(tensors: Iterable[Tensor]) -> str:
-    """A few digits that change with any value, order or shape."""
-    found = hashlib.blake2b(digest_size=6)
-    for tensor in tensors:
-        found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        for rows in tensor.detach().reshape(1, -1)[0].split(_NUMBERS):
-            found.update(rows.contiguous().cpu().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+def settings_of(thing: Any, skip: Iterable[str]) -> str:
+    """Describes an object by its class and the numbers, names and functions that it holds."""
+    settings = ", ".join(f"{name}={described(value)}" for name, value in _settings(thing, skip))
+    return f"{type(thing).__module__}.{type(thing).__qualname__}({settings})"
 
 
 def _module(name: str, part: nn.Module) -> Identity:
-    found = {name: f"{type(part).__module__}.{type(part).__qualname__}({part.extra_repr()})"}
-    skip = {key for key in part.__dict__ if key in _OF_MODULES or key.startswith("_pyro")}
-    return found | {f"{name}.{key}": described(value) for key, value in _settings(part, skip)}
+    kind = {name: f"{type(part).__module__}.{type(part).__qualname__}({part.extra_repr()})"}
+    skip = {key for key in part.__dict__ if key in OF_EVERY_MODULE or key.startswith(PYRO_PREFIX)}
+    return kind | {f"{name}.{key}": described(value) for key, value in _settings(part, skip)}
 
 
 def _settings(thing: Any, skip: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -108,7 +125,7 @@ def _settings(thing: Any, skip: Iterable[str]) -> Iterator[tuple[str, Any]]:
     plain = bool | int | float | str | None | type | partial | FunctionType | MethodType | BuiltinFunctionType
     for name, value in sorted(getattr(thing, "__dict__", {}).items()):
         inside = value if isinstance(value, tuple) else (value,)
-        if name not in skip and all(isinstance(one, plain) for one in inside):
+        if name not in skip and all(isinstance(part, plain) for part in inside):
             yield name, value
 
 

@@ -1,4 +1,4 @@
-"""What ``fit`` steps by: any torch or Pyro optimizer, one for tables with sparse gradients, schedules of the rate."""
+"""Optimizers of torch or Pyro, one more for tables with sparse gradients, and schedules of their learning rates."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ Schedule = Callable[[float], float]
 def make_optimizers(
     optimizer: OptimizerFactory | PyroOptim, parameters: list[Tensor], modules: list[nn.Module]
 ) -> list[Optimizer]:
-    """The optimizer, and a ``SparseAdam`` of the same learning rate for tables with sparse gradients."""
+    """Makes the optimizer, and a ``SparseAdam`` of the same learning rate for tables with sparse gradients."""
     embeddings = (part for module in modules for part in module.modules() if isinstance(part, nn.Embedding))
     sparse = {id(table.weight): table.weight for table in embeddings if table.sparse and table.weight.requires_grad}
     dense = [parameter for parameter in parameters if id(parameter) not in sparse]
@@ -44,7 +44,7 @@ def make_optimizers(
 
 
 def make_schedulers(schedule: Schedule | None, steppers: Iterable[Optimizer], steps: int) -> list[LambdaLR]:
-    """The factor on each learning rate after so many of all steps."""
+    """Makes what multiplies each learning rate by a factor, which depends on the share of the steps that is done."""
     if schedule is None:
         return []
     factor = partial(_after, schedule, steps)

@@ -10,33 +10,33 @@ from typing import Any, Literal, get_args
 
 import torch
 from pyro.nn import PyroModule
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.private import CONVOLUTION, map_tensors
 
 Precision = Literal["float32", "tf32", "bf16"]
-_NETWORKS = (nn.Sequential, nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
+_NETWORKS = (nn.Sequential, nn.Linear, nn.Bilinear, CONVOLUTION, nn.RNNBase, nn.MultiheadAttention)
 
 
 def networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """The outermost networks inside modules: a ``Sequential`` (torchvision's ``MLP`` is one) or a single layer.
+    """Finds the outermost networks inside modules: a ``Sequential`` (torchvision's ``MLP`` is one) or a single layer.
 
     What else holds them, a Pyro program or a family of distributions, computes densities.
     """
-    found: dict[int, nn.Module] = {}
+    outermost: dict[int, nn.Module] = {}
     for module in modules:
         programs = any(isinstance(part, PyroModule) for part in module.modules())
         if isinstance(module, _NETWORKS) and not programs:
-            found[id(module)] = module
+            outermost[id(module)] = module
         else:
-            found |= {id(part): part for part in networks(module.children())}
-    return list(found.values())
+            outermost |= {id(part): part for part in networks(module.children())}
+    return list(outermost.values())
 
 
 @contextmanager
 def computing_in(precision: Precision, modules: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
-    """Everything inside runs in this precision.
+    """Runs the networks of some modules in a coarser precision while the context lasts.
 
     Args:
         precision: "float32" changes nothing; "tf32" lets a GPU multiply float32 matrices in TF32 (a CPU does not);
@@ -55,16 +55,16 @@ def computing_in(precision: Precision, modules: Iterable[nn.Module], device: tor
             stack.callback(torch.set_float32_matmul_precision, before)
             torch.set_float32_matmul_precision("high")
         if precision == "bf16":
-            found = networks(modules)
-            if not found:
+            inside = networks(modules)
+            if not inside:
                 raise InputError("precision is 'bf16', but there is no network (an nn.Sequential, a layer) for it")
-            for network in found:
+            for network in inside:
                 _coarse(network, device, stack)
         yield
 
 
 def _coarse(network: nn.Module, device: torch.device, stack: ExitStack) -> None:
-    """Autocast around each call of a network; gives what it returns back as float32."""
+    """Puts autocast around each call of a network, and makes what it returns float32 again."""
     running: list[torch.autocast] = []
 
     def enter(_: nn.Module, __: Any) -> None:
@@ -74,7 +74,7 @@ def _coarse(network: nn.Module, device: torch.device, stack: ExitStack) -> None:
     def leave(_: nn.Module, __: Any, output: Any) -> Any:  # after an error too
         if running:
             running.pop().__exit__(None, None, None)
-        return tree_map_only(Tensor, lambda part: part.float() if part.dtype == torch.bfloat16 else part, output)
+        return map_tensors(lambda part: part.float() if part.dtype == torch.bfloat16 else part, output)
 
     stack.callback(network.register_forward_pre_hook(enter).remove)
     stack.callback(network.register_forward_hook(leave, always_call=True).remove)

@@ -1,4 +1,4 @@
-"""What of a pair can be trained, found by running it once."""
+"""What of a pair can be trained, found by running it once on a probe batch."""
 
 import math
 import warnings
@@ -10,25 +10,19 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import (
-    ELBO,
-    JitTrace_ELBO,
-    JitTraceEnum_ELBO,
-    JitTraceGraph_ELBO,
-    JitTraceMeanField_ELBO,
-    TraceEnum_ELBO,
-)
+from pyro.infer import ELBO, TraceEnum_ELBO
+from pyro.params.param_store import module_from_param_with_module_name, normalize_param_name
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
-from ppl_vae.networks import RowTable
-from ppl_vae.pairs.checks import NOTHING_REACHED
+from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.mistakes import seen
-from ppl_vae.pairs.modules import Program, parameters_beside
-from ppl_vae.pairs.restore import is_finite, local_parameters, random_state_kept, store_kept
+from ppl_vae.pairs.modules import Program, modules_of, own_modules, parameters_beside
+from ppl_vae.pairs.private import settle_plates
+from ppl_vae.pairs.restore import local_parameters, random_state_kept, undone_on_error
 from ppl_vae.pairs.shared import require_whole
 from ppl_vae.pairs.traces import (
     bounds_evidence,
@@ -39,68 +33,70 @@ from ppl_vae.pairs.traces import (
     trace,
 )
 from ppl_vae.training import distributed
-
-COMPILED = (JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO)
-_OF_MODULE = "$$$"  # between the names of a network and its parameter, where pyro.module registers it
+from ppl_vae.training.batches import Batch, Batches
+from ppl_vae.training.modes import COMPILED, parameters_for, training
+from ppl_vae.training.precision import Precision, computing_in
+from ppl_vae.training.trainable import Trainable
 
 
 @dataclass(frozen=True)
-class Trainable:
-    """What an optimizer and an ELBO need to know of a pair.
+class Prepared:
+    """A pair that is ready to be trained.
 
     Attributes:
-        parameters: the leaves that require a gradient.
-        names: theirs.
-        guide: the guide, as an ELBO is to get it.
-        is_bound: whether its ELBO bounds the evidence.
-        weighted: whether sites have weights of their own, so that a step's objective is no ELBO.
-        sites: those of the leaves that are parameter sites, by name.
-        others: those that the parameter store holds where ``pyro.module`` registers a network, and are not that
-            network's own.
-        unregistered: those of a module whose methods the pair are, which are no parameter sites.
-        full_size: the data points that a step's ELBO stands for, where a plate subsamples them.
+        trainable: what is trained of it.
+        modules: its modules, and the network that the estimator trains beside it.
+        learned: that network, None without one.
     """
 
-    parameters: list[Tensor]
-    names: list[str]
-    guide: Program
-    is_bound: bool
-    weighted: bool
-    sites: dict[str, Tensor]
-    others: dict[str, list[Tensor]]
-    unregistered: dict[str, nn.Parameter]
-    full_size: int | None
+    trainable: Trainable
+    modules: list[nn.Module]
+    learned: nn.Module | None
 
-    def require_gradients(self) -> None:
-        """InputError after a first step that reached nothing, or another network in the place of the optimizer's.
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The parameters and the buffers."""
+        return [*self.trainable.parameters, *(buffer for module in self.modules for buffer in module.buffers())]
 
-        A warning where it reached what the optimizer does not have.
-        """
-        for name, leaves in self.others.items():
-            if all(leaf.grad is None for leaf in leaves):
-                raise InputError(
-                    f"pyro.module registers a network as {name!r}, but the parameter store holds another one under "
-                    "this name, which would be trained instead: call pyro.clear_param_store() after making it anew"
-                )
-        if all(leaf.grad is None for leaf in self.parameters):
-            raise InputError(NOTHING_REACHED)
-        idle = [name for name, leaf in self.unregistered.items() if leaf.grad is not None]
-        if idle:
-            warnings.warn(
-                f"used, but not trained: {', '.join(idle)}, which no pyro.module registers (requires_grad_(False) says "
-                "that this is meant)",
-                stacklevel=3,
-            )
 
-    def require_finite(self, epoch: int) -> None:
-        """InputError where a step has made a parameter NaN or infinite."""
-        bad = [name for name, leaf in zip(self.names, self.parameters, strict=True) if not is_finite(leaf)]
-        if bad:
-            raise InputError(
-                f"{bad[0]} became NaN or infinite in epoch {epoch} ({len(bad)} of {len(self.names)} parameters did), "
-                "which are now those at its beginning: lower the learning rate, or look for a square root, a logarithm "
-                "or a scale near 0"
-            )
+@contextmanager
+def prepared(
+    model: Program, guide: Program, elbo: ELBO, source: Batches, precision: Precision, device: torch.device
+) -> Iterator[Prepared]:
+    """Makes a pair ready by one run on a probe batch: moved to the device, set up, in train mode; in eval mode after.
+
+    The probe batch is drawn as the first one of a first epoch that nothing is trained by.
+
+    Raises:
+        InputError: for a pair, an estimator or data that can't be trained; nothing is left behind then.
+    """
+    if isinstance(elbo, COMPILED) and not source.even:
+        raise InputError(
+            f"{type(elbo).__name__} replays its first batch, but the last batch is shorter: take a batch_size "
+            f"that divides {source.size}, not {source.batch_size}, or Trace_ELBO"
+        )
+    modules = [module.to(device) for module in modules_of(model, guide)]
+    probe = next(source.epoch())
+    learned = _learned_network(elbo, model, guide, probe)
+    if learned is not None:
+        modules.append(learned.to(device))
+    coarse = computing_in(precision, modules, device)
+    with coarse, parameters_for(elbo, model, guide), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # fit's own error says more
+        with undone_on_error(modules), explained(model, guide, probe):
+            size = source.size if source.steps > 1 else None
+            trainable = first_run(elbo, model, guide, learned, probe, size, source.is_exact)
+        del probe  # it may be as large as the data
+        with training(modules, own_modules(model, guide), trainable.parameters):
+            yield Prepared(trainable, modules, learned)
+
+
+def _learned_network(elbo: ELBO, model: Program, guide: Program, probe: Batch) -> nn.Module | None:
+    """Makes the network that an estimator trains beside the pair; the random numbers are put back afterwards."""
+    if not isinstance(elbo, LogWeightELBO):
+        return None
+    with local_parameters(model, guide), random_state_kept():
+        return elbo.learned(model, guide, *(part[:2] for part in probe))
 
 
 def first_run(
@@ -112,7 +108,7 @@ def first_run(
     size: int | None = None,
     exactly: bool = True,
 ) -> Trainable:
-    """What can be trained in a pair, by its first run.
+    """Finds out what can be trained in a pair, by its first run.
 
     The run also sets up lazy modules and autoguides; the parameters are those it meets, those of the pair where it is
     made of modules, and what the estimator has learned so far.
@@ -123,7 +119,7 @@ def first_run(
     loader tells): a pair with latents that all of them share is refused then, see
     :func:`ppl_vae.pairs.shared.require_whole`.
     """
-    with torch.no_grad(), poutine.block(), parameters_recorded() as capture:
+    with torch.no_grad(), poutine.block(), parameters_recorded() as parameter_trace:
         guide_trace = trace(guide, batch)
         model_trace = trace(model, batch, given=guide_trace)
     pair = guide_trace, model_trace
@@ -133,50 +129,34 @@ def first_run(
         if size is not None:
             require_whole(model, guide, pair, batch, size, exactly)
     if distributed.count() > 1:
-        if isinstance(elbo, COMPILED):
-            raise InputError(
-                f"{type(elbo).__name__} replays its first batch, of which {distributed.count()} processes can't take "
-                f"shares: take {type(elbo).__name__.removeprefix('Jit')}, which fit captures by itself"
-            )
-        distributed.require_shareable(guide_trace, model_trace)
+        _require_shareable(elbo, guide_trace, model_trace)
     _settle_nesting(elbo, model, guide, batch)
-    sites = parameter_sites(capture.trace)
-    leaves = list(sites.values())
-    modules = [part for part in (model, guide, learned) if isinstance(part, nn.Module)]
-    leaves += [parameter for module in modules for parameter in module.parameters()]
-    trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
-    if not trainable:
-        raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
-
+    sites = parameter_sites(parameter_trace.trace)
+    trainable = _trained_leaves(sites, model, guide, learned)
     require_known(elbo, guide_trace, trainable)
-    for leaf in trainable:
-        if any(step == 0 and size > 1 for step, size in zip(leaf.stride(), leaf.shape, strict=True)):
-            leaf.data = leaf.data.clone(memory_format=torch.contiguous_format)  # expanded: one number for many
-
-    def anchored(*args: Any, **kwargs: Any) -> Any:
-        pyro.param("ppl_vae.anchor", torch.zeros(()))
-        return guide(*args, **kwargs)
-
-    others: dict[str, list[Tensor]] = {}
-    for name, site in capture.trace.nodes.items():
-        network, separator, _ = name.partition(_OF_MODULE)
-        if separator and all(own is not sites[name] for own in site["args"][1:]):
-            others.setdefault(network, []).append(sites[name])
-    named = {name.replace(_OF_MODULE, "."): leaf for name, leaf in sites.items()}
-    known = {id(leaf) for leaf in trainable}
-    idle = {name: leaf for name, leaf in parameters_beside(model, guide).items() if id(leaf) not in known}
-    for leaf in idle.values():
-        leaf.grad = None  # that of the first step is looked for
-    whole = _full_size(model_trace)
-    owners = zip(("model", "guide", "estimator"), (model, guide, learned), strict=True)
-    called = {id(leaf): name for name, leaf in named.items()}
-    for kind, owner in owners:
-        for name, leaf in owner.named_parameters() if isinstance(owner, nn.Module) else ():
-            called.setdefault(id(leaf), f"{kind}.{name}")
-    names = [called[id(leaf)] for leaf in trainable]
-    anchor = guide if sites else anchored
+    _give_memory_of_their_own(trainable)
     weighted = has_weights(*pair)
-    return Trainable(trainable, names, anchor, bounds_evidence(guide_trace), weighted, named, others, idle, whole)
+    named = {normalize_param_name(name): leaf for name, leaf in sites.items()}
+    return Trainable(
+        parameters=trainable,
+        names=_names(trainable, named, {"model": model, "guide": guide, "estimator": learned}),
+        guide=guide if sites else _anchored(guide),
+        is_bound=bounds_evidence(guide_trace) and getattr(elbo, "is_bound", True) and not weighted,
+        weighted=weighted,
+        sites=named,
+        others=_leaves_of_other_networks(parameter_trace.trace, sites),
+        unregistered=_unregistered(model, guide, trainable),
+        full_size=_full_size(model_trace),
+    )
+
+
+def _require_shareable(elbo: ELBO, *traces: Trace) -> None:
+    if isinstance(elbo, COMPILED):
+        raise InputError(
+            f"{type(elbo).__name__} replays its first batch, of which {distributed.count()} processes can't take "
+            f"shares: take {type(elbo).__name__.removeprefix('Jit')}, which fit captures by itself"
+        )
+    distributed.require_shareable(*traces)
 
 
 def _settle_nesting(elbo: ELBO, model: Program, guide: Program, batch: tuple[Tensor, ...]) -> None:
@@ -184,53 +164,64 @@ def _settle_nesting(elbo: ELBO, model: Program, guide: Program, batch: tuple[Ten
     looks = elbo.vectorize_particles or isinstance(elbo, TraceEnum_ELBO)
     if looks and math.isinf(elbo.max_plate_nesting) and not isinstance(elbo, LogWeightELBO):
         with random_state_kept(), torch.no_grad():
-            elbo._guess_max_plate_nesting(model, guide, batch, {})
+            settle_plates(elbo, model, guide, batch)
+
+
+def _trained_leaves(sites: dict[str, Tensor], *programs: Program | nn.Module | None) -> list[Tensor]:
+    """Lists the leaves that require a gradient, those of parameter sites first, each once."""
+    leaves = [*sites.values()]
+    leaves += [leaf for part in programs if isinstance(part, nn.Module) for leaf in part.parameters()]
+    trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
+    if not trainable:
+        raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
+    return trainable
+
+
+def _give_memory_of_their_own(leaves: list[Tensor]) -> None:
+    """Spreads leaves that were expanded, of which one number in memory stands for many: a step changes each."""
+    for leaf in leaves:
+        if any(step == 0 and size > 1 for step, size in zip(leaf.stride(), leaf.shape, strict=True)):
+            leaf.data = leaf.data.clone(memory_format=torch.contiguous_format)
+
+
+def _names(leaves: list[Tensor], sites: dict[str, Tensor], owners: dict[str, Any]) -> list[str]:
+    """Names each leaf: as its parameter site is named, else as in the module that owns it."""
+    names = {id(leaf): name for name, leaf in sites.items()}
+    for kind, owner in owners.items():
+        for name, leaf in owner.named_parameters() if isinstance(owner, nn.Module) else ():
+            names.setdefault(id(leaf), f"{kind}.{name}")
+    return [names[id(leaf)] for leaf in leaves]
+
+
+def _anchored(guide: Program) -> Program:
+    """Puts a parameter site before a guide: without any in the trace, Pyro's ELBOs take no gradients."""
+
+    def anchored(*args: Any, **kwargs: Any) -> Any:
+        pyro.param("ppl_vae.anchor", torch.zeros(()))
+        return guide(*args, **kwargs)
+
+    return anchored
+
+
+def _leaves_of_other_networks(trace: Trace, sites: dict[str, Tensor]) -> dict[str, list[Tensor]]:
+    """Lists what the parameter store holds under the name of a registered network, but is another network's."""
+    others: dict[str, list[Tensor]] = {}
+    for name, site in trace.nodes.items():
+        network = module_from_param_with_module_name(name)
+        if network != name and all(leaf is not sites[name] for leaf in site["args"][1:]):
+            others.setdefault(network, []).append(sites[name])
+    return others
+
+
+def _unregistered(model: Program, guide: Program, trained: list[Tensor]) -> dict[str, nn.Parameter]:
+    """Lists the untrained leaves beside the programs, and clears their gradients: a step shows which it reaches."""
+    known = {id(leaf) for leaf in trained}
+    untrained = {name: leaf for name, leaf in parameters_beside(model, guide).items() if id(leaf) not in known}
+    for leaf in untrained.values():
+        leaf.grad = None
+    return untrained
 
 
 def _full_size(trace: Trace) -> int | None:
     frames = (frame for site in random_sites(trace) if site["is_observed"] for frame in site["cond_indep_stack"])
     return max((frame.full_size for frame in frames if frame.full_size not in (None, frame.size)), default=None)
-
-
-@contextmanager
-def parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]:
-    """Where the parameters live: with each module, but in a store of this fit's own for Pyro's compiled ELBOs.
-
-    Those read the store only, and it thaws what is frozen: it stays out of the optimizer and is frozen again after.
-    """
-    if not isinstance(elbo, COMPILED):
-        with local_parameters(model, guide):
-            yield
-        return
-    modules = (program for program in (model, guide) if isinstance(program, nn.Module))
-    frozen = [leaf for module in modules for leaf in module.parameters() if not leaf.requires_grad]
-    try:
-        with store_kept():
-            yield
-    finally:
-        for leaf in frozen:
-            leaf.requires_grad_(False)
-
-
-@contextmanager
-def training(modules: list[nn.Module], own: list[nn.Module], parameters: list[Tensor]) -> Iterator[None]:
-    """Train mode for the modules that train, eval mode for them afterwards, and for all of the pair's own.
-
-    The gradients of tables are sparse meanwhile.
-    """
-    trained = {id(leaf) for leaf in parameters}
-    training = [module for module in modules if any(id(leaf) in trained for leaf in module.parameters())]
-    for module in own:
-        module.eval()
-    for module in training:
-        module.train()
-    tables = [part for module in modules for part in module.modules() if isinstance(part, RowTable)]
-    for table in tables:
-        table.sparse = True
-    try:
-        yield
-    finally:
-        for table in tables:
-            table.sparse = False
-        for module in (*own, *training):
-            module.eval()

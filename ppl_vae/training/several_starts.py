@@ -17,7 +17,7 @@ from ppl_vae.training.fit import fit
 
 
 class ExactEvidence(LogWeightELBO):
-    """log p(x) itself, by the model's ``log_evidence``: the ELBO of the exact guide, without a draw of z.
+    """Maximizes log p(x) itself, by the model's ``log_evidence``: the ELBO of the exact guide, without a draw of z.
 
     A mixture's latent is summed out in one pass; ``TraceEnum_ELBO`` with the empty guide gives the same numbers
     through Pyro's tensor contraction. The guide is not called.
@@ -26,21 +26,21 @@ class ExactEvidence(LogWeightELBO):
     runs_guide = False
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """In nats for each data point, and once more for the gradient."""
+        """Gives log p(x) in nats for each data point, and once more for the gradient."""
         if not isinstance(model, nn.Module) or not hasattr(model, "log_evidence"):
             raise InputError(
                 f"{getattr(model, '__name__', type(model).__name__)} has no log_evidence(x): train it with a guide, "
                 "and Trace_ELBO say"
             )
         with local_parameters(model):
-            found = model.log_evidence(*batch)  # type: ignore[operator]
-        return found, found
+            log_evidence = model.log_evidence(*batch)  # type: ignore[operator]
+        return log_evidence, log_evidence
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
         raise InputError("ExactEvidence draws no z, so it has no traces: take TraceEnum_ELBO where these are needed")
 
     def _register(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> None:
-        """SVI steps the parameters that it meets on the way."""
+        """Registers the model, so that a plain SVI script finds its parameters."""
         if isinstance(model, nn.Module) and not pyro.settings.get("module_local_params"):
             pyro.module("ExactEvidence", model)
 
@@ -70,7 +70,7 @@ class EarlyStopping:
         self.state = {name: value.clone() for name, value in model.state_dict().items()}
 
     def __call__(self, epoch: int) -> bool:
-        """Whether to stop after so many epochs."""
+        """Looks at the held-out data after an epoch, and says whether to stop."""
         value = total_log_evidence(self.model, self.held_out) / len(self.held_out[0])
         if value > self.best:
             self.best, self.epoch = value, epoch
@@ -84,7 +84,7 @@ class EarlyStopping:
 
 
 def total_log_evidence(model: nn.Module, batch: tuple[Tensor, ...]) -> float:
-    """The sum of log p(x) over the data, in nats."""
+    """Sums log p(x) over the data, in nats."""
     device = next(model.parameters()).device
     with evaluating(model):
         return float(model.log_evidence(*(part.to(device) for part in batch)).double().sum())  # type: ignore[operator]
@@ -92,7 +92,7 @@ def total_log_evidence(model: nn.Module, batch: tuple[Tensor, ...]) -> float:
 
 @dataclass(frozen=True)
 class Start:
-    """One start of :func:`best_of`.
+    """What one start of :func:`best_of` led to.
 
     Attributes:
         seed: of its initialization.
@@ -156,7 +156,8 @@ def best_of(
     batch = (data,) if isinstance(data, Tensor) else data
     guide = fit_options.pop("guide", no_guide)
     elbo = fit_options.pop("elbo", None) or ExactEvidence()
-    found: list[tuple[nn.Module, Start]] = []
+    models: list[nn.Module] = []
+    results: list[Start] = []
     for number in range(seed, seed + starts):
         model = make(number)
         began = time.perf_counter()
@@ -183,10 +184,10 @@ def best_of(
             held_out=stopping.best if stopping is not None else None,
             epochs=stopping.epoch if stopping is not None else None,
         )
-        found.append((model, start))
-    best = max(range(starts), key=lambda place: _rank(found[place][1]))
-    marked = [replace(start, kept=place == best) for place, (_, start) in enumerate(found)]
-    return found[best][0], marked
+        models.append(model)
+        results.append(start)
+    best = max(range(starts), key=lambda number: _rank(results[number]))
+    return models[best], [replace(start, kept=number == best) for number, start in enumerate(results)]
 
 
 def _rank(start: Start) -> tuple[bool, float]:

@@ -1,5 +1,8 @@
 """The random numbers of a batch that several processes divide: each draws all of them and keeps those of its rows.
 
+With noise of its own each process would do as well on average, but not the same: with that of the whole batch, the
+training is the one of a single process, whatever their number, so that a seed is enough to repeat it anywhere and a
+checkpoint goes on with another number of processes. Drawing is cheap beside the networks, which see their rows alone.
 Where the rows lie in each draw is :mod:`ppl_vae.training.division`'s to find out.
 """
 
@@ -9,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.private import TorchDispatchMode, changes_its_argument
 
 _CHANGED = (
     "the program draws other random numbers than at its first step, so that several processes can't tell which are "
@@ -21,7 +24,7 @@ _CHANGED = (
 
 @dataclass(frozen=True)
 class Share:
-    """Some rows of a batch.
+    """The rows of a batch that one process takes.
 
     Attributes:
         total: the rows of the whole batch.
@@ -36,7 +39,7 @@ class Share:
     idle: bool = False
 
     def of(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The rows."""
+        """Takes these rows out of a batch."""
         return tuple(part[self.start : self.start + self.length] for part in batch)
 
 
@@ -48,12 +51,12 @@ class Axis:
     each: int
 
     def rows(self, tensor: Tensor, count: int, outer: int) -> Tensor:
-        """A view whose dimension ``dim + 1`` is that of the rows alone."""
+        """Views a tensor so that its dimension ``dim + 1`` is that of the rows alone."""
         outer = outer if self.each > 1 else 1
         return tensor.unflatten(self.dim, (outer, count, self.each // outer))
 
     def flat(self, tensor: Tensor) -> Tensor:
-        """The way back."""
+        """Undoes :meth:`rows`."""
         return tensor.flatten(self.dim, self.dim + 2)
 
 
@@ -95,14 +98,14 @@ class SharedNoise(TorchDispatchMode):
         if not draw.is_random or not any(draw.given):
             return func(*args, **kwargs)  # nothing of the data's: the same in all processes
         whole = [self._whole(part, axis) for part, axis in zip(args, draw.given, strict=True)]
-        found = func(*whole, **kwargs)
-        mine = [self._mine(part, axis) for part, axis in zip(parts_of(found), draw.drawn, strict=True)]
-        if func._schema.is_mutable:
+        drawn = func(*whole, **kwargs)
+        mine = [self._mine(part, axis) for part, axis in zip(parts_of(drawn), draw.drawn, strict=True)]
+        if changes_its_argument(func):
             return args[0].copy_(mine[0])
-        return type(found)(mine) if isinstance(found, tuple | list) else mine[0]
+        return type(drawn)(mine) if isinstance(drawn, tuple | list) else mine[0]
 
     def _whole(self, part: Any, axis: Axis | None) -> Any:
-        """An argument of the whole batch's size, this share's rows at their place in it."""
+        """Widens an argument to the whole batch's size, with this share's rows at their place in it."""
         if axis is None:
             return part
         share = self._share
@@ -117,21 +120,21 @@ class SharedNoise(TorchDispatchMode):
         ends = [first.expand(*rows.shape[:dim], size, *rows.shape[dim + 1 :]) for size in (share.start, after)]
         return axis.flat(torch.cat([ends[0], rows, ends[1]], dim))
 
-    def _mine(self, found: Any, axis: Axis | None) -> Any:
+    def _mine(self, drawn: Any, axis: Axis | None) -> Any:
         if axis is None:
-            return found
-        rows = axis.rows(found, self._share.total, self._outer)
+            return drawn
+        rows = axis.rows(drawn, self._share.total, self._outer)
         return axis.flat(rows.narrow(axis.dim + 1, self._share.start, self._share.length)).clone()
 
 
 def shape_of(part: Any) -> list[int] | None:
-    """A tensor's, or the one that is asked for."""
+    """The shape of a tensor, or the one that a list of sizes asks for; None for other things."""
     if isinstance(part, Tensor):
         return list(part.shape)
     is_size = isinstance(part, list | tuple) and all(isinstance(size, int) for size in part)
     return list(part) if is_size else None
 
 
-def parts_of(found: Any) -> Sequence[Any]:
-    """The results of an operation, of one or of several."""
-    return found if isinstance(found, tuple | list) else (found,)
+def parts_of(results: Any) -> Sequence[Any]:
+    """Lists the results of an operation, which gives one or several."""
+    return results if isinstance(results, tuple | list) else (results,)

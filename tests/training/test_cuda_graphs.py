@@ -4,6 +4,7 @@ import pyro
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
+from stand_in import StandIn
 from torch.optim import SGD, Adam
 
 from ppl_vae import fit
@@ -12,28 +13,15 @@ from ppl_vae.models import VAE
 from ppl_vae.pairs.restore import local_parameters
 from ppl_vae.training.capture import CaptureWarning, Step
 from ppl_vae.training.cuda_graphs import launched, make_capturable, state_of
+from ppl_vae.training.updates import Updates
 
 OBSERVED = 12
-
-
-class StandIn:
-    """Runs what a CUDA graph would have recorded, into the same tensors each time."""
-
-    def __init__(self, run, batch):
-        self.run = run
-        self.found = [None if part is None else part.clone() for part in run(*batch)]
-
-    def __call__(self, *batch):
-        for kept, part in zip(self.found, self.run(*batch), strict=True):
-            if kept is not None:
-                kept.copy_(part)
-        return self.found
 
 
 @pytest.fixture
 def as_on_gpu(monkeypatch):
     monkeypatch.setattr("ppl_vae.training.cuda_graphs.CudaGraph", StandIn)
-    monkeypatch.setattr("ppl_vae.training.capture.on_gpu", lambda batch: True)
+    monkeypatch.setattr("ppl_vae.training.captured_batch.on_gpu", lambda batch: True)
 
 
 def parameters(inside, optimizer, steps=30, capture=True):
@@ -48,14 +36,14 @@ def parameters(inside, optimizer, steps=30, capture=True):
         pyro.param("anchor", torch.zeros(()))
         return guide(*args)
 
-    step = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 1000, [stepper] if inside else ())
+    updates = Updates([stepper], in_graph=inside)
+    step = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 1000, updates)
     updated = 0
     with local_parameters(model, guide):
         for _ in range(steps):
             step((x,), rare=False)
-            updated += step.updated
-            if not step.updated:
-                stepper.step()
+            updated += updates.taken
+            updates.finish()
     return torch.cat([leaf.detach().flatten() for leaf in leaves]), updated
 
 

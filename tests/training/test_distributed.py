@@ -52,8 +52,9 @@ def train(kind):
         return torch.bernoulli(batch)
 
     transform.calls = 0
-    history = fit(model, guide, data, elbos.get(kind, Trace_ELBO)(), epochs=8 if kind == "one" else 3, batch_size=11,
-                  transform=transform, seed=0, progress=False, capture=capture and kind == "many", device="cpu",
+    elbo = elbos.get(kind, Trace_ELBO)()
+    history = fit(model, guide, data, elbo=elbo, epochs=8 if kind == "one" else 3, batch_size=11, transform=transform,
+                  seed=0, progress=False, capture=capture and kind == "many", device="cpu",
                   checkpoint=place or None)
     state = torch.cat([leaf.detach().flatten() for leaf in (*model.parameters(), *guide.parameters())])
     return {"elbo": history.elbo, "parameters": state.tolist()}

@@ -23,6 +23,8 @@ from torch import nn
 from zoo import Case
 
 from ppl_vae import bounds, cosine, fit, freeze
+from ppl_vae.estimators import IWAE
+from ppl_vae.training.capture import CaptureWarning
 from ppl_vae.training.fit import resolve_device
 
 ELBOS = {
@@ -218,3 +220,27 @@ def test_bad_input_gets_one_line(error):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("elbo", [Trace_ELBO(), IWAE(2)])
+def test_one_batch_is_drawn_to_prepare_a_pair(elbo):
+    drawn = []
+
+    def count(x):
+        drawn.append(len(x))
+        return torch.bernoulli(x)
+
+    model, guide, _ = Case("vae", "diagonal").make()
+    grey = torch.rand(7, 12, dtype=torch.float64)
+    fit(model, guide, grey, elbo=elbo, epochs=1, batch_size=3, transform=count, progress=False)
+    assert drawn == [3, 3, 3, 1]
+
+
+def test_a_warning_points_at_the_line_that_called_fit():
+    def averaged():
+        model, guide, (x,) = Case("vae", "diagonal").make()
+        fit(model, guide, x, elbo=RenyiELBO(num_particles=2), epochs=2, progress=False, capture=True)
+
+    with pytest.warns(CaptureWarning) as caught:
+        averaged()
+    assert [warning.filename for warning in caught if warning.category is CaptureWarning] == [__file__]

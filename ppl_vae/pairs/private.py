@@ -1,0 +1,83 @@
+"""The private parts of torch and Pyro that this package needs, each behind a function that says what for.
+
+A new version may take any of them away: ``tests/pairs/test_private.py`` has a test for each, which fails where one is
+gone or means something else. Tried with the versions in ``TRIED_WITH``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import one_hot
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+__all__ = ["TorchDispatchMode"]  # torch's way to see each operation on tensors, which its public modules do not export
+TRIED_WITH = {"torch": "2.14.1", "pyro-ppl": "1.9.2"}
+
+# The base class of all convolutions: torch has no public name for it.
+CONVOLUTION: type[nn.Module] = nn.modules.conv._ConvNd
+
+# What each module has, whatever its class: its own attributes are the others.
+OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
+
+# How the names of the attributes begin in which a PyroModule keeps what is Pyro's.
+PYRO_PREFIX = "_pyro"
+
+# Operations that take as many random numbers on a CPU as their values ask for, since they reject some.
+REJECTING = ("aten._standard_gamma", "aten._sample_dirichlet", "aten.poisson", "aten.binomial")
+
+
+def give_its_own_parameters(module: nn.Module) -> None:
+    """Gives a PyroModule a parameter store of its own, if it was made while the setting for that was off.
+
+    Pyro makes this store in the constructor alone, by the setting ``module_local_params`` at that moment.
+    """
+    if isinstance(module, PyroModule) and not hasattr(module._pyro_context, "param_state"):
+        module._pyro_context.param_state = {"params": {}, "constraints": {}}
+
+
+def pyro_state_of(module: nn.Module) -> dict[str, Any]:
+    """What Pyro keeps of a PyroModule beside its attributes, in the dictionary itself; empty for other modules."""
+    context = getattr(module, "_pyro_context", None)
+    return vars(context) if context is not None else {}
+
+
+def settle_plates(elbo: ELBO, model: Callable[..., Any], guide: Callable[..., Any], batch: tuple[Any, ...]) -> None:
+    """Has one of Pyro's ELBOs find ``max_plate_nesting`` by a run of the pair, which it would do at its first step."""
+    elbo._guess_max_plate_nesting(model, guide, batch, {})
+
+
+def changes_its_argument(operation: Any) -> bool:
+    """Whether an operation writes to one of its arguments, as ``Tensor.normal_`` does."""
+    return bool(operation._schema.is_mutable)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], values: Any) -> Any:
+    """Changes each tensor among values, in whatever tuples, lists and dictionaries they lie."""
+    return tree_map_only(Tensor, change, values)
+
+
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """No distribution looks at the values that it is given, and no category is checked before it is spread.
+
+    ``pyro.validation_enabled(False)`` is not enough: a distribution that was expanded while validation was on still
+    looks. And torch's ``one_hot`` reads its indices to check them, which no graph can hold.
+    """
+    unseen = mock.patch.object(Distribution, "_validate_sample")
+    with pyro.validation_enabled(False), unseen, mock.patch("torch.nn.functional.one_hot", _one_hot):
+        yield
+
+
+def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
+    if num_classes < 0:
+        return one_hot(indices)
+    return (indices.unsqueeze(-1) == torch.arange(num_classes, device=indices.device)).long()

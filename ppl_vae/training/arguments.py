@@ -1,0 +1,52 @@
+"""Checks of what ``fit`` is given: a wrong argument would show late, and in other words."""
+
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from pyro.optim import PyroOptim
+from torch.optim import Optimizer
+
+from ppl_vae.errors import InputError
+from ppl_vae.training import distributed
+
+
+def require_arguments(model: Any, guide: Any, elbo: Any, optimizer: Any, capture: Any, **counts: Any) -> None:
+    """Raises an InputError where an argument is not of the kind that ``fit`` expects."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} is {value!r}; a whole number from 1 on is needed")
+    for name, program in (("model", model), ("guide", guide)):
+        if isinstance(program, type) or not callable(program):
+            raise InputError(f"the {name} is {program!r}; expected a Pyro program: a made module, or a function")
+    if elbo is not None and not isinstance(elbo, ELBO):
+        raise InputError(f"elbo is {elbo!r}; expected a pyro.infer.ELBO that is made, such as Trace_ELBO()")
+    if isinstance(optimizer, Optimizer) or not (callable(optimizer) or isinstance(optimizer, PyroOptim)):
+        raise InputError(
+            f"optimizer is {type(optimizer).__name__!r}; expected a function that makes one from the parameters, such "
+            "as partial(torch.optim.Adam, lr=1e-3)"
+        )
+    if capture not in ("auto", "compile", True, False):
+        raise InputError(f"capture is {capture!r}; expected 'auto', True, False or 'compile'")
+
+
+def set_seed(seed: int | None) -> None:
+    """Seeds all random numbers; None leaves them as they are, which several processes can't be given."""
+    if seed is not None:
+        pyro.set_rng_seed(seed)
+    elif distributed.count() > 1:
+        raise InputError(f"{distributed.count()} processes need the same random numbers: give fit a seed")
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Finds the device that a name means; "auto" is the first GPU where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {str(device)!r} can't be used here ({reason}): take 'auto' or 'cpu'") from None
+    return resolved

@@ -1,0 +1,246 @@
+"""The graph that takes training steps on batches of one shape: traced, verified, compiled and launched.
+
+It is traced from a run of the program, verified by runs of the program beside its replays, compiled where that pays,
+and on a GPU launched as one CUDA graph.
+"""
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+
+import torch
+from pyro.infer import TraceEnum_ELBO
+from torch import Tensor
+from torch.fx import GraphModule
+
+from ppl_vae.estimators.tensor_only import Objective
+from ppl_vae.graphs.tracing import agree, replay, traced
+from ppl_vae.pairs.held import Held
+from ppl_vae.pairs.restore import Moment
+from ppl_vae.training.cuda_graphs import CudaGraph, launched, on_gpu
+from ppl_vae.training.gradients import Gradients, Numbers
+from ppl_vae.training.updates import Updates
+from ppl_vae.training.warning import warn_caller
+
+# Two runs of one program on the same random numbers differ by nothing, or by the order of sums on several threads.
+_SAME = 1e-5
+# A graph has simpler operations than the program: near an optimum, where gradients cancel, that shows in more digits.
+_FINE = 1e-3
+# A compiler leaves out casts to bfloat16 and back, of whose 8 bits each may be another then.
+_COARSE = 0.05
+# Replays from one run of the program beside them to the next, at most. Such a run costs some five replays: a hundredth.
+_SELDOM = 512
+# The replays that are timed, to tell what the rest of a training takes: the first ones set things up.
+_TIMED_FROM, _TIMED_TO = 10, 60
+
+
+class CaptureWarning(UserWarning):
+    """Warns that a pair runs uncaptured, or that its graph is replayed in a slower way than was asked for."""
+
+
+class Stage(Enum):
+    """How far a shape's graph has come."""
+
+    BY_PROGRAM = "by the program"  # there is none yet, or a reason why there is none
+    TRACED = "traced"  # it gave what the program gave in the step in which it was traced
+    VERIFIED = "verified"  # and again with other noise and other data
+    COMPILED = "compiled"  # a compiler has put its operations together
+    LAUNCHED = "launched"  # a GPU gets all of it at once
+
+
+class NoGraph(Exception):
+    """Says why a program has no graph."""
+
+
+class CapturedBatch:
+    """Holds the graph that stands for the program on batches of one shape, and knows how far it has come.
+
+    Args:
+        gradients: runs the pair.
+        updates: the optimizers' step, which a CUDA graph may hold.
+
+    Attributes:
+        stage: how far the graph has come.
+        reason: why the program itself is run; empty while nothing speaks against a graph.
+        modes: those of the pair where it was traced.
+        uncompiled: the graph where a compiler has not been asked yet, and may be.
+    """
+
+    def __init__(self, gradients: Gradients, updates: Updates) -> None:
+        self._gradients, self._updates = gradients, updates
+        self.stage, self.reason, self.modes = Stage.BY_PROGRAM, "", gradients.modes()
+        self.uncompiled: GraphModule | None = None
+        self._objective: Objective
+        self._held: Held
+        self._replay: Callable[..., Numbers]
+        self._launch: CudaGraph
+        self._may_be_launched, self._tolerance = True, _FINE
+        self._replays, self._timed_from = 0, 0.0
+
+    def trace(self, batch: tuple[Tensor, ...], objective: Objective) -> Numbers:
+        """Takes a step by the program, traces it, and keeps the graph if that gives the same.
+
+        ``objective`` is the ELBO, of tensors alone.
+        """
+        before = self._gradients.moment()
+        by_program, self.reason, self._held = self._gradients.watched(lambda: self._gradients.by_pyro(batch))
+        after = self._gradients.moment()
+        try:
+            if not self.reason:
+                run = partial(self._gradients.by_tensors, objective)
+                by_graph = self._traced(run, batch, by_program, before, after)
+                self._objective = objective
+        except NoGraph as error:
+            self.reason = str(error)
+        except Exception as error:  # whatever a program does that a graph can't
+            self.reason = f"it can't be traced ({first_line(error)})"
+        if self.reason:
+            after.put_back()  # the program's own step stands as it was taken
+            return by_program
+        self.stage = Stage.TRACED
+        return by_graph
+
+    def _traced(
+        self,
+        run: Callable[..., Numbers],
+        batch: tuple[Tensor, ...],
+        by_program: Numbers,
+        before: Moment,
+        after: Moment,
+    ) -> Numbers:
+        """Traces a step that the program took between two moments, and gives what the graph gives in its place."""
+        elbo = self._gradients.elbo
+        before.put_back()
+        run(*batch)  # what the estimator finds out at its first run takes random numbers
+        before.put_back()
+        by_tensors = run(*batch)
+        before.put_back()
+        if not agree(by_tensors, run(*batch), _SAME):
+            raise NoGraph("it gives other numbers when it runs again with the same random numbers")
+        before.put_back()
+        graph = traced(run, batch, self._gradients.changing(), masking=isinstance(elbo, TraceEnum_ELBO))
+        before.put_back()
+        replayed = replay(graph)
+        by_graph = replayed(*batch)
+        # Where Pyro draws particle after particle, the graph draws all at once: other noise of the same distribution.
+        sequential = elbo.num_particles > 1 and not elbo.vectorize_particles
+        if not agree(by_tensors if sequential else by_program, by_graph, _FINE):
+            raise NoGraph("a replay gives other gradients than the program")
+        if not sequential and not after.has_the_random_numbers_of_now():
+            raise NoGraph("it sets the seed of torch's random numbers, or draws some that a replay does not")
+        self._replay, self.uncompiled = replayed, graph
+        return by_graph
+
+    def has_drifted(self) -> bool:
+        """Looks whether the program holds other numbers than when it was traced, which its graph does not see."""
+        drifted = self._held.drifted()
+        if drifted:
+            self._go_by_program(f"{drifted} is no longer what it was when the pair was traced")
+        return bool(drifted)
+
+    def next_is_compared(self) -> bool:
+        """Counts a replay, and says whether the program is to be run beside it.
+
+        It is beside the 1st, 2nd, 4th, ... 512th and then each 512th. A warm-up or a counter that no picture of the
+        program shows changes most in the first steps, and is found there while few steps are wrong; a training without
+        any soon spends a hundredth of its time on comparisons. Counts decide, no clock, so that the same seed gives
+        the same numbers on a busy machine.
+        """
+        self._replays += 1
+        return _SELDOM % self._replays == 0 or self._replays % _SELDOM == 0
+
+    def compare(self, batch: tuple[Tensor, ...]) -> Numbers:
+        """Replays the graph, and runs the program on the same random numbers: its results count if they differ.
+
+        What the program draws, reads and changes is watched meanwhile, as where it was traced.
+        """
+        before = self._gradients.moment()
+        run = partial(self._gradients.by_tensors, self._objective, *batch)
+        by_program, reason, _ = self._gradients.watched(run)
+        after = self._gradients.moment()
+        before.put_back()
+        by_graph = self._replay(*batch)
+        if not reason and not agree(by_program, by_graph, self._tolerance):
+            reason = "it changes by itself: the program no longer gives what its trace gives"
+        if reason:
+            self._go_by_program(reason)
+            after.put_back()
+            return by_program
+        if self.stage is Stage.TRACED:
+            self.stage = Stage.VERIFIED
+        return by_graph
+
+    def replay(self, batch: tuple[Tensor, ...]) -> Numbers:
+        """Replays the graph; on a GPU by one launch, which takes the optimizers' step too where a graph can hold it."""
+        if self.stage is not Stage.LAUNCHED and self._may_be_launched and on_gpu(batch):
+            self._record(batch)
+        if self.stage is not Stage.LAUNCHED:
+            return self._replay(*batch)
+        numbers = self._launch(*batch)
+        self._updates.launched()
+        return numbers
+
+    def seconds_a_step(self) -> float | None:
+        """Gives the time of a step, after so many replays that it does not hang on a few; None before."""
+        if self._replays == _TIMED_FROM:
+            self._timed_from = time.perf_counter()
+        if self._replays < _TIMED_TO:
+            return None
+        return (time.perf_counter() - self._timed_from) / (_TIMED_TO - _TIMED_FROM)
+
+    def compile(self, batch: tuple[Tensor, ...]) -> float:
+        """Has the graph compiled, and takes it if it gives the same; returns the seconds that it took."""
+        start, graph = time.perf_counter(), self.uncompiled
+        self.uncompiled = None
+        if graph is None:  # it is compiled once
+            return 0.0
+        before = self._gradients.moment()
+        try:
+            with torch.no_grad():
+                compiled = torch.compile(graph, fullgraph=True, dynamic=False, options={"fallback_random": True})
+                by_compiled = compiled(*batch)
+            before.put_back()
+            tolerance = _COARSE if _is_coarse(graph) else _FINE
+            if not agree(self._replay(*batch), by_compiled, tolerance):
+                raise NoGraph("the compiled graph gives other gradients")
+            self._replay, self._tolerance, self.stage = replay(compiled), tolerance, Stage.COMPILED
+            self._may_be_launched = True
+        except Exception as error:  # no C++ compiler, most often
+            warn_caller(f"the graph is replayed, not compiled: {first_line(error)}", CaptureWarning)
+        finally:
+            before.put_back()
+        return time.perf_counter() - start
+
+    def _record(self, batch: tuple[Tensor, ...]) -> None:
+        """Records the whole step as one CUDA graph, if that does there what it does without."""
+
+        def whole(*batch: Tensor) -> Numbers:
+            numbers = self._replay(*batch)
+            self._gradients.put(numbers)
+            self._updates.record()
+            return numbers
+
+        try:
+            self._launch, self.stage = launched(whole, batch, self._changing), Stage.LAUNCHED
+        except RuntimeError as error:
+            self._may_be_launched = False
+            text = f"the graph is replayed operation by operation, not as a CUDA graph: {first_line(error)}"
+            warn_caller(text, CaptureWarning)
+
+    def _changing(self) -> list[Tensor]:
+        gradients = self._gradients
+        return [*gradients.parameters, *gradients.buffers(), *self._updates.tensors_in_graph()]
+
+    def _go_by_program(self, reason: str) -> None:
+        self.stage, self.reason = Stage.BY_PROGRAM, reason
+
+
+def first_line(error: Exception) -> str:
+    """Gives what an error says first, or its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _is_coarse(graph: GraphModule) -> bool:
+    values = (node.meta.get("val") for node in graph.graph.nodes)
+    return any(isinstance(value, Tensor) and value.dtype == torch.bfloat16 for value in values)

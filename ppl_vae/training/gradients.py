@@ -1,0 +1,113 @@
+"""The loss of a batch and its gradients, in two ways: as Pyro computes them, and by tensors alone for a graph to hold.
+
+Both give the loss and then a gradient for each parameter (None where none reaches it), and both draw the same random
+numbers in the same order, so that one can be compared with the other.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from ppl_vae.estimators import LogWeightELBO
+from ppl_vae.estimators.tensor_only import Objective, bound_and_gradients
+from ppl_vae.pairs.held import Held
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import Moment
+from ppl_vae.pairs.watching import watched
+from ppl_vae.training.division import Division
+
+Numbers = Sequence[Any]  # the loss, and a gradient or None for each parameter
+
+
+class Gradients:
+    """Runs a pair on a batch for the loss and the gradients of its parameters.
+
+    Args:
+        elbo: any ELBO.
+        model: the model.
+        guide: its guide, as the ELBO gets it.
+        parameters: the leaves that are trained.
+        modules: the pair's modules and what else is trained, for their buffers.
+        coarse: whether the networks compute in few digits.
+
+    Attributes:
+        division: which rows of a batch are this process's, and their random numbers.
+    """
+
+    def __init__(
+        self,
+        elbo: ELBO,
+        model: Program,
+        guide: Program,
+        parameters: Sequence[Tensor],
+        modules: Sequence[nn.Module],
+        coarse: bool = False,
+    ) -> None:
+        self.elbo, self._model, self._guide = elbo, model, guide
+        self.parameters, self._modules = list(parameters), list(modules)
+        self._parts = [part for module in modules for part in module.modules()]
+        self.division = Division(self._modules, lambda: self.state, coarse)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """What the estimator remembers, beside its network."""
+        return self.elbo.state if isinstance(self.elbo, LogWeightELBO) else []
+
+    def by_pyro(self, batch: tuple[Tensor, ...], validate: bool = False) -> Numbers:
+        """Computes the loss and the gradients by Pyro's ELBO; the parameters hold the gradients afterwards."""
+        with pyro.validation_enabled(validate), self.division.noise("as it is", self._by_pyro):
+            return self._by_pyro(*batch)
+
+    def by_tensors(self, objective: Objective, *batch: Tensor) -> Numbers:
+        """Computes the same by an ELBO of tensors alone; the parameters hold what they held."""
+        run = partial(self._by_tensors, objective)
+        with self.division.noise("as tensors", run):
+            return run(*batch)
+
+    def put(self, numbers: Numbers) -> Tensor | float:
+        """Gives each parameter its gradient, where ``backward`` would put it, and returns the loss."""
+        loss, *gradients = numbers
+        for leaf, gradient in zip(self.parameters, gradients, strict=True):
+            leaf.grad = gradient
+        return loss
+
+    def watched(self, run: Callable[[], Numbers]) -> tuple[Numbers, str, Held]:
+        """Runs the pair, and tells what keeps a graph from standing for it: :func:`ppl_vae.pairs.watching.watched`."""
+        return watched(run, (self._model, self._guide, self.elbo), [*self.parameters, *self.buffers()])
+
+    def moment(self) -> Moment:
+        """Remembers the random numbers and the buffers as they are now, to be put back."""
+        return Moment(self.buffers())
+
+    def modes(self) -> tuple[bool, ...]:
+        """Says which parts are in train mode and which parameters are trained: a graph has both as they were."""
+        return *(part.training for part in self._parts), *(leaf.requires_grad for leaf in self.parameters)
+
+    def has_sparse_gradients(self) -> bool:
+        """Whether some gradient holds a few rows of a table alone, which no graph does."""
+        tables = (part for part in self._parts if isinstance(part, nn.Embedding))
+        return any(leaf.layout != torch.strided for leaf in self.parameters) or any(table.sparse for table in tables)
+
+    def buffers(self) -> list[Tensor]:
+        """What a run changes in place: the modules' buffers, and what the estimator remembers."""
+        return [*self.state, *(buffer for module in self._modules for buffer in module.buffers())]
+
+    def changing(self) -> list[Tensor]:
+        """All tensors that change in a training, which a graph reads where they are."""
+        return [*self.parameters, *self.buffers(), *(leaf for module in self._modules for leaf in module.parameters())]
+
+    def _by_pyro(self, *batch: Tensor) -> Numbers:
+        for leaf in self.parameters:
+            leaf.grad = None
+        loss = self.elbo.loss_and_grads(self._model, self._guide, *batch)
+        loss = loss[0] if isinstance(loss, tuple) else loss  # ReweightedWakeSleep gives one for each of its phases
+        return loss, *(leaf.grad for leaf in self.parameters)
+
+    def _by_tensors(self, objective: Objective, *batch: Tensor) -> Numbers:
+        value, gradients = bound_and_gradients(objective, self._model, self._guide, batch, self.parameters)
+        return -value.sum(), *gradients

@@ -1,0 +1,80 @@
+"""The curve and the times of a training."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Totals:
+    """What the steps of an epoch add up to.
+
+    Attributes:
+        loss: the sum of the steps' losses, on the device where they are.
+        rows: the rows that were gone through; a loader's sampler may leave some out.
+        points: the data points that the losses stand for: those of the whole data where a plate subsamples them.
+    """
+
+    loss: Any = 0.0
+    rows: int = 0
+    points: int = 0
+
+    def add(self, loss: Any, rows: int, points: int) -> None:
+        """Adds a step."""
+        self.loss, self.rows, self.points = self.loss + loss, self.rows + rows, self.points + points
+
+
+@dataclass
+class History:
+    """How a training went, one entry for each epoch.
+
+    Attributes:
+        elbo: mean training ELBO, nats per data point (the estimate that the steps themselves used; with
+            ``ReweightedWakeSleep`` the wake phase's, and -inf with ``TraceTailAdaptive_ELBO``, which gives none). Where
+            ``weighted``, the objective with its weights, which is not the ELBO: :func:`ppl_vae.bounds` gives that.
+        seconds: wall-clock time.
+        size: data points in the last epoch.
+        is_bound: False where the guide has a point mass, or sites have weights, so that the "ELBO" bounds nothing.
+        weighted: True where ``poutine.scale`` weights sites, as a KL weight (beta) does; the scale of a plate that
+            subsamples the data is none.
+        compile_seconds: what of it a compiler took.
+    """
+
+    size: int
+    is_bound: bool = True
+    weighted: bool = False
+    elbo: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    compile_seconds: float = 0.0
+
+    @property
+    def latest(self) -> float:
+        """The last epoch's ELBO, NaN before."""
+        return self.elbo[-1] if self.elbo else math.nan
+
+    @property
+    def note(self) -> str:
+        """What to say beside the curve, empty for one of bounds."""
+        return "" if self.is_bound else "weighted objective, not a bound" if self.weighted else "not a bound"
+
+    @property
+    def points_per_second(self) -> float:
+        """Data points that the median epoch went through in a second."""
+        return self.size / sorted(self.seconds)[len(self.seconds) // 2]
+
+    @property
+    def progress(self) -> dict[str, list[float]]:
+        """The part of it that a checkpoint holds."""
+        return {"elbo": self.elbo, "seconds": self.seconds}
+
+    def resume(self, progress: dict[str, list[float]] | None) -> None:
+        """Goes on from what a checkpoint holds, or from the beginning where there is none."""
+        if progress is not None:
+            self.elbo, self.seconds = progress["elbo"], progress["seconds"]
+
+    def record(self, totals: Totals, seconds: float, compile_seconds: float) -> None:
+        """Adds an epoch that has ended."""
+        self.size = totals.rows
+        self.elbo.append(-float(totals.loss) / totals.points)
+        self.seconds.append(seconds)
+        self.compile_seconds = compile_seconds

@@ -1,0 +1,97 @@
+"""Passes over the data: a training step for each batch, with a look at whether all is finite after it."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.restore import restored_unless_finite
+from ppl_vae.training.batches import Batch, Batches
+from ppl_vae.training.capture import Step
+from ppl_vae.training.history import Totals
+from ppl_vae.training.trainable import Trainable
+from ppl_vae.training.updates import Updates
+
+Advance = Callable[[int, float, int], None]
+
+
+class Passes:
+    """Takes training steps, batch after batch, one epoch at a call.
+
+    Args:
+        source: the data.
+        programs: model and guide, whose mistakes are explained if the first step fails.
+        pair: what is trained of them.
+        step: gives the loss and the gradients of a batch.
+        updates: changes the parameters by them.
+        tensors: all that a step changes: an epoch that fails leaves them as it found them.
+        device: where they are.
+    """
+
+    def __init__(
+        self,
+        source: Batches,
+        programs: tuple[Program, Program],
+        pair: Trainable,
+        step: Step,
+        updates: Updates,
+        tensors: Sequence[Tensor],
+        device: torch.device,
+    ) -> None:
+        self._source, self._programs, self._pair = source, programs, pair
+        self._step, self._updates, self._tensors = step, updates, tensors
+        self._spare = [tensor.detach().clone() for tensor in tensors]
+        self._is_first = True
+        # A CPU has each loss at once. A GPU is not waited for: its losses stay there to the end of the epoch.
+        self._waits = device.type == "cpu"
+
+    def run(self, epoch: int, latest: float, advance: Advance) -> Totals:
+        """Goes through the data once.
+
+        Args:
+            epoch: the number of epochs done.
+            latest: the ELBO of the last epoch, which is shown where a step's own is not at hand.
+            advance: is told each step's epoch from 1 on, its ELBO and its rows.
+
+        Raises:
+            InputError: where the ELBO or a parameter is no longer finite.
+        """
+        totals = Totals()
+        with restored_unless_finite(self._pair.parameters, self._tensors, self._spare):
+            for index, batch in enumerate(self._source.epoch()):
+                loss, rows = self._loss(batch), len(batch[0])
+                if self._waits:
+                    loss = float(loss)
+                    self._require_finite(loss, epoch, index)
+                self._updates.finish()
+                totals.add(loss, rows, self._pair.full_size or rows)
+                advance(epoch + 1, -loss / rows if self._waits else latest, rows)
+            self._require_finite(float(totals.loss), epoch, index)
+            self._pair.require_finite(epoch + 1)
+        return totals
+
+    def _loss(self, batch: Batch) -> Any:
+        rare = len(batch[0]) < min(self._source.batch_size, self._source.size)
+        if not self._is_first:
+            return self._step(batch, rare)
+        with explained(*self._programs, batch):
+            loss = self._step(batch, rare)
+        self._pair.require_gradients()
+        self._is_first = False
+        return loss
+
+    def _require_finite(self, loss: float, epoch: int, index: int) -> None:
+        """Refuses a loss that is not finite; but ``TraceTailAdaptive_ELBO`` gives inf whatever happens."""
+        if not math.isfinite(loss) and not (math.isinf(loss) and self._has_finite_gradients()):
+            raise InputError(
+                f"the ELBO became {-loss} in epoch {epoch + 1}, step {index + 1}: lower the learning rate, or look "
+                "for a scale near 0 in the model or the guide"
+            )
+
+    def _has_finite_gradients(self) -> bool:
+        return all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in self._pair.parameters)

@@ -1,0 +1,95 @@
+"""The optimizers' step: one owner takes it, inside a graph of the whole training step or after it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pyro.optim import PyroOptim
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from ppl_vae.training.cuda_graphs import make_capturable, state_of
+from ppl_vae.training.identity import optimizer_identity
+from ppl_vae.training.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
+
+
+class Updates:
+    """Changes the parameters by their gradients, once a training step.
+
+    A CUDA graph that holds the whole training step takes the optimizers' step too; :meth:`finish` takes it where no
+    such graph has.
+
+    Args:
+        optimizers: all of them.
+        schedulers: those of their learning rates.
+        in_graph: whether a graph may hold the optimizers' step (see
+            :func:`ppl_vae.training.cuda_graphs.make_capturable`).
+        options: the optimizers in words, as they were before a schedule changed them.
+
+    Attributes:
+        taken: whether a graph has taken the optimizers' step of the training step at hand.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[Optimizer] = (),
+        schedulers: Sequence[LambdaLR] = (),
+        in_graph: bool = False,
+        options: str = "",
+    ) -> None:
+        self._optimizers, self._schedulers = list(optimizers), list(schedulers)
+        self.in_graph, self.options = in_graph, options
+        self.taken = False
+
+    def begin(self) -> None:
+        """Begins a training step, of which nothing is taken yet."""
+        self.taken = False
+
+    def record(self) -> None:
+        """Takes the optimizers' step where a graph is being recorded that may hold it."""
+        if self.in_graph:
+            self._step()
+
+    def launched(self) -> None:
+        """Notes that a graph has been launched, and has taken the optimizers' step if it holds it."""
+        self.taken = self.in_graph
+
+    def finish(self) -> None:
+        """Takes the optimizers' step, unless a graph has, and then that of the learning rates' schedules."""
+        if not self.taken:
+            self._step()
+        for scheduler in self._schedulers:
+            scheduler.step()
+
+    def tensors_in_graph(self) -> list[Tensor]:
+        """Lists what the optimizers remember, where a graph changes it."""
+        return state_of(self._optimizers) if self.in_graph else []
+
+    @property
+    def parts(self) -> list[Any]:
+        """What has a ``state_dict`` that a checkpoint must hold."""
+        return [*self._optimizers, *self._schedulers]
+
+    def loaded(self) -> None:
+        """Puts the optimizers' numbers back onto the GPU, after a checkpoint has been loaded into them."""
+        if self.in_graph:
+            make_capturable(self._optimizers)
+
+    def _step(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+
+def updates_for(
+    optimizer: OptimizerFactory | PyroOptim,
+    parameters: list[Tensor],
+    modules: list[nn.Module],
+    schedule: Schedule | None,
+    steps: int,
+    may_be_in_graph: bool,
+) -> Updates:
+    """Makes the optimizers of some parameters and the schedules of their learning rates, for so many training steps."""
+    optimizers = make_optimizers(optimizer, parameters, modules)
+    options = optimizer_identity(optimizers)  # before a schedule changes the rate, and a graph how it is held
+    in_graph = may_be_in_graph and make_capturable(optimizers)
+    return Updates(optimizers, make_schedulers(schedule, optimizers, steps), in_graph, options)

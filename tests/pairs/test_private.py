@@ -1,0 +1,149 @@
+"""What is used of torch's and Pyro's private parts is still there, and still means the same."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+from pyro.nn import PyroModule, PyroParam
+from torch import nn
+
+from ppl_vae.pairs.private import (
+    CONVOLUTION,
+    OF_EVERY_MODULE,
+    PYRO_PREFIX,
+    REJECTING,
+    TorchDispatchMode,
+    changes_its_argument,
+    give_its_own_parameters,
+    map_tensors,
+    pyro_state_of,
+    settle_plates,
+    unvalidated,
+)
+
+
+class Scaled(PyroModule):
+    """Has a parameter, which Pyro puts into the global store when it is run, unless it is local."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self):
+        return self.scale
+
+
+def test_a_module_gets_a_parameter_store_of_its_own():
+    """It was made while parameters were global: without the store, Pyro itself fails."""
+    pyro.clear_param_store()
+    with pyro.settings.context(module_local_params=False):
+        module = Scaled()
+    with pyro.settings.context(module_local_params=True):
+        with pytest.raises(AttributeError, match="param_state"):
+            module()
+        give_its_own_parameters(module)
+        module()
+        store = module._pyro_context.param_state
+        give_its_own_parameters(module)  # which is kept
+        assert module._pyro_context.param_state is store
+    assert len(pyro.get_param_store()) == 0
+    give_its_own_parameters(nn.Linear(2, 2))
+
+
+def test_the_state_of_a_module_is_the_one_that_pyro_uses():
+    with pyro.settings.context(module_local_params=True):
+        module = Scaled()
+        state = pyro_state_of(module)
+        assert not state["used"]
+        module()
+        assert state["used"]
+        assert set(state["param_state"]) == {"params", "constraints"}
+    assert pyro_state_of(nn.Linear(2, 2)) == {}
+
+
+def test_an_elbo_finds_its_plates():
+    def model(x):
+        with pyro.plate("rows", 3, dim=-2), pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(torch.zeros(3, len(x)), 1.0), obs=x.expand(3, -1))
+
+    elbo = Trace_ELBO(num_particles=2, vectorize_particles=True)
+    assert math.isinf(elbo.max_plate_nesting)
+    settle_plates(elbo, model, lambda x: None, (torch.zeros(2),))
+    assert elbo.max_plate_nesting == 2 + 1  # and the particles
+
+
+def test_operations_that_write_to_an_argument_are_told_from_others():
+    assert changes_its_argument(torch.ops.aten.normal_.default)
+    assert not changes_its_argument(torch.ops.aten.bernoulli.default)
+
+
+def test_tensors_are_changed_wherever_they_lie():
+    found = map_tensors(lambda part: part + 1, (torch.zeros(()), [torch.ones(()), "a"], {"b": 1.5}))
+    assert found == (torch.ones(()), [torch.full((), 2.0), "a"], {"b": 1.5})
+
+
+def test_no_value_is_looked_at():
+    """A distribution that was expanded while validation was on looks at values without it."""
+    with pyro.validation_enabled(True):
+        expanded = dist.Normal(0.0, 1.0).expand([2])
+    nan = torch.full((2,), math.nan)
+    with pyro.validation_enabled(False), pytest.raises(ValueError, match="to be within the support"):
+        expanded.log_prob(nan)
+    with unvalidated():
+        assert expanded.log_prob(nan).isnan().all()
+    with pytest.raises(ValueError, match="to be within the support"):
+        expanded.log_prob(nan)
+
+
+def test_categories_are_drawn_without_a_look_at_them():
+    """The stand-in for ``one_hot`` is the one that distributions call, and gives the same."""
+    q = torch.distributions.OneHotCategorical(torch.tensor([0.2, 0.3, 0.5]))
+    torch.manual_seed(0)
+    expected = q.sample((7,))
+    torch.manual_seed(0)
+    with unvalidated():
+        assert torch.equal(q.sample((7,)), expected)
+        outside = torch.nn.functional.one_hot(torch.tensor([5]), 3)  # torch's own refuses it
+        assert torch.equal(outside, torch.zeros(1, 3, dtype=torch.long))
+        assert torch.equal(torch.nn.functional.one_hot(torch.tensor([0, 2])), torch.tensor([[1, 0, 0], [0, 0, 1]]))
+
+
+class Names(TorchDispatchMode):
+    """Writes down each operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_operations_are_seen_by_name():
+    with Names() as names:
+        torch._standard_gamma(torch.ones(2))
+        torch._sample_dirichlet(torch.ones(2))
+        torch.poisson(torch.ones(2))
+        torch.binomial(torch.ones(2), torch.full((2,), 0.5))
+    drawn = [name for name in names.seen if name.startswith(REJECTING)]
+    assert [name.split(".")[1] for name in drawn] == [name.split(".")[1] for name in REJECTING]
+
+
+def test_convolutions_have_one_base_class():
+    assert all(issubclass(kind, CONVOLUTION) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d))
+    assert not issubclass(nn.Linear, CONVOLUTION)
+
+
+def test_what_is_pyros_in_a_module_is_told_by_its_name():
+    class Own(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.width = 3
+            self.scale = PyroParam(torch.ones(()), constraint=dist.constraints.positive)
+
+    beside = {name for name in vars(Own()) if name not in OF_EVERY_MODULE}
+    assert {name for name in beside if not name.startswith(PYRO_PREFIX)} == {"width"}
