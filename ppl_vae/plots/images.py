@@ -1,4 +1,4 @@
-"""Figures. Each function draws into a new figure and returns it; none needs a display."""
+"""Figures of images. Each function draws into a new figure and returns it; none needs a display."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ Pair = tuple[Program, Program]
 
 
 def reconstructions(pairs: Mapping[str, Pair], batch: tuple[Tensor, ...], shape: tuple[int, int]) -> Figure:
-    """Data points, shape (batch, pixels), above the mean of p(x | z) for one z drawn from each guide."""
+    """Draws data points above their reconstructions: the mean of p(x | z) for one z drawn from each guide."""
     rows = {"x": batch[0]} | {name: reconstruct(*pair, *batch) for name, pair in pairs.items()}
     figure = Figure(figsize=(0.8 * len(batch[0]) + 1.2, 0.85 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(batch[0]), squeeze=False)
@@ -30,21 +30,21 @@ def reconstructions(pairs: Mapping[str, Pair], batch: tuple[Tensor, ...], shape:
 
 
 def reconstruct(model: Program, guide: Program, *batch: Tensor) -> Tensor:
-    """The mean of p(x | z) for one z drawn from the guide, of any pair with one observed site; the shape of x."""
+    """Returns the mean of p(x | z) for one z drawn from the guide, for any pair with one observed site."""
     with evaluating(model, guide):
         _, trace = traces(model, guide, batch, 1, 0)
     return next(site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"])["fn"].mean
 
 
 def samples(model: LatentVariableModel, shape: tuple[int, int], *given: Tensor, side: int = 10) -> Figure:
-    """The mean of p(x | z) for side x side draws of z from the prior, given a row for each where it is conditional."""
+    """Draws the mean of p(x | z) for side x side z from the prior; a conditional model takes one given row for each."""
     with evaluating(model):
         images = model.generate(side**2, *given)[1].mean
     return _tiles(images, shape, side, "Drawn from the prior: the mean of p(x | z)")
 
 
 def manifold(model: LatentVariableModel, shape: tuple[int, int], side: int = 20) -> Figure:
-    """The mean of p(x | z) over a grid of a 2-d latent at the prior's quantiles (Kingma & Welling 2014, fig. 4)."""
+    """Draws the mean of p(x | z) over a grid of 2-d latents at the prior's quantiles (Kingma & Welling 2014)."""
     ticks = Normal(0.0, 1.0).icdf(torch.linspace(0.5 / side, 1 - 0.5 / side, side))
     grid = torch.cartesian_prod(-ticks, ticks).flip(1).to(model.prior_loc)
     with evaluating(model):
@@ -64,6 +64,6 @@ def _tiles(images: Tensor, shape: tuple[int, int], side: int, title: str) -> Fig
 
 
 def show_image(axes: Axes, image: Tensor, shape: tuple[int, int]) -> None:
-    """Draws pixels in [0, 1] as they are, 0 black and 1 white; the image holds height x width of them."""
+    """Draws an image of height x width pixels in [0, 1] with 0 black and 1 white."""
     axes.imshow(image.reshape(shape).cpu().numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
