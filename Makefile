@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: compare test check clean
+FOLDERS := ppl_vae models guides tests examples benchmarks
+
+.PHONY: compare test check types clean
 
 compare: $(STAMP)
 	$(VENV)/bin/ppl-vae compare --data digits --latents 2
@@ -11,9 +13,12 @@ compare: $(STAMP)
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n 2
 
-# Type checks the package as a wheel installs it: an editable install is out of mypy's sight.
-check: $(STAMP)
+check: types
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check $(FOLDERS)
+
+# Type checks the package as a wheel installs it: an editable install is out of mypy's sight.
+types: $(STAMP)
 	rm -rf build/installed
 	$(VENV)/bin/python -m pip install --quiet --no-deps --target build/installed .
 	cd build/installed && $(abspath $(VENV))/bin/mypy --config-file $(CURDIR)/pyproject.toml -p ppl_vae

@@ -4,145 +4,191 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
+import xarray as xr
+from pyro.infer import ELBO
 from rich.table import Table
+from torch import Tensor
 
 from ppl_vae.cli import report
-from ppl_vae.cli.options import CAPTURES, adam, default_epochs, refuse_mixture
-from ppl_vae.cli.zoo import Builder
+from ppl_vae.cli.options import OF_TABLES, TrainOptions
+from ppl_vae.cli.values import BATCH_SIZE, LEARNING_RATE, adam, default_epochs, widths
+from ppl_vae.cli.zoo import Builder, refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.errors import InputError
+from ppl_vae.evidence import exact_evidence
 from ppl_vae.measure.bounds import average, bounds
+from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.psis import shares
-from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots.bounds import NOT_A_BOUND, training_curves
+from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.training import distributed
-from ppl_vae.training.fit import fit, resolve_device
+from ppl_vae.training.fit import History, fit, resolve_device
 from ppl_vae.training.optimizers import cooldown
 
 
-def train_on_images(
-    model: str,
-    data: str,
-    *,
-    guide: str,
-    latents: int,
-    hidden: tuple[int, ...],
-    likelihood: str,
-    estimator: str,
-    step_particles: int | None,
-    epochs: int | None,
-    batch_size: int,
-    lr: float,
-    particles: int,
-    images: int | None,
-    checkpoint: Path | None,
-    capture: str,
-    precision: str,
-    seed: int,
-    device: str,
-    data_root: Path | None,
-    run: Path | None,
-    as_json: bool,
-) -> None:
-    """Trains, measures, writes the run's folder, prints; of many processes the first one alone measures.
+@dataclass(frozen=True)
+class _Setting:
+    """What a run starts from: the settings to record, the pair, its objective, and the data."""
+
+    settings: dict[str, Any]
+    model: LatentVariableModel
+    guide: Guide
+    elbo: ELBO
+    training: tuple[Tensor, ...]
+    test: tuple[Tensor, ...]
+    transform: Callable[[Tensor], Tensor] | None
+    shape: tuple[int, int]
+
+
+def train_on_images(options: TrainOptions) -> None:
+    """Trains, measures, writes the run's folder and prints; of many processes only the first one measures.
 
     Raises:
-        InputError: for a name that is none, a model of tables, or what ``fit`` refuses.
+        InputError: for an unknown name, a model of tables, or what ``fit`` refuses.
     """
-    settings = {key: value for key, value in locals().items() if key != "as_json"}
-    refuse_mixture(model, data)
-    if capture not in CAPTURES:
-        raise InputError(f"--capture is {capture!r}; expected {', '.join(CAPTURES)}")
-    folder = report.new_run(run, f"train-{Path(data).stem}")
-    used = resolve_device(device)
-    source = load(data, data_root)
-    length = settings["epochs"] = epochs or default_epochs(source)
-    pyro.set_rng_seed(seed)
-    builder = Builder(source, latents, hidden, likelihood)
-    program = builder.model(model)
-    fitted = builder.guide(guide, program)
-    if step_particles and not estimator:
-        raise InputError(f"--step-particles is {step_particles}, which needs an --estimator: see `ppl-vae list`")
-    elbo = builder.estimator(estimator, program, fitted, step_particles) if estimator else builder.elbo(fitted)
-    training, test, transform = builder.data(program, seed, images)
-    report.tell_images(source, transform is not None)
-    history = fit(
-        program,
-        fitted,
-        training,
-        elbo=elbo,
-        epochs=length,
-        batch_size=batch_size,
-        optimizer=adam(lr),
-        schedule=cooldown,
-        transform=transform,
-        device=device,
-        seed=seed,
-        description=guide,
-        checkpoint=checkpoint,
-        capture=CAPTURES[capture],
-        precision=precision,  # type: ignore[arg-type]
-    )
-    if distributed.rank() > 0:
-        return
-    test = tuple(part.to(used) for part in test)
-    start = time.perf_counter()
-    pyro.set_rng_seed(seed)
-    measured = bounds(program, fitted, test, particles=particles)
-    evaluation = time.perf_counter() - start
-    is_bound = bool(measured.attrs["is_bound"])
-    curve = {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}
-    result: dict[str, Any] = {
-        "settings": settings | {"device": str(used), "run": folder},
-        "units": "nats per image; _se: Monte Carlo standard error",
-        "is_bound": is_bound,
-        "test_elbo": average(measured.elbo, measured.elbo_se)[0],
-        "test_elbo_se": average(measured.elbo, measured.elbo_se)[1],
-        "test_iwelbo": {count: value for count, (value, _) in curve.items()},
-        "test_iwelbo_se": {count: error for count, (_, error) in curve.items()},
-        "train_elbo": history.elbo,
-        "seconds_per_epoch": sum(history.seconds) / length,
-        "compile_seconds": history.compile_seconds,
-        "images_per_second": history.points_per_second,
-        "evaluation_seconds": evaluation,
-        "peak_memory_gib": _peak_memory(),
-    }
-    if hasattr(program, "log_evidence"):
-        with evaluating(program):
-            result["test_log_evidence"] = float(program.log_evidence(*test).mean())
-    with report.whole_folder(folder) as place:
-        report.write_json(place / "result.json", result)
-        report.save_parameters(place / "model.pt", program)
-        report.save_parameters(place / "guide.pt", fitted)
-        measured.to_netcdf(place / "bounds.nc", engine="scipy")
-        report.save(place / "training.png", training_curves({guide: history}))
-        report.write_images(place, {guide: (program, fitted)}, test, source.shape)
-    if as_json:
+    refuse_mixture(options.model, options.data)
+    capture = options.captured
+    folder = report.new_run(options.run, f"train-{Path(options.data).stem}")
+    start = _start(options, folder)
+    with whole("train"):
+        history = fit(
+            start.model,
+            start.guide,
+            start.training,
+            elbo=start.elbo,
+            epochs=start.settings["epochs"],
+            batch_size=start.settings["batch_size"],
+            optimizer=adam(start.settings["lr"]),
+            schedule=cooldown,
+            transform=start.transform,
+            device=options.device,
+            seed=options.seed,
+            description=options.guide,
+            checkpoint=options.checkpoint,
+            capture=capture,
+            precision=options.precision,  # type: ignore[arg-type]
+            progress=not options.quiet,
+        )
+        if distributed.rank() > 0:
+            return
+        began = time.perf_counter()
+        measured = bounds(
+            start.model,
+            start.guide,
+            start.test,
+            particles=options.particles,
+            seed=options.seed,
+            progress=not options.quiet,
+        )
+        evaluation_seconds = time.perf_counter() - began
+    result = _result(start, history, measured, evaluation_seconds)
+    _write(folder, options.guide, start, history, measured, result)
+    if options.as_json:
         print(json.dumps(report.plain(result)))
         return
-    mark = "" if is_bound else f" ({NOT_A_BOUND})"
-    bad = 1 - shares(measured.khat, measured.attrs["khat_threshold"])["good"]
-    heavy = f" (no error: the weights of {bad:.0%} of the images can't be trusted)" if bad > 0 else ""
-    shown = Table("", "on the test images", title=f"{model}, {guide} guide, {data}")
-    shown.add_row(f"ELBO{mark}", f"{report.with_error(result['test_elbo'], result['test_elbo_se'])} nats/image")
-    shown.add_row(f"IWELBO K={max(curve)}{mark}", f"{report.with_error(*curve[max(curve)])} nats/image{heavy}")
-    if "test_log_evidence" in result:
-        shown.add_row("log p(x), exact", f"{result['test_log_evidence']:.3f} nats/image")
-    shown.add_row("seconds per epoch", f"{result['seconds_per_epoch']:.2f} ({history.points_per_second:.0f} images/s)")
-    shown.add_row("peak memory", f"{result['peak_memory_gib']:.2f} GiB")
-    if history.compile_seconds:
-        shown.add_row("compiling", f"{history.compile_seconds:.1f} s")
-    report.show(shown)
+    report.show(_table(options, history, measured, result))
     print(folder)
 
 
+def _start(options: TrainOptions, folder: Path) -> _Setting:
+    """Makes the pair and its data, and says what a user's own file was understood to hold."""
+    device = resolve_device(options.device)
+    source = load(options.data, options.data_root)
+    pyro.set_rng_seed(options.seed)
+    builder = Builder(source, options.latents, widths(options.hidden or "400,400"), options.likelihood)
+    model = builder.model(options.model)
+    guide = builder.guide(options.guide, model)
+    if options.step_particles and not options.estimator:
+        raise InputError(
+            f"--step-particles is {options.step_particles}, which needs an --estimator: see `ppl-vae list`"
+        )
+    if options.estimator:
+        elbo = builder.estimator(options.estimator, model, guide, options.step_particles)
+    else:
+        elbo = builder.elbo(guide)
+    training, test, transform = builder.data(model, options.seed, options.images)
+    report.tell_images(source, transform is not None)
+    settings = options.recorded(
+        without=OF_TABLES,
+        hidden=builder.hidden,
+        epochs=options.epochs or default_epochs(source),
+        batch_size=options.batch_size or BATCH_SIZE,
+        lr=LEARNING_RATE if options.lr is None else options.lr,
+        capture=options.captured,
+        device=str(device),
+        run=folder,
+    )
+    return _Setting(settings, model, guide, elbo, training, test, transform, source.shape)
+
+
+def _curve(measured: xr.Dataset) -> dict[int, tuple[float, float]]:
+    """The mean IWELBO and its error for each K."""
+    return {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}
+
+
+def _result(start: _Setting, history: History, measured: xr.Dataset, evaluation_seconds: float) -> dict[str, Any]:
+    elbo, elbo_se = average(measured.elbo, measured.elbo_se)
+    curve = _curve(measured)
+    result: dict[str, Any] = {
+        "settings": start.settings,
+        "units": "nats per image; _se: Monte Carlo standard error",
+        "is_bound": bool(measured.attrs["is_bound"]),
+        "test_elbo": elbo,
+        "test_elbo_se": elbo_se,
+        "test_iwelbo": {count: value for count, (value, _) in curve.items()},
+        "test_iwelbo_se": {count: error for count, (_, error) in curve.items()},
+        "train_elbo": history.elbo,
+        "seconds_per_epoch": sum(history.seconds) / start.settings["epochs"],
+        "compile_seconds": history.compile_seconds,
+        "images_per_second": history.points_per_second,
+        "evaluation_seconds": evaluation_seconds,
+        "peak_memory_gib": _peak_memory(),
+    }
+    if hasattr(start.model, "log_evidence"):
+        known = exact_evidence(start.model, start.test)
+        result["test_log_evidence"] = float(known.log_evidence.mean()) if known is not None else None
+    return result
+
+
+def _write(
+    folder: Path, name: str, start: _Setting, history: History, measured: xr.Dataset, result: dict[str, Any]
+) -> None:
+    with report.whole_folder(folder) as partial:
+        report.write_json(partial / "result.json", result)
+        report.save_parameters(partial / "model.pt", start.model)
+        report.save_parameters(partial / "guide.pt", start.guide)
+        measured.to_netcdf(partial / "bounds.nc", engine="scipy")
+        report.save(partial / "training.png", training_curves({name: history}))
+        report.write_images(partial, {name: (start.model, start.guide)}, start.test, start.shape)
+
+
+def _table(options: TrainOptions, history: History, measured: xr.Dataset, result: dict[str, Any]) -> Table:
+    """The table for a terminal."""
+    mark = "" if result["is_bound"] else f" ({NOT_A_BOUND})"
+    untrusted = 1 - shares(measured.khat, measured.attrs["khat_threshold"])["good"]
+    remark = f" (no error: the weights of {untrusted:.0%} of the images can't be trusted)" if untrusted > 0 else ""
+    curve = _curve(measured)
+    table = Table("", "on the test images", title=f"{options.model}, {options.guide} guide, {options.data}")
+    table.add_row(f"ELBO{mark}", f"{report.with_error(result['test_elbo'], result['test_elbo_se'])} nats/image")
+    table.add_row(f"IWELBO K={max(curve)}{mark}", f"{report.with_error(*curve[max(curve)])} nats/image{remark}")
+    if "test_log_evidence" in result:
+        table.add_row("log p(x), exact", f"{result['test_log_evidence']:.3f} nats/image")
+    table.add_row("seconds per epoch", f"{result['seconds_per_epoch']:.2f} ({history.points_per_second:.0f} images/s)")
+    table.add_row("peak memory", f"{result['peak_memory_gib']:.2f} GiB")
+    if history.compile_seconds:
+        table.add_row("compiling", f"{history.compile_seconds:.1f} s")
+    return table
+
+
 def _peak_memory() -> float:
-    """GiB: of the GPU where one was used, else of the process."""
+    """Returns the peak memory in GiB, of the GPU where one was used, else of the process."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,96 +1,240 @@
-"""The options that commands share, and what is asked of them."""
+"""What each command takes: one frozen dataclass a command, one field an option, in the order of ``--help``."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import torch
 import typer
 
-from ppl_vae.cli.table_runs import MIXTURES
-from ppl_vae.data.images import Images
-from ppl_vae.data.tables import TABLES
+from ppl_vae.cli.values import CAPTURES
 from ppl_vae.errors import InputError
+from ppl_vae.models import COVARIANCES
 from ppl_vae.training.capture import Capture
 
 DataOption = Annotated[
-    str, typer.Option("--data", help="A data set's name (see `ppl-vae list`), a .npy file of images or a .csv table.")
+    str, typer.Option(help="A data set's name (see `ppl-vae list`), a .npy file of images or a .csv table.")
 ]
 RootOption = Annotated[Path | None, typer.Option(help="The folder of the data; $PPL_VAE_DATA or ./data by default.")]
 ModelOption = Annotated[str, typer.Option(help="A model's name (see `ppl-vae list`).")]
 LatentsOption = Annotated[int, typer.Option(min=1, help="Latents of one image.")]
 HiddenOption = Annotated[
-    str, typer.Option(help="Widths of the networks' hidden layers, comma-separated; of a table's by default 100,100.")
+    str,
+    typer.Option(help="Widths of the networks' hidden layers, comma-separated; for a table 100,100 by default."),
 ]
-LikelihoodOption = Annotated[str, typer.Option(help="The VAE's: bernoulli (images binarized anew) or gaussian.")]
+LikelihoodOption = Annotated[
+    str, typer.Option(help="The VAE's likelihood: bernoulli (binarizes the images anew at each step) or gaussian.")
+]
 EpochsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Passes over the data; by default some 1.2 million images, 200 epochs at most."),
+    typer.Option(min=1, help="Passes over the data; by default about 1.2 million images, 200 epochs at most."),
 ]
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Data points in a step; by default 128 images, or a whole table.")
 ]
 RateOption = Annotated[
     float | None,
-    typer.Option(help="Adam's learning rate, 1e-3 for images; it falls to 0 over the last 30% of the steps."),
+    typer.Option(
+        help="Adam's learning rate, 1e-3 for images by default; it falls to 0 over the last 30% of the steps."
+    ),
 ]
 ParticlesOption = Annotated[int, typer.Option(min=1, help="Draws of z for each test image.")]
-ImagesOption = Annotated[
-    int | None, typer.Option("--images", min=1, help="Measure on the first so many test images only.")
-]
-CaptureOption = Annotated[
-    str,
-    typer.Option(help="Replay a graph of the pair: auto (where it pays), always, never, or compile it too."),
-]
-PrecisionOption = Annotated[str, typer.Option(help="Of the networks: float32, tf32 (on a GPU) or bf16.")]
+ImagesOption = Annotated[int | None, typer.Option(min=1, help="Measure on the first so many test images only.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="The seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 RunOption = Annotated[
     Path | None,
     typer.Option("--run", "--folder", help="The run's folder, absent or empty; a new one in runs/ by default."),
 ]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 
-CAPTURES: dict[str, Capture] = {"auto": "auto", "always": True, "never": False, "compile": "compile"}
+OF_TABLES = ("target", "components", "covariance", "starts", "weight_decay")
+OF_IMAGES = (
+    *("guide", "latents", "likelihood", "estimator", "step_particles"),
+    *("checkpoint", "particles", "images", "capture", "precision"),
+)
 
 
-def refuse_given(context: typer.Context, names: tuple[str, ...], where: str) -> None:
-    """InputError where one of these options was typed, rather than ignoring it."""
-    sources = {name: context.get_parameter_source(name) for name in names}
-    typed = [
-        f"--{name.replace('_', '-')}"
-        for name, source in sources.items()
-        if source is not None and source.name == "COMMANDLINE"
-    ]
-    if typed:
-        raise InputError(f"{', '.join(typed)} means nothing {where}: leave it away")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What all commands have in common.
+
+    Attributes:
+        typed: the names of the options that were typed; the others have their defaults.
+    """
+
+    typed: frozenset[str] = frozenset()
+
+    def refuse(self, names: Collection[str], where: str) -> None:
+        """InputError where one of these options was typed, rather than ignoring it."""
+        refused = [f"--{name.replace('_', '-')}" for name in names if name in self.typed]
+        if refused:
+            raise InputError(f"{', '.join(refused)} means nothing {where}: leave it away")
+
+    def recorded(self, *, without: Collection[str] = (), **in_python: Any) -> dict[str, Any]:
+        """The options as a run's folder keeps them, all but those for the terminal alone.
+
+        Args:
+            without: the names of options that this run has no use for.
+            in_python: what an option's text means in Python, to be recorded in its stead.
+        """
+        left_out = {"typed", "quiet", "as_json", *without}
+        values = {field.name: getattr(self, field.name) for field in fields(self)} | in_python
+        return {name: value for name, value in values.items() if name not in left_out}
 
 
-def refuse_mixture(model: str, data: str) -> None:
-    """InputError where a model of tables is asked for images."""
-    if model in MIXTURES:
-        raise InputError(f"{model} takes a table, not the images of {data}: --data {', '.join(TABLES)} or a .csv file")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """The options of ``ppl-vae train``."""
+
+    data: DataOption = "digits"
+    model: ModelOption = "vae"
+    guide: Annotated[str, typer.Option(help="A guide's name (see `ppl-vae list`).")] = "diagonal"
+    latents: LatentsOption = 32
+    hidden: HiddenOption = ""
+    likelihood: LikelihoodOption = "bernoulli"
+    estimator: Annotated[
+        str, typer.Option(help="A gradient estimator's name (see `ppl-vae list`); by default the guide's usual one.")
+    ] = ""
+    step_particles: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draws of z for each image of a step; by default the fewest the estimator needs."),
+    ] = None
+    epochs: EpochsOption = None
+    batch_size: BatchOption = None
+    lr: RateOption = None
+    particles: ParticlesOption = 1000
+    images: ImagesOption = None
+    target: Annotated[
+        str | None, typer.Option(help="For a table: the column to predict, or the one that a mixture leaves out.")
+    ] = None
+    components: Annotated[int, typer.Option(min=1, help="For a mixture: the number of Gaussians.")] = 3
+    covariance: Annotated[
+        str,
+        typer.Option(
+            help=f"For a mixture: {', '.join(COVARIANCES)} (by default full; diagonal for a mixture density network)."
+        ),
+    ] = ""
+    starts: Annotated[
+        int, typer.Option(min=1, help="For a mixture: the number of starts, of which the best is kept.")
+    ] = 5
+    weight_decay: Annotated[
+        float | None, typer.Option(help="For a mixture density network: AdamW's weight decay, 1 by default.")
+    ] = None
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file, written after each epoch, from which an interrupted run continues.")
+    ] = None
+    capture: Annotated[
+        str,
+        typer.Option(
+            help="Replay a graph of the pair: auto (where it pays), true, false, or compile (true, and compiled)."
+        ),
+    ] = "auto"
+    precision: Annotated[str, typer.Option(help="The networks' precision: float32, tf32 (on a GPU) or bf16.")] = (
+        "float32"
+    )
+    seed: SeedOption = 0
+    device: DeviceOption = "auto"
+    data_root: RootOption = None
+    run: RunOption = None
+    quiet: QuietOption = False
+    as_json: JsonOption = False
+
+    @property
+    def captured(self) -> Capture:
+        """What ``--capture`` means in Python."""
+        if self.capture not in CAPTURES:
+            raise InputError(f"--capture is {self.capture!r}; expected {', '.join(CAPTURES)}")
+        return CAPTURES[self.capture]
 
 
-def widths(hidden: str) -> tuple[int, ...]:
-    """The numbers in --hidden."""
-    try:
-        widths = tuple(int(width) for width in hidden.split(",") if width.strip())
-    except ValueError:
-        widths = (0,)
-    if any(width < 1 for width in widths):
-        raise InputError(f"--hidden is {hidden!r}; expected widths above 0, comma-separated, such as 400,400")
-    return widths
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(Options):
+    """The options of ``ppl-vae compare``."""
+
+    data: DataOption = "digits"
+    model: ModelOption = "vae"
+    guides: Annotated[str, typer.Option(help="Guides' names, comma-separated (see `ppl-vae list`).")] = ""
+    base: Annotated[str, typer.Option(help="The guide to train the model with; by default diagonal where it fits.")] = (
+        ""
+    )
+    joint: Annotated[bool, typer.Option("--joint", help="Train a model with each guide instead of freezing one.")] = (
+        False
+    )
+    latents: LatentsOption = 32
+    hidden: HiddenOption = "400,400"
+    likelihood: LikelihoodOption = "bernoulli"
+    epochs: EpochsOption = None
+    guide_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the data for each guide; by default as many as the model's.")
+    ] = None
+    batch_size: BatchOption = None
+    lr: RateOption = None
+    particles: ParticlesOption = 1000
+    evidence: Annotated[str, typer.Option(help="Where log p(x) comes from: auto, exact, importance or annealed.")] = (
+        "auto"
+    )
+    annealing_steps: Annotated[int, typer.Option(min=1, help="Annealed evidence: the number of distributions.")] = 500
+    split: Annotated[
+        bool, typer.Option("--split", help="Split each gap into approximation and amortization (takes a while).")
+    ] = False
+    images: ImagesOption = None
+    seed: SeedOption = 0
+    device: DeviceOption = "auto"
+    data_root: RootOption = None
+    run: RunOption = None
+    quiet: QuietOption = False
+    as_json: JsonOption = False
 
 
-def adam(lr: float) -> Callable[..., torch.optim.Optimizer]:
-    """Adam with a learning rate that InputError refuses at 0 and below."""
-    if not lr > 0:
-        raise InputError(f"--lr is {lr}; a learning rate is above 0")
-    return partial(torch.optim.Adam, lr=lr, fused=True)
+@dataclass(frozen=True, kw_only=True)
+class GradientsOptions(Options):
+    """The options of ``ppl-vae gradients``."""
+
+    data: DataOption = "digits"
+    model: ModelOption = "vae"
+    guide: Annotated[str, typer.Option(help="A guide's name; by default diagonal, or the discrete one that fits.")] = ""
+    estimators: Annotated[
+        str, typer.Option(help="Estimators' names, comma-separated (see `ppl-vae list`); by default the usual ones.")
+    ] = ""
+    latents: Annotated[str, typer.Option(help="Latents of one image, such as 2,10,50; one pair for each.")] = "8"
+    particles: Annotated[str, typer.Option(help="Draws of z for each image, such as 1,2,4,8.")] = "1"
+    hidden: HiddenOption = "200"
+    likelihood: LikelihoodOption = "bernoulli"
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data before the last measurement.")] = 10
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step, and in the gradient.")] = 100
+    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3
+    draws: Annotated[int, typer.Option(min=10, help="Gradients of each estimator at each stop.")] = 200
+    exact_draws: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Draws of the reference gradient for the bias, where none is exact; 0 measures no bias."
+        ),
+    ] = 10_000
+    learning_steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps in which an estimator itself learns before its draws; by default enough."),
+    ] = None
+    race: Annotated[bool, typer.Option(help="Also train with each estimator, from the same start.")] = True
+    seed: SeedOption = 0
+    device: DeviceOption = "auto"
+    data_root: RootOption = None
+    run: RunOption = None
+    quiet: QuietOption = False
+    as_json: JsonOption = False
 
 
-def default_epochs(source: Images) -> int:
-    """Some 1.2 million images, 200 epochs at most."""
-    return max(1, min(200, round(1_200_000 / len(source.train))))
+@dataclass(frozen=True, kw_only=True)
+class NewOptions(Options):
+    """The options of ``ppl-vae new``."""
+
+    name: Annotated[str, typer.Argument(help="The module's name, such as my_model.")]
+    folder: Annotated[Path, typer.Option(help="The folder to write to.")] = Path()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions(Options):
+    """The options of ``ppl-vae list``."""
+
+    as_json: JsonOption = False

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a folder that is whole or absent, the table in three forms, figures, parameters."""
+"""What a run leaves behind: its folder, complete or absent, with tables, figures and parameters."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -30,7 +30,7 @@ from ppl_vae.training import distributed
 
 
 def new_run(run: Path | None, name: str) -> Path:
-    """The folder for a run: the one that is asked for, absent or empty, or one under ``runs`` that no other run gets.
+    """Names the folder of a run: the given one, which must be absent or empty, or a new one under ``runs``.
 
     Raises:
         InputError: where it can't be written, or holds something.
@@ -38,7 +38,7 @@ def new_run(run: Path | None, name: str) -> Path:
     folder = run if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     if run is not None and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise InputError(f"{run} is there already and not empty: name another folder by --run, or remove it")
-    above = next((place for place in folder.parents if place.exists()), folder.parent)
+    above = next((parent for parent in folder.parents if parent.exists()), folder.parent)
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{folder} can't be written ({above} is no folder to write in): name another folder by --run")
     return folder
@@ -46,7 +46,7 @@ def new_run(run: Path | None, name: str) -> Path:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside it to write into, which takes the name at the end; after a failure nothing is left.
+    """Gives a folder to write into, which is renamed to ``folder`` at the end; after a failure nothing is left.
 
     Raises:
         InputError: where it can't be written, or has been filled meanwhile; the run is then kept beside it.
@@ -69,17 +69,17 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def tell_images(source: Images, binarized: bool) -> None:
-    """Says on standard error what a file of one's own was understood to hold (the first of many processes does)."""
+    """Prints on standard error what a user's own file was understood to hold (in the first of many processes)."""
     if source.name not in DATASETS and distributed.rank() == 0:
         anew = ", each pixel drawn as 0 or 1 with its grey level for the probability" if binarized else ""
         print(f"ppl-vae: {source.described}{anew}", file=sys.stderr)
 
 
 def table(comparison: Comparison) -> Table:
-    """The table for a terminal."""
+    """The comparison as a table for a terminal."""
     split = any(row.approximation_gap is not None for row in comparison.rows)
     counts = list(comparison.rows[0].iwelbo)[-1 if split else 0 :]
-    found = Table(
+    shown = Table(
         title="Tightest first; nats per image ± Monte Carlo standard error",
         caption=(
             f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: the share of images whose "
@@ -87,7 +87,7 @@ def table(comparison: Comparison) -> Table:
         ),
         box=box.SIMPLE_HEAD,
     )
-    found.add_column("guide", no_wrap=True)
+    shown.add_column("guide", no_wrap=True)
     parts = ("approximation", "amortization") if split else ()
     for heading in (
         "ELBO",
@@ -98,9 +98,9 @@ def table(comparison: Comparison) -> Table:
         "k-hat",
         "seconds",
     ):
-        found.add_column(heading, justify="right", no_wrap=True)
+        shown.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.rows:
-        found.add_row(
+        shown.add_row(
             row.guide if row.is_bound else f"{row.guide} ({bounds.NOT_A_BOUND})",
             f"{row.elbo:.3f} ± {row.elbo_se:.3f}",
             *(f"{row.iwelbo[count][0]:.3f}" if row.is_bound else "-" for count in counts),
@@ -111,23 +111,23 @@ def table(comparison: Comparison) -> Table:
             "-" if row.khat_good is None else f"{row.khat_good:.1%}",
             f"{row.seconds:.1f}",
         )
-    return found
+    return shown
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """A figure for people: with its error where there is one."""
+    """Formats a number with three decimals, and with its error where there is one."""
     if value is None:
         return "-"
     return f"{value:.3f}" if error is None or math.isnan(error) else f"{value:.3f} ± {error:.3f}"
 
 
 def show(shown: Table) -> None:
-    """Prints a table to standard output, unbroken where that is not a terminal."""
+    """Prints a table to standard output, with long lines where that is no terminal."""
     Console(width=None if sys.stdout.isatty() else 130).print(shown)
 
 
 def record(row: Row) -> dict[str, Any]:
-    """A row as flat words and numbers, for JSON and CSV."""
+    """Flattens a row of the comparison to words and numbers, for JSON and CSV."""
     flat = asdict(row)
     for count, (value, error) in flat.pop("iwelbo").items():
         flat |= {f"iwelbo_{count}": value, f"iwelbo_{count}_se": error}
@@ -135,7 +135,7 @@ def record(row: Row) -> dict[str, Any]:
 
 
 def summary(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole comparison as JSON's types."""
+    """The whole comparison as it is written to JSON."""
     return {
         "settings": dict(settings),
         "units": "nats per data point; _se: Monte Carlo standard error",
@@ -145,13 +145,9 @@ def summary(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, An
 
 
 def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str, Any]) -> None:
-    """The table as CSV and JSON, the per-image bounds as netCDF, the curves."""
+    """Writes the table as CSV and JSON, the bounds of each image as netCDF, and the curves."""
     write_json(folder / "table.json", summary(comparison, settings))
-    records = [record(row) for row in comparison.rows]
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(records[0]))
-        writer.writeheader()
-        writer.writerows(records)
+    write_csv(folder / "table.csv", [record(row) for row in comparison.rows])
     comparison.bounds.to_netcdf(folder / "bounds.nc", engine="scipy")
     save(folder / "bounds.png", bounds.bound_curves(comparison))
     if comparison.histories:
@@ -159,7 +155,7 @@ def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str
 
 
 def write_diagnostics(folder: Path, comparison: Comparison, x: Tensor, shape: tuple[int, int]) -> None:
-    """The gaps, rate against distortion, and k-hat by image for the tightest guide that gives a bound."""
+    """Draws the gaps, rate against distortion, and k-hat by image for the tightest guide that gives a bound."""
     sound = [row.guide for row in comparison.rows if row.is_bound]
     if not sound:
         return
@@ -175,7 +171,7 @@ def write_images(
     batch: tuple[Tensor, ...],
     shape: tuple[int, int],
 ) -> None:
-    """Reconstructions of the first data points, samples of each model and, for a plain 2-d latent, the manifold."""
+    """Draws reconstructions, samples of each model and, for a plain 2-d latent, the manifold."""
     models = {id(model): (name, model) for name, (model, _) in pairs.items()}
     save(folder / "reconstructions.png", images.reconstructions(pairs, tuple(part[:10] for part in batch), shape))
     for name, model in models.values():
@@ -190,12 +186,20 @@ def write_images(
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Indented, numbers as JSON allows them (NaN becomes null)."""
+    """Writes indented JSON, in which NaN and infinity become null."""
     path.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
 
 
+def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Writes records as CSV, one column for each key that any of them has."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for record in records for key in record)))
+        writer.writeheader()
+        writer.writerows(records)
+
+
 def plain(content: Any) -> Any:
-    """The content with what JSON can't hold replaced: NaN and infinity by null, paths and tuples by text and lists."""
+    """Replaces what JSON can't hold: NaN and infinity by null, paths by text, tuples by lists."""
     if isinstance(content, Mapping):
         return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

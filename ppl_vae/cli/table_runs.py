@@ -1,7 +1,8 @@
 """``ppl-vae train`` on a table: a Gaussian mixture of its columns, or a mixture density of its target."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from ppl_vae.cli import report
+from ppl_vae.cli.options import OF_IMAGES, TrainOptions
+from ppl_vae.cli.values import widths
+from ppl_vae.cli.zoo import MIXTURES
 from ppl_vae.data.tables import Table, load_table
 from ppl_vae.errors import InputError
 from ppl_vae.models import GaussianMixture, MixtureDensityNetwork
 from ppl_vae.models.gaussian_mixture import bic
+from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots.mixtures import clusters, conditional_density
 from ppl_vae.training.fit import resolve_device
 from ppl_vae.training.optimizers import cooldown
 from ppl_vae.training.several_starts import Start, best_of
 
-MIXTURES = ("gaussian-mixture", "mixture-density-network")
 _STEPS = 1000
 _FEW = 10_000  # up to so many rows a step takes them all
 # of a network, as on the UCI tables (benchmarks/uci.py)
@@ -33,133 +37,159 @@ _WEIGHT_DECAY = 1.0
 _FLOOR = 2e-2
 
 
-def train_on_table(
-    model: str,
-    data: str,
-    *,
-    target: str | None,
-    components: int,
-    covariance: str,
-    starts: int,
-    hidden: tuple[int, ...],
-    epochs: int | None,
-    batch_size: int | None,
-    lr: float | None,
-    weight_decay: float | None,
-    seed: int,
-    device: str,
-    data_root: Path | None,
-    run: Path | None,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Parts:
+    """A table's rows: to train on and, for a network alone, to stop and choose by, and to test on."""
+
+    training: tuple[Tensor, ...]
+    validation: tuple[Tensor, ...] | None = None
+    test: tuple[Tensor, ...] | None = None
+
+
+def train_on_table(options: TrainOptions) -> None:
     """Trains from several starts, writes the run's folder, prints every start.
 
-    A Gaussian mixture is trained on all rows, and the start of the highest likelihood is kept. A mixture density
+    A Gaussian mixture is trained on all rows, and the start with the highest likelihood is kept. A mixture density
     network is trained on 64% of the rows with weight decay, stopped and chosen by 16%, and tested on 20%.
 
     Raises:
         InputError: for a model that takes images, a table that gives no density, or what ``fit`` refuses.
     """
-    if model not in MIXTURES:
-        raise InputError(f"{data} is a table, which {model!r} does not take: choose from {', '.join(MIXTURES)}")
-    folder = report.new_run(run, f"train-{Path(data).stem}")
-    table = load_table(data, data_root, target)
-    if covariance == "":
-        covariance = "full" if model == "gaussian-mixture" else "diagonal"
-    is_network = model == "mixture-density-network"
-    batch, validation, test = _split(table, seed) if is_network else ((table.varied().values,), None, None)
-    rows = len(batch[0])
-    if rows <= components:
-        raise InputError(f"{data} has {rows} rows to train on, {components} components need more: lower --components")
-    size = batch_size or min(rows, _NETWORK_BATCH if is_network else _FEW)
-    length = epochs or max(1, round(_STEPS / -(-rows // size)))
-    rate = lr if lr is not None else (0.005 if is_network else 0.03)
-    decay = weight_decay if weight_decay is not None else (_WEIGHT_DECAY if is_network else 0.0)
+    if options.model not in MIXTURES:
+        raise InputError(
+            f"{options.data} is a table, which {options.model!r} does not take: choose from {', '.join(MIXTURES)}"
+        )
+    folder = report.new_run(options.run, f"train-{Path(options.data).stem}")
+    table = load_table(options.data, options.data_root, options.target)
+    is_network = options.model == "mixture-density-network"
+    parts = _split(table, options.seed) if is_network else _Parts((table.varied().values,))
+    settings = _settings(options, table, len(parts.training[0])) | {"run": folder}
+    make = _maker(settings, parts.training)
+    try:
+        make(options.seed)
+    except ValueError as error:
+        raise InputError(f"{options.data}: {error}") from None
+    with whole("train"):
+        best, starts = best_of(
+            make,
+            parts.training,
+            starts=options.starts,
+            seed=options.seed,
+            epochs=settings["epochs"],
+            batch_size=settings["batch_size"],
+            schedule=cooldown,
+            device=options.device,
+            optimizer=partial(torch.optim.AdamW, lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True),
+            held_out=parts.validation,
+            progress=not options.quiet,
+        )
+    best.cpu()
+    with evaluating(best):
+        result = _result(settings, best, starts, table, parts)
+        figure = _figure(best, table, parts.training)
+    with report.whole_folder(folder) as partial_folder:
+        report.write_json(partial_folder / "result.json", result)
+        report.save_parameters(partial_folder / "model.pt", best)
+        if figure is not None:
+            report.save(partial_folder / "density.png", figure)
+    if options.as_json:
+        print(json.dumps(report.plain(result)))
+        return
+    _show(result, starts)
+    print(folder)
+
+
+def _settings(options: TrainOptions, table: Table, rows: int) -> dict[str, Any]:
+    """The options to record, with what this model takes where nothing was asked for.
+
+    Raises:
+        InputError: for too few rows, or a rate or decay that is out of range.
+    """
+    is_network = options.model == "mixture-density-network"
+    if rows <= options.components:
+        raise InputError(
+            f"{options.data} has {rows} rows to train on, {options.components} components need more: lower --components"
+        )
+    size = options.batch_size or min(rows, _NETWORK_BATCH if is_network else _FEW)
+    rate = options.lr if options.lr is not None else (0.005 if is_network else 0.03)
+    decay = options.weight_decay if options.weight_decay is not None else (_WEIGHT_DECAY if is_network else 0.0)
     if not rate > 0:
         raise InputError(f"--lr is {rate}; a learning rate is above 0")
     if not decay >= 0 or (decay and not is_network):
         raise InputError(f"--weight-decay is {decay}; it is 0 or above, and 0 for a gaussian-mixture, which has none")
+    return options.recorded(
+        without=OF_IMAGES if is_network else (*OF_IMAGES, "hidden"),
+        hidden=widths(options.hidden or "100,100"),
+        target=table.target,
+        covariance=options.covariance or ("diagonal" if is_network else "full"),
+        epochs=options.epochs or max(1, round(_STEPS / -(-rows // size))),
+        batch_size=size,
+        lr=rate,
+        weight_decay=decay,
+        device=str(resolve_device(options.device)),
+    )
 
-    def make(number: int) -> torch.nn.Module:
-        pyro.set_rng_seed(number)
-        if model == "gaussian-mixture":
-            return GaussianMixture(batch[0].shape[1], components, covariance).initialize(batch[0], number)
+
+def _maker(settings: dict[str, Any], batch: tuple[Tensor, ...]) -> Callable[[int], torch.nn.Module]:
+    """A function that makes the model of the settings from a seed, started from the training rows."""
+    components, covariance = settings["components"], settings["covariance"]
+
+    def make(seed: int) -> torch.nn.Module:
+        pyro.set_rng_seed(seed)
+        if settings["model"] == "gaussian-mixture":
+            return GaussianMixture(batch[0].shape[1], components, covariance).initialize(batch[0], seed)
         network = MixtureDensityNetwork(
-            1, components, batch[1].shape[1], covariance, hidden, floor=_FLOOR, activation=torch.nn.SiLU
+            1,
+            components,
+            batch[1].shape[1],
+            covariance,
+            settings["hidden"],
+            floor=_FLOOR,
+            activation=torch.nn.SiLU,
         )
         return network.standardize(*batch)
 
-    try:
-        make(seed)
-    except ValueError as error:
-        raise InputError(f"{data}: {error}") from None
-    best, found = best_of(
-        make,
-        batch,
-        starts=starts,
-        seed=seed,
-        epochs=length,
-        batch_size=size,
-        schedule=cooldown,
-        device=device,
-        optimizer=partial(torch.optim.AdamW, lr=rate, weight_decay=decay, fused=True),
-        held_out=validation,
-    )
-    settings = {
-        "model": model,
-        "data": data,
-        "target": table.target,
-        "components": components,
-        "covariance": covariance,
-        "starts": starts,
-        "epochs": length,
-        "batch_size": size,
-        "lr": rate,
-        "weight_decay": decay,
-        "seed": seed,
-        "device": str(resolve_device(device)),
-        "run": folder,
-    }
-    kept = next(start for start in found if start.kept)
+    return make
+
+
+def _result(
+    settings: dict[str, Any], best: torch.nn.Module, starts: list[Start], table: Table, parts: _Parts
+) -> dict[str, Any]:
+    """What is written as JSON."""
+    chosen = next(start for start in starts if start.kept)
     result: dict[str, Any] = {
         "settings": settings,
         "units": "log_likelihood: nats, the sum over the training rows; held_out, test_nll: nats, means over rows",
-        "kept_by": "held_out, the log-density of the validation rows" if validation else "log_likelihood",
-        "rows": rows,
-        "log_likelihood": kept.log_likelihood,
-        "degenerate": kept.degenerate,
-        "starts": [asdict(start) for start in found],
+        "kept_by": "held_out, the log-density of the validation rows" if parts.validation else "log_likelihood",
+        "rows": len(parts.training[0]),
+        "log_likelihood": chosen.log_likelihood,
+        "degenerate": chosen.degenerate,
+        "starts": [asdict(start) for start in starts],
     }
-    best.cpu()
-    with evaluating(best):
-        if isinstance(best, GaussianMixture):
-            result |= {"smallest_eigenvalue": kept.smallest_eigenvalue, "bic": bic(best, batch[0])}
-            result |= {"weights": best.weights.tolist(), "means": best.means.tolist(), "columns": table.columns}
-        elif validation is not None and test is not None:
-            value = best.log_evidence(*test).double()  # type: ignore[operator]
-            result |= {"validation_rows": len(validation[0]), "validation_nll": -float(kept.held_out or 0.0)}
-            result |= {"test_rows": len(value), "test_nll": -float(value.mean())}
-            result["test_nll_se"] = float(value.std()) / len(value) ** 0.5
-        figure = _figure(best, table, batch)
-    with report.whole_folder(folder) as place:
-        report.write_json(place / "result.json", result)
-        report.save_parameters(place / "model.pt", best)
-        if figure is not None:
-            report.save(place / "density.png", figure)
-    if as_json:
-        print(json.dumps(report.plain(result)))
-        return
-    title = f"{model}, {components} components, {covariance}, {data}: {rows} rows"
-    report.show(_shown(found, title, len(validation[0]) if validation else 0))
+    if isinstance(best, GaussianMixture):
+        result |= {"smallest_eigenvalue": chosen.smallest_eigenvalue, "bic": bic(best, parts.training[0])}
+        result |= {"weights": best.weights.tolist(), "means": best.means.tolist(), "columns": table.columns}
+    elif parts.validation is not None and parts.test is not None:
+        log_density = best.log_evidence(*parts.test).double()  # type: ignore[operator]
+        result |= {"validation_rows": len(parts.validation[0]), "validation_nll": -float(chosen.held_out or 0.0)}
+        result |= {"test_rows": len(log_density), "test_nll": -float(log_density.mean())}
+        result["test_nll_se"] = float(log_density.std()) / len(log_density) ** 0.5
+    return result
+
+
+def _show(result: dict[str, Any], starts: list[Start]) -> None:
+    """Prints all starts, and how good the best one is."""
+    of = result["settings"]
+    title = f"{of['model']}, {of['components']} components, {of['covariance']}, {of['data']}: {result['rows']} rows"
+    report.show(_shown(starts, title, result.get("validation_rows", 0)))
     if "test_nll" in result:
         print(f"test NLL {result['test_nll']:.4f} ± {result['test_nll_se']:.4f} nats, {result['test_rows']} rows")
     else:
         print(f"BIC {result['bic']:.3f}")
-    print(folder)
 
 
-def _split(table: Table, seed: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Targets and what they are predicted from: rows to train on, to stop and choose by, and to test on."""
+def _split(table: Table, seed: int) -> _Parts:
+    """Targets and what they are predicted from, divided at random."""
     if table.targets is None:
         raise InputError(
             f"{table.name} has no target, which a mixture-density-network predicts: name a column by --target"
@@ -174,10 +204,10 @@ def _split(table: Table, seed: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, .
         raise InputError(f"{table.name}: the target {table.target!r} is constant, so its density has no scale")
     if len(targets) < 10:
         raise InputError(f"{table.name} has {len(targets)} rows: at least 10 are needed, a fifth of them to test on")
-    pair = (targets, table.varied().values)
-    targets, held_targets, values, held_values = train_test_split(*pair, test_size=0.2, random_state=seed)
-    parts = train_test_split(targets, values, test_size=0.2, random_state=seed)
-    return (parts[0], parts[2]), (parts[1], parts[3]), (held_targets, held_values)
+    values = table.varied().values
+    targets, test_targets, values, test_values = train_test_split(targets, values, test_size=0.2, random_state=seed)
+    targets, stop_targets, values, stop_values = train_test_split(targets, values, test_size=0.2, random_state=seed)
+    return _Parts((targets, values), (stop_targets, stop_values), (test_targets, test_values))
 
 
 def _figure(model: torch.nn.Module, table: Table, batch: tuple[Tensor, ...]) -> Figure | None:
@@ -216,6 +246,7 @@ def _shown(starts: list[Start], title: str, validation_rows: int) -> Shown:
     for start in starts:
         eigenvalue = "-" if start.smallest_eigenvalue is None else f"{start.smallest_eigenvalue:.3g}"
         note = " ".join(word for word, true in (("kept", start.kept), ("degenerate", start.degenerate)) if true)
-        told = () if start.held_out is None else (f"{start.held_out:.3f}", str(start.epochs))
-        shown.add_row(str(start.seed), f"{start.log_likelihood:.3f}", eigenvalue, *told, f"{start.seconds:.1f}", note)
+        by_validation = () if start.held_out is None else (f"{start.held_out:.3f}", str(start.epochs))
+        figures = (f"{start.log_likelihood:.3f}", eigenvalue, *by_validation, f"{start.seconds:.1f}")
+        shown.add_row(str(start.seed), *figures, note)
     return shown

@@ -1,4 +1,4 @@
-"""From the command line's names to models, guides and their data: beside cli.py alone in seeing the zoo."""
+"""Makes models, guides and their data from the names that the command line takes."""
 
 import inspect
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from torch.nn.functional import one_hot
 
 from ppl_vae.data.images import Images
+from ppl_vae.data.tables import TABLES
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.estimators import estimator as named_estimator
@@ -23,12 +24,19 @@ ALIASES = {"flow": "iaf"}
 OF_A_MODEL: dict[str, type[Guide]] = {"exact": Exact, "prior": Prior, "two-layer": TwoLayer}
 GUIDES = (*FAMILIES, *OF_A_MODEL)
 SEMI = "semi-amortized:"
+MIXTURES = ("gaussian-mixture", "mixture-density-network")  # the models of tables
 FIRST_CHOICES = ("delta", "diagonal", "full", "flow")
+
+
+def refuse_mixture(model: str, data: str) -> None:
+    """InputError where a model of tables is asked for images."""
+    if model in MIXTURES:
+        raise InputError(f"{model} takes a table, not the images of {data}: --data {', '.join(TABLES)} or a .csv file")
 
 
 @dataclass(frozen=True)
 class Builder:
-    """Makes pairs for one set of images.
+    """Makes models, guides and estimators for one set of images.
 
     Attributes:
         source: the images.
@@ -47,7 +55,7 @@ class Builder:
         return self.source.train.shape[1]
 
     def model(self, name: str) -> LatentVariableModel:
-        """The model of that name, started from the data where it can be; InputError for options it can't have."""
+        """Makes the model of that name, initialized from the data where it can be; InputError for unfit options."""
         if name not in MODELS:
             raise InputError(f"there is no model {name!r}: choose from {', '.join(MODELS)}")
         make: Callable[..., LatentVariableModel] = MODELS[name]
@@ -63,7 +71,7 @@ class Builder:
             raise InputError(str(error)) from None
 
     def guide(self, name: str, model: LatentVariableModel) -> Guide:
-        """The guide of that name for a model; InputError for an unknown one or one that does not fit the model."""
+        """Makes the guide of that name; InputError for an unknown one, or one that does not fit the model."""
         plain = name.removeprefix(SEMI)
         plain = ALIASES.get(plain, plain)
         if plain not in GUIDES or (name.startswith(SEMI) and plain not in FAMILIES):
@@ -87,7 +95,7 @@ class Builder:
             raise InputError(str(error)) from None
 
     def fitting(self, model: LatentVariableModel) -> list[str]:
-        """The names of the guides whose z is the model's."""
+        """The names of the guides that fit the latents of the model."""
         if type(model) is MODELS["two-layer-vae"]:
             return ["two-layer"]
         event_shape, discrete = model.prior().event_shape, not model.prior().has_rsample
@@ -112,7 +120,7 @@ class Builder:
         return TraceMeanField_ELBO() if continuous else Trace_ELBO()
 
     def estimator(self, name: str, model: LatentVariableModel, guide: Guide, particles: int | None) -> ELBO:
-        """The gradient estimator of that name; the guide's draws are switched to what it needs.
+        """Makes the gradient estimator of that name, and switches the guide to the kind of draws that it needs.
 
         Args:
             name: a key of ``ESTIMATORS``.
@@ -137,9 +145,9 @@ class Builder:
     def data(
         self, model: LatentVariableModel, seed: int, images: int | None
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Callable[[Tensor], Tensor] | None]:
-        """Training data, test data, and how to make minibatches of what the likelihood speaks about.
+        """Returns training data, test data, and a function to apply to each minibatch, or None.
 
-        A likelihood of bits gets training images binarized anew at each draw, and test images binarized once.
+        Where the likelihood is for bits, test images are binarized once, and the function binarizes training images.
         """
         train: tuple[Tensor, ...] = (self.source.train,)
         test: tuple[Tensor, ...] = (self.source.test[:images],)

@@ -17,8 +17,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
-from ppl_vae.errors import InputError
 from ppl_vae.data.pixels import check_pixels, one_line, read_pixels
+from ppl_vae.errors import InputError
 
 DATA_ROOT = "PPL_VAE_DATA"
 
@@ -45,12 +45,12 @@ class Images:
 
     @property
     def binary(self) -> bool:
-        """Whether every pixel is 0 or 1, so that there is nothing to binarize."""
+        """Whether every pixel is 0 or 1 already, so that nothing is left to binarize."""
         return all(bool(((part == 0) | (part == 1)).all()) for part in (self.train, self.test))
 
     @property
     def described(self) -> str:
-        """What the set was understood to be: "own.npy: 80 + 20 images of 28 x 20, bits", training + test."""
+        """Describes the set as it was understood: "own.npy: 80 + 20 images of 28 x 20, bits", training + test."""
         low, high = float(self.train.min()), float(self.train.max())
         levels = "bits" if self.binary else f"grey levels from {low:g} to {high:g}"
         height, width = self.shape
@@ -58,7 +58,7 @@ class Images:
 
 
 def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
-    """Loads a set of images by its name in :data:`DATASETS`, or from an .npy file of one's own.
+    """Loads a set of images by its name in :data:`DATASETS`, or from your own .npy file.
 
     Args:
         name: "digits", "mnist", "fashion-mnist", "static-mnist", or the path of a .npy file that holds an array of
@@ -76,7 +76,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
             "that of a .csv table"
         )
     folder = Path(root if root is not None else os.environ.get(DATA_ROOT, "data"))
-    images = DATASETS[name](folder) if name in DATASETS else _own(Path(name))
+    images = DATASETS[name](folder) if name in DATASETS else _from_file(Path(name))
     for part, pixels in (("training", images.train), ("test", images.test)):
         check_pixels(pixels, f"{name}, {part} images")
     return images
@@ -119,13 +119,13 @@ def _missing(source: type[MNIST], raw: Path) -> list[str]:
 
 
 def _complete(name: str, source: type[MNIST], raw: Path) -> None:
-    """Unpacks the missing files, or downloads them; what is there stays as it is, and so does all after a failure."""
+    """Unpacks or downloads the missing files; existing files are never changed, and a failure changes nothing."""
     missing = _missing(source, raw)
     if not missing:
         return
-    place = next(folder for folder in (raw, *raw.parents) if folder.is_dir())
+    existing = next(folder for folder in (raw, *raw.parents) if folder.is_dir())
     try:
-        with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(dir=place, prefix=".download-") as partial:
+        with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(dir=existing, prefix=".download-") as partial:
             fresh = {file: Path(partial) / file for file in missing}
             for file, path in fresh.items():
                 if (packed := raw / f"{file}.gz").is_file():
@@ -150,10 +150,11 @@ def _static_mnist(root: Path) -> Images:
 
 
 def _amat(root: Path, part: str, count: int) -> Tensor:
-    """One of Larochelle's text files, 784 digits 0 or 1 a row."""
+    """Reads one of Larochelle's text files, which have 784 digits, 0 or 1, in a row."""
     file = f"binarized_mnist_{part}.amat"
-    places = [folder / (file + ending) for folder in (root, root / "binarized-mnist") for ending in ("", ".gz")]
-    path = next((place for place in places if place.is_file()), None)
+    folders = (root, root / "binarized-mnist")
+    candidates = [folder / (file + ending) for folder in folders for ending in ("", ".gz")]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise InputError(
             f"static-mnist: there is no {file} (or {file}.gz) in {root}: put Larochelle's three files there, or name "
@@ -174,7 +175,7 @@ def _amat(root: Path, part: str, count: int) -> Tensor:
     return torch.from_numpy(values.reshape(count, 784) - ord("0")).float()
 
 
-def _own(path: Path) -> Images:
+def _from_file(path: Path) -> Images:
     pixels = read_pixels(path)
     train, test = train_test_split(pixels.flatten(1), test_size=0.2, random_state=0)
     return Images(str(path), train, test, (pixels.shape[1], pixels.shape[2]))

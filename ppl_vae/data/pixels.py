@@ -12,7 +12,7 @@ _WHITE = 255  # of a grey level in one byte
 
 
 def read_pixels(path: Path) -> Tensor:
-    """Reads images from a .npy file of one's own; returns pixels in [0, 1], shape (images, height, width), float32.
+    """Reads images from a .npy file; returns pixels in [0, 1], shape (images, height, width), float32.
 
     Whole numbers that are 0 and 1 alone, and booleans, are bits; other whole numbers from 0 to 255 are grey levels and
     are divided by 255. Real numbers from 0 to 1 are taken as they are. No other array is guessed at.
@@ -65,6 +65,6 @@ def check_pixels(pixels: Tensor, what: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's type and the first line of its message."""
+    """Shortens an error to its type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -13,7 +13,7 @@ NOT_A_BOUND = "not a bound"
 
 
 def bound_curves(comparison: Comparison) -> Figure:
-    """IWELBO_K against K for every guide, with two standard errors, and the best estimate of log p(x)."""
+    """Draws IWELBO_K against K for every guide, with two standard errors, and the best estimate of log p(x)."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     data = comparison.bounds
@@ -43,7 +43,7 @@ def bound_curves(comparison: Comparison) -> Figure:
 
 
 def training_curves(histories: Mapping[str, History]) -> Figure:
-    """The training ELBO by epoch; the scale leaves out the first tenth of each training."""
+    """Draws the training ELBO by epoch; the scale ignores the first tenth of each training."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, history in histories.items():

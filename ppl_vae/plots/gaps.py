@@ -1,4 +1,4 @@
-"""Figures of what :func:`ppl_vae.tightness` and :func:`ppl_vae.compare` found."""
+"""Figures of the results of :func:`ppl_vae.tightness` and :func:`ppl_vae.compare`."""
 
 import textwrap
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from ppl_vae.plots.images import show_image
 
 
 def stacked_gaps(comparison: Comparison) -> Figure:
-    """The gap of each guide, approximation below amortization where it was split, with two standard errors."""
+    """Draws the gap of each guide as a bar, split into approximation and amortization where they were measured."""
     figure = Figure(figsize=(7, 0.5 * len(comparison.rows) + 2), layout="constrained")
     axes = figure.add_subplot()
     rows = [row for row in comparison.rows if row.gap is not None][::-1]
@@ -32,7 +32,7 @@ def stacked_gaps(comparison: Comparison) -> Figure:
         if values.any():
             axes.barh(names, values, left=left, color=color, label=label)
     for row, gap in zip(rows, gaps, strict=True):
-        if row.gap_se is not None:  # none is drawn where none can be told
+        if row.gap_se is not None:  # an unknown error is not drawn
             axes.errorbar(gap, row.guide, xerr=2 * row.gap_se, fmt="none", color="black", capsize=3, linewidth=1)
     axes.set(xlabel="log p(x) - ELBO, nats per image")
     source = textwrap.fill(f"log p(x): {comparison.evidence}", 90)
@@ -42,17 +42,17 @@ def stacked_gaps(comparison: Comparison) -> Figure:
 
 
 def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = None) -> Figure:
-    """The annealed estimate of log p(x), or both sides of a sandwich, against the number of distributions."""
+    """Draws the annealed estimate of log p(x), or both sides of a sandwich, against the number of distributions."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     lengths = sorted(runs)
     for name, label in (("lower", "lower bound"), ("log_evidence", "annealed"), ("upper", "upper bound")):
-        found = {length: runs[length] for length in lengths if name in runs[length]}
-        if not found or (name == "log_evidence" and "lower" in runs[lengths[0]]):
+        measured = {length: runs[length] for length in lengths if name in runs[length]}
+        if not measured or (name == "log_evidence" and "lower" in runs[lengths[0]]):
             continue
-        told = [average(run[name], run[f"{name}_se"], run.get(f"{name}_bias")) for run in found.values()]
-        means, errors = np.array(told).T
-        axes.errorbar(list(found), means, yerr=2 * errors, fmt="o-", capsize=3, label=label)
+        averages = [average(run[name], run[f"{name}_se"], run.get(f"{name}_bias")) for run in measured.values()]
+        means, errors = np.array(averages).T
+        axes.errorbar(list(measured), means, yerr=2 * errors, fmt="o-", capsize=3, label=label)
     if reference is not None:
         axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="exact")
     axes.set(xscale="log", xlabel="distributions between start and posterior", ylabel="log p(x), nats per image")
@@ -61,9 +61,9 @@ def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = No
     return figure
 
 
-def khat_by_image(found: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: int = 8) -> Figure:
-    """k-hat of every image in order, and the images where it is highest; ``found`` is one guide's dataset."""
-    khat, threshold = found.khat.values, found.attrs["khat_threshold"]
+def khat_by_image(bounds: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: int = 8) -> Figure:
+    """Draws the k-hat of every image in order, and the images where it is highest, from one guide's bounds."""
+    khat, threshold = bounds.khat.values, bounds.attrs["khat_threshold"]
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(3, 2))[0]
     axes = left.add_subplot()
@@ -85,7 +85,7 @@ def khat_by_image(found: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: i
 
 
 def rate_distortion(comparison: Comparison) -> Figure:
-    """Each guide in the plane of rate and distortion; the ELBO is constant along the grey lines (Alemi et al. 2018)."""
+    """Draws each guide by its rate and distortion; grey lines join points of equal ELBO (Alemi et al. 2018)."""
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.add_subplot()
     data = comparison.bounds

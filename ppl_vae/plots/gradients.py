@@ -12,18 +12,18 @@ _LABELS = {"epoch": "epochs of training", "latents": "latents", "particles": "pa
 
 
 def variances(records: Sequence[Mapping[str, Any]], axis: str) -> Figure:
-    """Each estimator's variance, with its interval, against "epoch", "latents" or "particles", on log axes."""
+    """Draws each estimator's variance, with its interval, against "epoch", "latents" or "particles", on log axes."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for number, name in enumerate(dict.fromkeys(record["estimator"] for record in records)):
-        own = sorted((one for one in records if one["estimator"] == name), key=lambda one: one[axis])
-        own = [record for record in own if record["variance"] > 0]
-        if not own:
+        points = [record for record in records if record["estimator"] == name and record["variance"] > 0]
+        points.sort(key=lambda record: record[axis])
+        if not points:
             continue
         at, value, low, high = (
-            np.array([record[key] for record in own]) for key in (axis, "variance", "variance_low", "variance_high")
+            np.array([record[key] for record in points]) for key in (axis, "variance", "variance_low", "variance_high")
         )
-        label, style = (f"{name} (biased)", ":") if own[0]["biased"] else (name, "-")
+        label, style = (f"{name} (biased)", ":") if points[0]["biased"] else (name, "-")
         axes.plot(at, value, "o", color=f"C{number}", linestyle=style, markersize=3, label=label)
         axes.fill_between(at, low, high, color=f"C{number}", alpha=0.2, linewidth=0)
     axes.set(yscale="log", xlabel=_LABELS[axis], ylabel="variance of the gradient, summed over parameters")
@@ -40,7 +40,7 @@ def variances(records: Sequence[Mapping[str, Any]], axis: str) -> Figure:
 
 
 def side_by_side(histories: Mapping[str, History], batch_size: int) -> Figure:
-    """The training ELBO against steps and against seconds; the scale leaves out the first tenth of each training."""
+    """Draws the training ELBO against steps and seconds; the scale ignores the first tenth of each training."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     late = []

@@ -20,7 +20,7 @@ Programs = tuple[Program, Program]
 
 
 def reconstructions(pairs: Mapping[str, Programs], data: Data, shape: tuple[int, int]) -> Figure:
-    """Data points, shape (batch, pixels), above the mean of p(x | z) for one z drawn from each guide."""
+    """Draws data points above their reconstructions: the mean of p(x | z) for one z drawn from each guide."""
     x = batch_of(data)[0]
     rows = {"x": x} | {name: reconstruct(*pair, data) for name, pair in pairs.items()}
     figure = Figure(figsize=(0.8 * len(x) + 1.2, 0.85 * len(rows)), layout="constrained")
@@ -33,7 +33,7 @@ def reconstructions(pairs: Mapping[str, Programs], data: Data, shape: tuple[int,
 
 
 def reconstruct(model: Program, guide: Program, data: Data) -> Tensor:
-    """The mean of p(x | z) for one z drawn from the guide, of any pair with one observed site; the shape of x."""
+    """Returns the mean of p(x | z) for one z drawn from the guide, for any pair with one observed site."""
     pair = Pair(model, guide, data, placeholder=True)  # grey images are looked at too where bits are modelled
     part = pair.rows(0, pair.size)
     with pair.measuring():

@@ -22,9 +22,10 @@ def clusters(
     title: str = "",
     labels: Sequence[int] | None = None,
 ) -> Figure:
-    """Data points in the color of their likeliest component, each component's ellipses at one and two deviations.
+    """Draws data points in the color of their likeliest component, with each component's ellipses.
 
-    Up to five columns give a panel for each pair, more the first two principal components.
+    The ellipses lie at one and two standard deviations. Up to five columns give a panel for each pair of them; more
+    columns are shown by their first two principal components.
 
     Args:
         x: shape (data, columns).
@@ -88,7 +89,7 @@ def conditional_density(
     axes: Axes,
     size: int = 200,
 ) -> None:
-    """Draws p(x | given) of one output and one input over a rectangle, as shades.
+    """Draws p(x | given), for one output and one input, as shades over a rectangle.
 
     Args:
         log_density: ``model.log_evidence``, from (rows, 1) and (rows, 1) to (rows,).

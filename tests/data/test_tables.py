@@ -3,14 +3,15 @@
 import json
 import math
 import sys
+import time
 
 import pytest
 import torch
 
 from ppl_vae import InputError
 from ppl_vae.cli import app as cli
-from ppl_vae.models import GaussianMixture
 from ppl_vae.data.tables import TABLES, is_table, load_table
+from ppl_vae.models import GaussianMixture
 
 
 @pytest.fixture
@@ -70,6 +71,63 @@ def test_old_faithful_leaves_the_row_names(write):
 def test_a_csv_that_is_no_table(write, text, target, message):
     with pytest.raises(InputError, match=message):
         load_table(write(text), target=target)
+
+
+FAULTS = {
+    "too large": ("a,b\n1,2\n1e39,3\n", None, r"column 'a' holds 1e\+39 in line 3, more than float32 can hold"),
+    "far too large": ("a,b\n1,2\n-1e400,3\n", None, "column 'a' holds -1e400 in line 3, more than float32 can hold"),
+    "too large a target": ("a,b\n1,2\n1,3e38\n1,9e38\n", "b", r"column 'b' holds 9e\+38 in line 4"),
+    "too close": (
+        "a,b\n1,1700000001\n2,1700000003\n",
+        None,
+        "column 'b' goes from 1700000001 to 1700000003, and float32 rounds it by up to 3: subtract an offset, such as "
+        "1700000001",
+    ),
+    "too close a target": ("a,b\n1,1700000001\n2,1700000003\n", "b", "subtract an offset, such as 1700000001"),
+    "too small": ("a,b\n1,1e-45\n2,2e-46\n", None, "column 'b' goes from 2e-46 to 1e-45, .*: rescale it"),
+    "typo in the target": (
+        "a,b\n1,100\n2,1O0\n3,101\n",
+        "b",
+        r"the target 'b' holds both numbers \('100' in line 2\) and text \('1O0' in line 3\): correct the cell, or",
+    ),
+    "infinity": ("a,b\n1,2\ninf,3\n", None, "column 'a' misses 1 of 2 values, the first in line 3"),
+    "truth values": ("a,b\n1,TRUE\n2,FALSE\n", None, r"column 'b' holds text \('TRUE' in line 2\)"),
+    "missing in the target": ("a,b\n1,x\n2,N/A\n", "b", "column 'b' misses 1 of 2 values, the first in line 3"),
+    "short": ("a,b\n1,2\n\n3\n", None, "own.csv, line 4: 1 cells, the header has 2: mend the line"),
+    "all long": ("a,b\n0,1,2\n1,3,4\n", None, "own.csv, line 2: 3 cells, the header has 2"),
+    "blank rows": ("a,b\n\n , \n,\n", None, "has a header and no rows"),
+    "an open quote": ('a,b\n1,2\n3,"4\n', None, "own.csv"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_csv_whose_numbers_would_be_read_wrong(write, fault):
+    text, target, message = FAULTS[fault]
+    with pytest.raises(InputError, match=message) as caught:
+        load_table(write(text), target=target)
+    assert "\n" not in str(caught.value)
+
+
+def test_cells_are_read_as_a_person_reads_them(write):
+    table = load_table(write('a,b,c\n 1 ,"2.5",0\n  \n+3,  -4e1,18446744073709551616\n'))
+    assert table.values.tolist() == [[1.0, 2.5, 0.0], [3.0, -40.0, 2.0**64]]
+    times = load_table(write("t,b\n" + "".join(f"{1700000000 + 3600 * hour},1\n" for hour in range(10_000))))
+    assert len(times.values[:, 0].unique()) == 10_000  # of an offset that float32 can carry
+    truth = load_table(write("a,b\n1,TRUE\n2,FALSE\n"), target="b")
+    assert (truth.targets.tolist(), truth.classes) == ([1.0, 0.0], ("FALSE", "TRUE"))
+
+
+def test_many_columns_are_read_in_linear_time(write):
+    """40 000 columns; each compared with each of the others would take minutes."""
+    names = [f"column-{number}" for number in range(40_000)]
+    numbers = ",".join(map(str, range(40_000)))
+    began = time.process_time()
+    table = load_table(write(f"{','.join(names)}\n{numbers}\n{numbers}\n"), target="column-39999")
+    assert table.values.shape == (2, 39_999)
+    assert table.targets.tolist() == [39_999, 39_999]
+    with pytest.raises(InputError, match="two columns are named 'column-39998'"):
+        load_table(write(f"{','.join(names[:-1])},column-39998\n{numbers}\n"))
+    assert time.process_time() - began < 30
 
 
 def test_names_that_are_no_table(tmp_path):

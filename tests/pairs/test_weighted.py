@@ -93,7 +93,10 @@ def test_a_weight_beside_subsampling_is_one():
     assert trained(*pair(0.5, plate=subsampled), batch_size=5).weighted
 
 
-def test_curves_and_progress_say_so(capsys):
+def test_curves_and_progress_say_so(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # standard error counts as a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
     history = trained(*pair(0.1), progress=True, description="beta")
     assert "beta (weighted objective, not a bound)" in capsys.readouterr().err
     labels = [text.get_text() for text in training_curves({"beta": history}).axes[0].get_legend().get_texts()]

@@ -1,4 +1,4 @@
-"""A model, a guide and their tests from a template, for a start of one's own."""
+"""``ppl-vae new``: a model, a guide and their tests from a template, to start your own from."""
 
 import keyword
 from importlib.resources import files
@@ -6,7 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
+from ppl_vae.cli.options import NewOptions
 from ppl_vae.errors import InputError
+
+
+def new(options: NewOptions) -> None:
+    """Write a model, a guide and their tests from a template; the tests pass as they are.
+
+    Example: ppl-vae new my_model && pytest test_my_model.py
+    """
+    for path in new_pair(options.name, options.folder):
+        print(path)
 
 
 def new_pair(name: str, folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ppl_vae import InputError
-from ppl_vae.cli.scaffold import new_pair
+from ppl_vae.cli.new import new_pair
 
 
 def test_the_template_passes(tmp_path):

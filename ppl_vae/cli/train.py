@@ -1,0 +1,23 @@
+"""``ppl-vae train``: images and tables are trained in different ways, under one name."""
+
+from ppl_vae.cli.image_runs import train_on_images
+from ppl_vae.cli.options import OF_IMAGES, OF_TABLES, TrainOptions
+from ppl_vae.cli.table_runs import train_on_table
+from ppl_vae.data.tables import is_table
+
+
+def train(options: TrainOptions) -> None:
+    """Train a model with one guide and measure its bounds on the test images; or a mixture on a table.
+
+    Example: ppl-vae train --data mnist --guide diagonal --epochs 30 --run runs/mnist
+
+    Example: torchrun --nproc-per-node 2 -m ppl_vae train --data mnist
+
+    Example: ppl-vae train --model gaussian-mixture --data iris --components 3
+    """
+    if is_table(options.data):
+        options.refuse(OF_IMAGES, f"on {options.data}, which is a table")
+        train_on_table(options)
+    else:
+        options.refuse(OF_TABLES, f"on {options.data}, which has images and no table")
+        train_on_images(options)

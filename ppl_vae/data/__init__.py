@@ -1,0 +1,1 @@
+"""What a model is trained on: images and tables."""
