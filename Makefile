@@ -19,7 +19,7 @@ check: types
 
 # Type checks the package as a wheel installs it: an editable install is out of mypy's sight.
 types: $(STAMP)
-	rm -rf build/installed
+	rm -rf build
 	$(VENV)/bin/python -m pip install --quiet --no-deps --target build/installed .
 	cd build/installed && $(abspath $(VENV))/bin/mypy --config-file $(CURDIR)/pyproject.toml -p ppl_vae
 

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("cli", "plots", "measure", "training", "estimators", "evidence", "pairs", "graphs", "data")  # from the top
 FLAT = {"__init__", "__main__", "programs", "networks", "errors"}
 HELD = {"models", "guides"}  # written with the flat files alone; the command line names them
-LONGEST_FILE, LONGEST_FUNCTION = 300, 90
+LONGEST_FILE, LONGEST_FUNCTION = 300, 60  # lines; those of a function without its docstring
 
 
 def files() -> Iterator[Path]:
@@ -84,7 +84,8 @@ def test_a_file_and_a_function_are_short_enough_to_read():
         assert text.count("\n") <= LONGEST_FILE, file
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{node.name} of {file}"
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                assert node.end_lineno - first.lineno < LONGEST_FUNCTION, f"{node.name} of {file}"
 
 
 def test_programs_are_traced_in_one_file():

@@ -79,8 +79,8 @@ class RELAX(LogWeightELBO):
     def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> "_Control":
         """The scale, the temperature and the network."""
         if self._control is None:
-            if guide is None:
-                raise InputError("RELAX has met no guide yet: call learned(model, guide, x)")
+            if model is None or guide is None:
+                raise InputError("RELAX has met no pair yet: call learned(model, guide, x)")
             with torch.no_grad():
                 logits = bit_logits(self.propose(model, guide, batch, 1), "RELAX")
             network = self.network

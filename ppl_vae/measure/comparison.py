@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import xarray as xr
 from pyro.infer import ELBO
 from torch import nn
@@ -16,7 +17,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.measure.best_evidence import Evidence, Source
 from ppl_vae.measure.bounds import average
 from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
-from ppl_vae.pairs.arguments import Data
+from ppl_vae.pairs.arguments import Data, batch_of
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.psis import shares
 from ppl_vae.pairs.restore import random_state_kept
@@ -164,19 +165,15 @@ def compare(
             freeze(model)
         programs, seconds = {}, {}
         for name, guide in guides.items():
-            both = copy.deepcopy((model, guide)) if joint else (model, guide)
+            programs[name] = copy.deepcopy((model, guide)) if joint else (model, guide)
             start = time.perf_counter()
-            if any(parameter.requires_grad for part in both for parameter in part.parameters()):
-                length = epochs if joint else guide_epochs or epochs
-                histories[name] = fit(*both, data, elbo=_elbo(elbo, guide), epochs=length, description=name, **options)
+            if any(parameter.requires_grad for part in programs[name] for parameter in part.parameters()):
+                options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
+                histories[name] = fit(*programs[name], data, elbo=_elbo(elbo, guide), **options)
             seconds[name] = time.perf_counter() - start
-            programs[name] = both
-        target = resolve_device(fit_options.get("device", "auto"))
-        pairs, measured = {}, {}
-        for name, both in programs.items():
-            for part in both:
-                part.to(target)
-            pair = pairs[name] = Pair(*both, test)
+        pairs = _pairs(programs, test, resolve_device(fit_options.get("device", "auto")))
+        measured = {}
+        for name, pair in pairs.items():
             with pair.measuring(seed):
                 divided = split and _can_be_split(pair)
                 measured[name] = measured_pair(pair, particles, curve, divided, refinement or {}, progress)
@@ -186,6 +183,14 @@ def compare(
     table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
     return Comparison(table, _stack(measured, joint), words, programs, histories)
+
+
+def _pairs(programs: Mapping[str, tuple[nn.Module, nn.Module]], data: Data, device: torch.device) -> dict[str, Pair]:
+    """The pairs on the test data; those that were not trained are moved to the device of the others."""
+    for part in (part for both in programs.values() for part in both):
+        part.to(device)
+    batch = batch_of(data)
+    return {name: Pair(*both, batch) for name, both in programs.items()}
 
 
 def _refuse_other_kinds(model: Any, guides: Any) -> None:

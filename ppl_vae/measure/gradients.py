@@ -98,14 +98,28 @@ def gradient_statistics(
         steps = _learn(draw, learning_steps, lr)
         seconds = _seconds(draw)
         held(draw.elbo)
-        names, leaves = draw.names, draw.leaves
         with stage("gradients", draws, progress, shorten="draws") as advance:
             gradients = draw(draws, advance)
+        groups = _groups(draw.names, draw.leaves)
+    return _statistics(gradients, groups, seconds, reference).assign_attrs(
+        seconds=seconds,
+        draws=draws,
+        vectorized=int(draw.together),
+        learning_steps=steps,
+        reference=reference.source if reference is not None else "none",
+        estimator=type(elbo).__name__,
+        particles=elbo.num_particles,
+    )
+
+
+def _statistics(
+    gradients: Tensor, groups: dict[str, list[slice]], seconds: float, reference: Reference | None
+) -> xr.Dataset:
+    """What :func:`gradient_statistics` tells of gradients of shape (draws, size), which are overwritten."""
     mean = gradients.mean(0, dtype=torch.float64)
     squares = gradients.sub_(mean.to(gradients.dtype)).square_()
-    error = (squares.mean(0, dtype=torch.float64) / (draws - 1)).sqrt().cpu()
+    error = (squares.mean(0, dtype=torch.float64) / (len(squares) - 1)).sqrt().cpu()
     mean = mean.cpu()
-    groups = _groups(names, leaves)
     lengths = {name: _lengths(squares, where) for name, where in groups.items()}
     low, high = mean_interval(np.stack(list(lengths.values())))
     rows: dict[str, dict[str, float]] = {}
@@ -134,28 +148,19 @@ def gradient_statistics(
     return xr.Dataset(
         {**variables, "mean": ("component", mean.numpy()), "mean_se": ("component", error.numpy())},
         coords={"group": list(rows)},
-        attrs={
-            "seconds": seconds,
-            "draws": draws,
-            "vectorized": int(draw.together),
-            "learning_steps": steps,
-            "reference": reference.source if reference is not None else "none",
-            "estimator": type(elbo).__name__,
-            "particles": elbo.num_particles,
-        },
     )
 
 
 def _groups(names: list[str], leaves: list[Tensor]) -> dict[str, list[slice]]:
     """Which components belong to each layer, each program and the whole."""
-    found: dict[str, list[slice]] = {}
+    components: dict[str, list[slice]] = {}
     start = 0
     for name, leaf in zip(names, leaves, strict=True):
         part = slice(start, start + leaf.numel())
         start = part.stop
         for group in dict.fromkeys((name.rpartition(".")[0], name.split(".")[0], TOTAL)):
-            found.setdefault(group, []).append(part)
-    return found
+            components.setdefault(group, []).append(part)
+    return components
 
 
 def _lengths(squares: Tensor, where: list[slice]) -> np.ndarray:
@@ -164,7 +169,7 @@ def _lengths(squares: Tensor, where: list[slice]) -> np.ndarray:
     return (summed * len(squares) / (len(squares) - 1)).cpu().numpy()
 
 
-def _learn(draw: PerDraw, steps: int | None, rate: float) -> int:
+def _learn(draw: PerDraw, steps: int | None, lr: float) -> int:
     """Lets the estimator learn, and says in how many steps."""
     elbo = draw.elbo
     run = partial(elbo.loss_and_grads, draw.model, draw.guide, *draw.batch)
@@ -176,7 +181,7 @@ def _learn(draw: PerDraw, steps: int | None, rate: float) -> int:
             with random_state_kept(), store_kept() as changed:
                 run()
                 steps = _OF_PYRO if changed() else 0
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate) if network is not None else None
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr) if network is not None else None
     for _ in range(steps):
         if optimizer is not None:
             optimizer.zero_grad()

@@ -42,14 +42,19 @@ def device_batch(data: Data, *programs: Program | None) -> Batch:
 
 def batch_size(batch: Batch) -> int:
     """The number of data points in a pair's arguments; InputError where there is none."""
-    if batch and callable(batch[0]) and not isinstance(batch[0], Tensor):
-        raise InputError("a second program is given where the data are expected: name it, guide=...")
-    if not batch or not isinstance(batch[0], Tensor) or batch[0].dim() == 0 or len(batch[0]) == 0:
-        given = tuple(batch[0].shape) if batch and isinstance(batch[0], Tensor) else batch[:1]
+    if not batch:
+        raise InputError("the data are empty; expected a tensor with a row for each data point, or a tuple of some")
+    first = batch[0]
+    if callable(first) and not isinstance(first, Tensor):
+        raise InputError("a program is given where the data are expected: give the model, the guide, then the data")
+    if not isinstance(first, Tensor):
         raise InputError(
-            f"the first argument is {given}; expected a tensor with a row for each data point, at least one"
+            f"the data hold a {type(first).__name__}; expected a tensor or a tuple of some: torch.as_tensor makes one"
         )
-    return len(batch[0])
+    if first.dim() == 0 or len(first) == 0:
+        shape = tuple(first.shape)
+        raise InputError(f"the data have shape {shape}; expected a row for each data point, at least one")
+    return len(first)
 
 
 def rows(batch: Batch, size: int, start: int, stop: int, device: torch.device | None = None) -> Batch:

@@ -176,7 +176,8 @@ class Pair:
             with pyro.validation_enabled(is_validation_enabled() and not checked), self._explained(part):
                 drawn = [repeated(part, min(at_once, particles - done)) for done in range(0, particles, at_once)]
             joined = drawn[0] if len(drawn) == 1 else [torch.cat(parts) for parts in zip(*drawn, strict=True)]
-            draws = Draws(start, *joined[:3], dict(zip(names, joined[3:], strict=True)))
+            prior, likelihood, proposed, *latents = joined
+            draws = Draws(start, prior, likelihood, proposed, dict(zip(names, latents, strict=True)))
             if not draws.log_weights.isfinite().all():
                 require_sound(self.model, self.own_guide, part)
             yield draws

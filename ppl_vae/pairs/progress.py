@@ -202,7 +202,8 @@ def _line(description: str, total: int, start: int, shorten: str) -> Iterator[_L
     """A line of the whole command's display, or of one of its own; after an exception it disappears."""
     with whole("") if _current.get() is None else nullcontext():
         display = _current.get()
-        assert display is not None
+        if display is None:  # never: whole() has made one
+            raise RuntimeError("there is no display")
         line = _Line(display, description, total, start, shorten)
         try:
             yield line

@@ -43,13 +43,16 @@ def trace(
     """
     if particles is not None:
         program = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)(program)
-    if isinstance(given, dict):
-        values, given = given, Trace()
-        for name, value in values.items():
-            given.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
     if given is not None:
-        program = poutine.replay(program, trace=given)
+        program = poutine.replay(program, trace=_as_trace(given) if isinstance(given, dict) else given)
     return prune_subsample_sites(poutine.trace(program).get_trace(*batch))
+
+
+def _as_trace(values: dict[str, Tensor]) -> Trace:
+    held = Trace()
+    for name, value in values.items():
+        held.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
+    return held
 
 
 def trace_guide(guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Trace:

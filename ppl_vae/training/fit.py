@@ -10,8 +10,8 @@ from pyro.infer import ELBO, Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.utils.data import DataLoader
 
+from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import bar
 from ppl_vae.training import distributed
@@ -33,7 +33,7 @@ _ADAM = partial(Adam, lr=1e-3, fused=True)
 def fit(
     model: Program,
     guide: Program,
-    data: Tensor | tuple[Tensor, ...] | DataLoader,
+    data: Data,
     *,
     elbo: ELBO | None = None,
     optimizer: OptimizerFactory | PyroOptim = _ADAM,
