@@ -400,9 +400,9 @@ def test_other_ways_to_compute_are_refused(run, tmp_path, option, message):
     ("arguments", "message", "help_of"),
     [
         (["train", "--epochs", "-3"], "(given: train --epochs -3)", "ppl-vae train"),
-        (["compare", "--precison", "bf16"], "No such option: --precison", "ppl-vae compare"),
+        (["compare", "--precison", "bf16"], "--precison", "ppl-vae compare"),
         (["trian"], "'trian'", "ppl-vae"),
-        (["new"], "Missing argument 'name' (given: new)", "ppl-vae new"),
+        (["new"], "(given: new)", "ppl-vae new"),
     ],
 )
 def test_an_option_or_a_command_that_is_none_is_told_in_one_line(run, tmp_path, arguments, message, help_of):
