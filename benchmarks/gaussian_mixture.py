@@ -21,7 +21,7 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture as EM
 from torch import Tensor
 
-from ppl_vae import ExactEvidence, cooldown, fit, no_guide
+from ppl_vae import LogEvidence, cooldown, fit, no_guide
 from ppl_vae.models import GaussianMixture
 
 CLOSE = 0.05
@@ -68,7 +68,7 @@ def small(repeats: int) -> None:
             began, count = time.perf_counter(), 0
             while count < 5000:
                 optimizer.zero_grad()
-                loss = ExactEvidence().differentiable_loss(start, no_guide, x)
+                loss = LogEvidence().differentiable_loss(start, no_guide, x)
                 if -loss.item() > best - CLOSE:
                     break
                 loss.backward()
@@ -101,7 +101,7 @@ def million(kind: str, rows: int, epochs: int) -> tuple[float, float, float]:
             start,
             no_guide,
             x,
-            elbo=ExactEvidence(),
+            elbo=LogEvidence(),
             optimizer=partial(torch.optim.Adam, lr=0.03),
             epochs=epochs,
             batch_size=5000,

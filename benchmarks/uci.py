@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppl_vae import ExactEvidence, cooldown, fit, no_guide
+from ppl_vae import LogEvidence, cooldown, fit, no_guide
 from ppl_vae.models import MixtureDensityNetwork
 
 ENSEMBLE = {"concrete": 3.06, "energy": 1.38, "kin8nm": -1.20, "power-plant": 2.79, "wine-quality-red": 0.94}
@@ -37,7 +37,7 @@ def train(x: Tensor, given: Tensor, decay: float, seed: int, components: int) ->
         model,
         no_guide,
         (x, given),
-        elbo=ExactEvidence(),
+        elbo=LogEvidence(),
         optimizer=optimizer,
         epochs=epochs,
         batch_size=128,

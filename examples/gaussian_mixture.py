@@ -25,7 +25,7 @@ from ppl_vae import InputError, best_of, compare, cooldown, freeze
 from ppl_vae.cli import report
 from ppl_vae.data.tables import load_table
 from ppl_vae.estimators import GumbelSoftmax
-from ppl_vae.guides import Amortized, Exact, OneHot, Prior
+from ppl_vae.guides import Amortized, ExactPosterior, OneHot, Prior
 from ppl_vae.models import COVARIANCES, GaussianMixture
 from ppl_vae.plots.mixtures import clusters
 from ppl_vae.programs import Guide
@@ -124,7 +124,7 @@ def rank_guides(model: GaussianMixture, x: Tensor, epochs: int) -> None:
         "one-hot, score function": TraceGraph_ELBO(),
         "one-hot, Gumbel-softmax": GumbelSoftmax(),
     }
-    guides: dict[str, Guide] = {"exact": Exact(model), "prior": Prior(model)}
+    guides: dict[str, Guide] = {"exact": ExactPosterior(model), "prior": Prior(model)}
     for name in elbos:
         torch.manual_seed(0)
         guides[name] = Amortized(OneHot(model.components), observed_dim=4, hidden=(32,)).double()

@@ -15,7 +15,7 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from ppl_vae import bounds, cosine, fit, freeze, refine
-from ppl_vae.guides import FAMILIES, Amortized, Exact, Family, LowRank, PerDatapoint
+from ppl_vae.guides import FAMILIES, Amortized, ExactPosterior, Family, LowRank, PerDatapoint
 from ppl_vae.measure.bounds import average
 from ppl_vae.models import LinearGaussian
 from ppl_vae.programs import Guide
@@ -70,7 +70,7 @@ def main(epochs: int = 2000, particles: int = 2000) -> None:
         train(table, x, index, lr=5e-2)
         figures.append(gap(table, x, index))
         print(f"{name:<12}{closed.get(name, '-'):>14}" + "".join(f"{figure:>20}" for figure in figures), flush=True)
-    print(f"{'exact':<12}{'0':>14}{gap(Exact(model), x):>20}")
+    print(f"{'exact':<12}{'0':>14}{gap(ExactPosterior(model), x):>20}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import Tensor
 
-from ppl_vae import ExactEvidence, cooldown, fit, no_guide
+from ppl_vae import LogEvidence, cooldown, fit, no_guide
 from ppl_vae.cli import report
 from ppl_vae.models import MixtureDensityNetwork
 
@@ -99,7 +99,7 @@ def main(epochs: int = 40, demonstrations: int = 300, episodes: int = 1000) -> N
             policy,
             no_guide,
             (actions, states),
-            elbo=ExactEvidence(),
+            elbo=LogEvidence(),
             optimizer=partial(torch.optim.Adam, lr=3e-3),
             epochs=epochs,
             batch_size=256,

@@ -17,7 +17,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import nn
 from torchvision.ops import MLP
 
-from ppl_vae import ExactEvidence, cooldown, fit, no_guide
+from ppl_vae import LogEvidence, cooldown, fit, no_guide
 from ppl_vae.cli import report
 from ppl_vae.models import MixtureDensityNetwork
 from ppl_vae.plots.mixtures import conditional_density
@@ -66,7 +66,7 @@ def main(epochs: int = 8000, starts: int = 5) -> None:
             model,
             no_guide,
             (x, given),
-            elbo=ExactEvidence(),
+            elbo=LogEvidence(),
             optimizer=partial(torch.optim.Adam, lr=0.02),
             seed=seed,
             **options,

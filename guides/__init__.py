@@ -19,7 +19,7 @@ from ppl_vae.guides.families import (
     Unit,
 )
 from ppl_vae.guides.flows import IAF, MAF, NSF
-from ppl_vae.guides.from_model import Exact, Prior
+from ppl_vae.guides.from_model import ExactPosterior, Prior
 from ppl_vae.guides.per_datapoint import PerDatapoint
 from ppl_vae.guides.semi_amortized import SemiAmortized
 from ppl_vae.guides.two_layer import TwoLayer
@@ -50,7 +50,7 @@ __all__ = [
     "Categorical",
     "Delta",
     "Diagonal",
-    "Exact",
+    "ExactPosterior",
     "Family",
     "FixedScale",
     "Full",

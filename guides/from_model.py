@@ -16,7 +16,7 @@ class _FromModel(Guide):
         return self._model[0]
 
 
-class Exact(_FromModel):
+class ExactPosterior(_FromModel):
     """q(z | x) = p(z | x). It has no parameters of its own and follows the model's; its gap is zero.
 
     Args:

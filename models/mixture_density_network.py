@@ -20,7 +20,7 @@ class MixtureDensityNetwork(LatentVariableModel):
 
     ``model(x, given)``: x of shape (batch, observed_dim) is what is predicted, given of shape (batch, ...) what it is
     predicted from. z is one-hot, event shape (components,), an explicit site: :meth:`posterior` says which component
-    an x came from, and ``ExactEvidence`` or ``TraceEnum_ELBO`` with the empty guide sums it out. Full covariances
+    an x came from, and ``LogEvidence`` or ``TraceEnum_ELBO`` with the empty guide sums it out. Full covariances
     are parametrized by the lower root of the precision (Williams 1996).
 
     Args:

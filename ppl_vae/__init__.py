@@ -17,18 +17,18 @@ from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.training.capture import CaptureWarning
 from ppl_vae.training.fit import History, fit, freeze
 from ppl_vae.training.optimizers import cooldown, cosine
-from ppl_vae.training.several_starts import EarlyStopping, ExactEvidence, Start, best_of, no_guide
+from ppl_vae.training.several_starts import EarlyStopping, LogEvidence, Start, best_of, no_guide
 
 __all__ = [
     "CaptureWarning",
     "Comparison",
     "EarlyStopping",
-    "ExactEvidence",
     "Guide",
     "History",
     "Images",
     "InputError",
     "LatentVariableModel",
+    "LogEvidence",
     "Start",
     "annealed",
     "best_of",

@@ -16,7 +16,7 @@ from ppl_vae.guides import (
     Categorical,
     Delta,
     Diagonal,
-    Exact,
+    ExactPosterior,
     Family,
     FixedScale,
     Full,
@@ -105,7 +105,7 @@ class Case:
     def _guide(self, model: LatentVariableModel) -> Guide:
         if self.source == "of-a-model":
             made: dict[str, Callable[[], Guide]] = {
-                "exact": lambda: Exact(model),
+                "exact": lambda: ExactPosterior(model),
                 "prior": lambda: Prior(model),
                 "two-layer": lambda: TwoLayer(OBSERVED, LATENT, middle_dim=4, widths=(8, 8)),
             }

@@ -167,7 +167,7 @@ class Laboratory:
         entry = ESTIMATORS[name]
         elbo = builder.estimator(name, model, guide, max(particles, entry.particles))
         bound = elbo.num_particles if entry.multi_sample else 1
-        draws, pathwise = self.options.exact_draws, model.prior().has_rsample
+        draws, pathwise = self.options.reference_draws, model.prior().has_rsample
         if at_stop["final"] and draws and bound not in references and (bound == 1 or pathwise):
             multi_sample = IWAE(bound) if bound > 1 else None
             references[bound] = reference_gradient(

@@ -206,7 +206,7 @@ class GradientsOptions(Options):
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a step, and in the gradient.")] = 100
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3
     draws: Annotated[int, typer.Option(min=10, help="Gradients of each estimator at each stop.")] = 200
-    exact_draws: Annotated[
+    reference_draws: Annotated[
         int,
         typer.Option(
             min=0, help="Draws of the reference gradient for the bias, where none is exact; 0 measures no bias."

@@ -16,12 +16,12 @@ from ppl_vae.data.tables import TABLES
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.estimators import estimator as named_estimator
-from ppl_vae.guides import FAMILIES, Amortized, Exact, Family, Prior, SemiAmortized, TwoLayer
+from ppl_vae.guides import FAMILIES, Amortized, ExactPosterior, Family, Prior, SemiAmortized, TwoLayer
 from ppl_vae.models import MODELS, VAE, LinearGaussian
 from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
 
 ALIASES = {"flow": "iaf"}
-OF_A_MODEL: dict[str, type[Guide]] = {"exact": Exact, "prior": Prior, "two-layer": TwoLayer}
+OF_A_MODEL: dict[str, type[Guide]] = {"exact-posterior": ExactPosterior, "prior": Prior, "two-layer": TwoLayer}
 GUIDES = (*FAMILIES, *OF_A_MODEL)
 SEMI = "semi-amortized:"
 MIXTURES = ("gaussian-mixture", "mixture-density-network")  # the models of tables
@@ -79,7 +79,7 @@ class Builder:
             raise InputError(f"there is no guide {name!r}: choose from {known}, or {SEMI}FAMILY")
         if plain not in self.fitting(model):
             fitting = ", ".join(self.fitting(model))
-            reason = " (it has no posterior(x) of its own)" if plain == "exact" else ""
+            reason = " (it has no posterior(x) of its own)" if plain == "exact-posterior" else ""
             raise InputError(f"the guide {name!r} does not fit a {type(model).__name__}{reason}: choose from {fitting}")
         try:
             if plain == "two-layer":
@@ -103,13 +103,13 @@ class Builder:
             names = ["bernoulli" if len(event_shape) == 1 else "categorical"]
         else:
             names = [name for name, family in FAMILIES.items() if not family.discrete]
-        return [*names, *(["exact"] if hasattr(model, "posterior") else []), "prior"]
+        return [*names, *(["exact-posterior"] if hasattr(model, "posterior") else []), "prior"]
 
     def first_choices(self, model: LatentVariableModel) -> list[str]:
         """The guides to compare where none are named."""
         fitting = self.fitting(model)
         chosen = [name for name in FIRST_CHOICES if ALIASES.get(name, name) in fitting] or fitting[:1]
-        return chosen + [name for name in ("exact",) if name in fitting]
+        return chosen + [name for name in ("exact-posterior",) if name in fitting]
 
     def elbo(self, guide: Guide) -> ELBO:
         """Pyro's ELBO with the analytic KL for guides of one continuous site, where it trains in fewer steps.

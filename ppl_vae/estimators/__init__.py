@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from pyro.infer import ELBO, TraceEnum_ELBO
+from pyro.infer import ELBO
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, Run
@@ -48,7 +48,7 @@ __all__ = [
     "estimator",
 ]
 
-Latents = Literal["reparameterized", "not reparameterized", "any", "enumerable", "discrete", "bits", "scalar sites"]
+Latents = Literal["reparameterized", "not reparameterized", "any", "enumerable", "discrete", "bits"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,6 @@ class Estimator:
             "enumerable": discrete,
             "discrete": discrete,
             "bits": bits,
-            "scalar sites": False,
         }[self.latents]
 
 
@@ -109,11 +108,6 @@ ESTIMATORS: dict[str, Estimator] = {
         DReG, "reparameterized", "IWELBO, doubly reparameterized (Tucker et al. 2019).", 2, multi_sample=True
     ),
     "enumeration": Estimator(Enumeration, "enumerable", "Exact: all states of one discrete site."),
-    "enumeration-pyro": Estimator(
-        lambda particles: TraceEnum_ELBO(max_plate_nesting=1, num_particles=particles),
-        "scalar sites",
-        "Pyro's TraceEnum_ELBO, for sites of scalar events with infer={'enumerate': 'parallel'}.",
-    ),
     "gumbel-softmax": Estimator(
         GumbelSoftmax, "discrete", "Biased: relaxed draws, analytic KL (Jang et al. 2017).", biased=True
     ),

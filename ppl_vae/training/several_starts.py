@@ -16,7 +16,7 @@ from ppl_vae.pairs.restore import evaluating, local_parameters
 from ppl_vae.training.fit import fit
 
 
-class ExactEvidence(LogWeightELBO):
+class LogEvidence(LogWeightELBO):
     """Maximizes log p(x) itself, by the model's ``log_evidence``: the ELBO of the exact guide, without a draw of z.
 
     A mixture's latent is summed out in one pass; ``TraceEnum_ELBO`` with the empty guide gives the same numbers
@@ -37,16 +37,16 @@ class ExactEvidence(LogWeightELBO):
         return log_evidence, log_evidence
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
-        raise InputError("ExactEvidence draws no z, so it has no traces: take TraceEnum_ELBO where these are needed")
+        raise InputError("LogEvidence draws no z, so it has no traces: take TraceEnum_ELBO where these are needed")
 
     def _register(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> None:
         """Registers the model, so that a plain SVI script finds its parameters."""
         if isinstance(model, nn.Module) and not pyro.settings.get("module_local_params"):
-            pyro.module("ExactEvidence", model)
+            pyro.module("LogEvidence", model)
 
 
 def no_guide(*batch: Any) -> None:
-    """The empty guide: ``ExactEvidence`` needs none, and ``TraceEnum_ELBO`` sums out every latent that it lacks."""
+    """The empty guide: ``LogEvidence`` needs none, and ``TraceEnum_ELBO`` sums out every latent that it lacks."""
 
 
 class EarlyStopping:
@@ -138,7 +138,7 @@ def best_of(
         held_out: data like the training data, to stop by and to choose by; not the data that the result is tested on.
         patience: epochs without a higher likelihood of the held-out data after which a start is broken off; None goes
             through all epochs.
-        fit_options: passed to :func:`ppl_vae.fit`; the objective is :class:`ExactEvidence` unless ``elbo`` and
+        fit_options: passed to :func:`ppl_vae.fit`; the objective is :class:`LogEvidence` unless ``elbo`` and
             ``guide`` say otherwise.
 
     Returns:
@@ -155,7 +155,7 @@ def best_of(
         raise InputError("the held-out data are empty: give some rows, or None")
     batch = (data,) if isinstance(data, Tensor) else data
     guide = fit_options.pop("guide", no_guide)
-    elbo = fit_options.pop("elbo", None) or ExactEvidence()
+    elbo = fit_options.pop("elbo", None) or LogEvidence()
     models: list[nn.Module] = []
     results: list[Start] = []
     for number in range(seed, seed + starts):

@@ -136,14 +136,17 @@ def test_joint_trains_a_model_with_each_guide(run, tmp_path):
 
 
 def test_an_exact_guide_closes_the_gap(run):
-    options = ["--model", "linear-gaussian", "--latents", 3, "--guides", "exact,diagonal", *QUICK, "--json"]
+    options = ["--model", "linear-gaussian", "--latents", 3, "--guides", "exact-posterior,diagonal", *QUICK, "--json"]
     found = json.loads(run("compare", *options)[1])
     assert found["log_evidence"] == "exact"
-    assert found["guides"][0]["guide"] == "exact"
+    assert found["guides"][0]["guide"] == "exact-posterior"
     assert abs(found["guides"][0]["gap"]) < 1e-4
     assert found["guides"][1]["gap"] > 0.01
     joint = json.loads(run("compare", *options, "--joint")[1])
-    assert {row["guide"]: abs(row["gap"]) < 1e-4 for row in joint["guides"]} == {"exact": True, "diagonal": False}
+    assert {row["guide"]: abs(row["gap"]) < 1e-4 for row in joint["guides"]} == {
+        "exact-posterior": True,
+        "diagonal": False,
+    }
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
@@ -197,7 +200,7 @@ def test_what_a_file_of_images_was_understood_to_hold_is_said(run, tmp_path, com
             "2,3",
             "--draws",
             10,
-            "--exact-draws",
+            "--reference-draws",
             0,
             "--no-race",
             "--learning-steps",
@@ -268,8 +271,8 @@ def test_unknown_guides(run):
     assert "there is no guide 'fool': choose from delta" in run("train", "--guide", "fool")[2]
     assert "there is no guide 'fool': choose from delta" in run("compare", "--guides", "full,fool")[2]
     assert (
-        "'exact' does not fit a VAE (it has no posterior(x) of its own): choose from delta"
-        in run("compare", "--guides", "exact")[2]
+        "'exact-posterior' does not fit a VAE (it has no posterior(x) of its own): choose from delta"
+        in run("compare", "--guides", "exact-posterior")[2]
     )
 
 
@@ -314,7 +317,7 @@ def test_a_relaxed_training_is_marked(run):
 
 def test_gradients_writes_a_whole_folder(run, tmp_path):
     sizes = ["--epochs", 2, "--hidden", 8, "--latents", "2,3", "--particles", "2,4", "--draws", 20]
-    status, out, err = run("gradients", *sizes, "--exact-draws", 100, "--run", "a", "--estimators", "pathwise,rloo")
+    status, out, err = run("gradients", *sizes, "--reference-draws", 100, "--run", "a", "--estimators", "pathwise,rloo")
     assert status == 0, err
     for word in ("pathwise", "rloo", "variance x s", "100 pathwise draws", "3 latents, after 2 epochs"):
         assert word in out
@@ -425,7 +428,7 @@ def test_a_run_that_is_stopped_says_how_it_goes_on(run, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-SMALL_LABORATORY = ["--hidden", 8, "--draws", 10, "--exact-draws", 0, "--no-race", "--estimators", "pathwise"]
+SMALL_LABORATORY = ["--hidden", 8, "--draws", 10, "--reference-draws", 0, "--no-race", "--estimators", "pathwise"]
 KINDS = [TrainOptions, CompareOptions, GradientsOptions, NewOptions, ListOptions]
 
 

@@ -10,7 +10,7 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from ppl_vae import bounds, cosine, fit, freeze, log_weights
-from ppl_vae.guides import Amortized, Diagonal, Exact, Full
+from ppl_vae.guides import Amortized, Diagonal, ExactPosterior, Full
 from ppl_vae.measure.bounds import average, default_curve, iwelbo
 from ppl_vae.models import VAE, LinearGaussian
 
@@ -30,7 +30,7 @@ def test_log_evidence_is_the_gaussian_marginal(pca):
 
 def test_exact_guide_has_no_gap_at_any_data_point(pca):
     model, x = pca
-    gaps = model.log_evidence(x) - log_weights(model, Exact(model), x, particles=10)
+    gaps = model.log_evidence(x) - log_weights(model, ExactPosterior(model), x, particles=10)
     assert gaps.abs().max() < 1e-10
 
 
@@ -38,7 +38,7 @@ def test_exact_guide_has_no_gap_in_float32():
     torch.manual_seed(0)
     model = freeze(LinearGaussian(20, 8))
     x = model.generate(500)[1].sample()
-    found = bounds(model, Exact(model), x, particles=100)
+    found = bounds(model, ExactPosterior(model), x, particles=100)
     assert np.abs(model.log_evidence(x).double().numpy() - found.elbo.values).max() < 2e-5
 
 
@@ -75,7 +75,7 @@ def test_maximum_likelihood_is_where_training_ends():
     fitted = LinearGaussian(10, 3)
     fit(
         fitted,
-        Exact(fitted),
+        ExactPosterior(fitted),
         x,
         epochs=300,
         batch_size=400,

@@ -32,7 +32,7 @@ from ppl_vae import (
     to_arviz,
 )
 from ppl_vae.evidence import exact_evidence, quadrature, simulate
-from ppl_vae.guides import Amortized, Diagonal, Exact
+from ppl_vae.guides import Amortized, Diagonal, ExactPosterior
 from ppl_vae.models import VAE, BernoulliVAE, LinearGaussian
 from ppl_vae.plots.images import manifold, reconstructions, samples
 
@@ -150,7 +150,7 @@ def test_what_fit_leaves_elsewhere_is_measured_with_data_here(device):
         fit(model, guide, x, epochs=2, batch_size=10, device=place, capture=False, **options)
         assert next(model.parameters()).device == place
         assert np.isfinite(bounds(model, guide, x, particles=10, progress=False).elbo).all()
-        guides = {"amortized": guide, "exact": Exact(model)}
+        guides = {"amortized": guide, "exact": ExactPosterior(model)}
         options |= {"batch_size": 10, "device": place, "capture": False, "particles": 50}
         table = compare(model, guides, x, test=x, epochs=1, **options)
         assert {row.guide for row in table.rows} == set(guides)

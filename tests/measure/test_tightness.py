@@ -13,7 +13,7 @@ import torch
 from zoo import MODELS, OBSERVED
 
 from ppl_vae import InputError, compare, fit, freeze, generalization, tightness
-from ppl_vae.guides import Amortized, Delta, Diagonal, Exact, FixedScale, Full, Prior
+from ppl_vae.guides import Amortized, Delta, Diagonal, ExactPosterior, FixedScale, Full, Prior
 from ppl_vae.measure.arviz import to_arviz
 from ppl_vae.measure.bounds import average
 from ppl_vae.measure.information import information
@@ -59,7 +59,7 @@ def test_the_gap_splits_into_known_parts():
 
 def test_the_exact_guide_leaves_nothing():
     model, x = pca()
-    found = tightness(model, Exact(model), x, particles=100)
+    found = tightness(model, ExactPosterior(model), x, particles=100)
     assert np.abs(found.gap).max() < 1e-9
     assert (found.khat == 0).all()
     assert np.allclose(found.ess, 100)
@@ -106,7 +106,7 @@ def test_what_passes_through_z():
 def test_a_latent_that_the_model_ignores_is_not_active():
     model, x = pca()
     model.weight.data[:, 1] = 0
-    assert information(model, Exact(model), x).attrs["active_units"] == 3
+    assert information(model, ExactPosterior(model), x).attrs["active_units"] == 3
 
 
 @pytest.mark.parametrize("shape", [0.3, 0.7, 1.2])
@@ -143,7 +143,11 @@ def test_no_generalization_gap_between_the_same_images():
 
 def test_compare_splits_what_can_be_split():
     model, x = pca(count=30)
-    guides = {"diagonal": fitted(model, x, Diagonal(4)), "full": fitted(model, x, Full(4)), "exact": Exact(model)}
+    guides = {
+        "diagonal": fitted(model, x, Diagonal(4)),
+        "full": fitted(model, x, Full(4)),
+        "exact": ExactPosterior(model),
+    }
     for guide in guides.values():
         freeze(guide)
     found = compare(
@@ -198,15 +202,18 @@ def test_to_arviz_draws_from_the_posterior():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda model, x: tightness(model, Exact(model), x, evidence="guess"), "evidence is 'guess'; choose from auto"),
+        (
+            lambda model, x: tightness(model, ExactPosterior(model), x, evidence="guess"),
+            "evidence is 'guess'; choose from auto",
+        ),
         (lambda model, x: tightness(model, Prior(model), x, split=True), "the gap of a Prior can't be split"),
         (
             lambda model, x: tightness(MODELS["vae"](), Amortized(Diagonal(3), OBSERVED), x.float(), evidence="exact"),
             "log p(x) of a VAE is not known exactly",
         ),
-        (lambda model, x: to_arviz(model, Exact(model), x, chains=2, draws=5), "chains x draws is 2 x 5"),
+        (lambda model, x: to_arviz(model, ExactPosterior(model), x, chains=2, draws=5), "chains x draws is 2 x 5"),
         (lambda model, x: to_arviz(model, Amortized(Delta(4), 12).double(), x), "the guide is a point mass"),
-        (lambda model, x: information(model, Exact(model), x, particles=1), "particles is 1; at least 2"),
+        (lambda model, x: information(model, ExactPosterior(model), x, particles=1), "particles is 1; at least 2"),
     ],
 )
 def test_mistakes(make, message):

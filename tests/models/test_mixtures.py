@@ -13,8 +13,8 @@ from sklearn.mixture import GaussianMixture as Reference
 
 from ppl_vae import (
     EarlyStopping,
-    ExactEvidence,
     InputError,
+    LogEvidence,
     best_of,
     bounds,
     compare,
@@ -24,7 +24,7 @@ from ppl_vae import (
     log_weights,
     no_guide,
 )
-from ppl_vae.guides import Amortized, Exact, OneHot, Prior
+from ppl_vae.guides import Amortized, ExactPosterior, OneHot, Prior
 from ppl_vae.models import COVARIANCES, GaussianMixture, LinearGaussian, MixtureDensityNetwork, TwoLayerVAE
 from ppl_vae.models.gaussian_mixture import bic
 from ppl_vae.models.gaussians import Gaussian, one_of
@@ -92,7 +92,7 @@ def test_the_evidence_is_scikit_learns_and_pyros_exact_sum(covariance):
 )
 def test_the_exact_guide_has_no_gap_at_any_data_point(make):
     model, batch = make()
-    gaps = model.log_evidence(*batch) - log_weights(freeze(model), Exact(model), batch, particles=5)
+    gaps = model.log_evidence(*batch) - log_weights(freeze(model), ExactPosterior(model), batch, particles=5)
     assert gaps.abs().max() < 1e-10
 
 
@@ -167,20 +167,20 @@ def test_early_stopping_waits_for_its_patience_and_puts_the_best_back():
     training, held_out = noise(60), tuple(part[60:] for part in noise(160))
     model = overfitting(0)
     stopping = EarlyStopping(model, held_out, patience=7)
-    history = fit(model, no_guide, training, elbo=ExactEvidence(), after_epoch=stopping, seed=0, **FAST)
+    history = fit(model, no_guide, training, elbo=LogEvidence(), after_epoch=stopping, seed=0, **FAST)
     assert len(history.elbo) == stopping.epoch + 7 < 200
     last = model.log_evidence(*held_out).mean().item()
     stopping.restore()
     assert last < stopping.best == pytest.approx(model.log_evidence(*held_out).mean().item())
     again = overfitting(0)
-    fit(again, no_guide, training, elbo=ExactEvidence(), seed=0, **FAST | {"epochs": stopping.epoch})
+    fit(again, no_guide, training, elbo=LogEvidence(), seed=0, **FAST | {"epochs": stopping.epoch})
     torch.testing.assert_close(again.log_evidence(*held_out), model.log_evidence(*held_out))
 
 
 def test_the_ways_to_sum_z_out_have_one_gradient():
     model = mixture()
     found = []
-    for elbo, guide in ((TraceEnum_ELBO(max_plate_nesting=1), no_guide), (ExactEvidence(), no_guide)):
+    for elbo, guide in ((TraceEnum_ELBO(max_plate_nesting=1), no_guide), (LogEvidence(), no_guide)):
         with local_parameters(model):
             loss = elbo.differentiable_loss(model, guide, IRIS)
             assert elbo.loss(model, guide, IRIS) == pytest.approx(loss.item())
@@ -192,7 +192,7 @@ def test_the_ways_to_sum_z_out_have_one_gradient():
 def test_fit_by_enumeration_equals_fit_by_the_evidence():
     models = mixture(), mixture()
     fit(models[0], no_guide, IRIS, elbo=TraceEnum_ELBO(max_plate_nesting=1), epochs=5, batch_size=50, seed=0, **quick)
-    fit(models[1], no_guide, IRIS, elbo=ExactEvidence(), epochs=5, batch_size=50, seed=0, **quick)
+    fit(models[1], no_guide, IRIS, elbo=LogEvidence(), epochs=5, batch_size=50, seed=0, **quick)
     for one, other in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(one, other)
     assert not torch.equal(models[0].locs, mixture().locs)
@@ -200,7 +200,7 @@ def test_fit_by_enumeration_equals_fit_by_the_evidence():
 
 def test_the_evidence_trains_in_plain_svi():
     model = mixture()
-    svi = SVI(model, no_guide, pyro.optim.Adam({"lr": 0.03}), ExactEvidence())
+    svi = SVI(model, no_guide, pyro.optim.Adam({"lr": 0.03}), LogEvidence())
     losses = [svi.step(IRIS) for _ in range(30)]
     assert losses[-1] < losses[0] - 10
 
@@ -220,7 +220,7 @@ def test_the_table_ranks_the_guides_of_a_mixture():
     x = model.generate(200)[1].sample().detach()
     amortized = {name: Amortized(OneHot(3), 2, hidden=(16,)).double() for name in ("summed", "drawn")}
     amortized["summed"].enumerates = True
-    guides = {"exact": Exact(model), "prior": Prior(model), **amortized}
+    guides = {"exact": ExactPosterior(model), "prior": Prior(model), **amortized}
     found = compare(
         model,
         guides,
@@ -286,7 +286,7 @@ def test_arguments_that_give_no_mixture():
     with pytest.raises(ValueError, match=r"level is 1\.5"):
         network().quantile(torch.zeros(5, 3), 1.5)
     with pytest.raises(InputError, match="TwoLayerVAE has no log_evidence"):
-        fit(TwoLayerVAE(4, 2), no_guide, IRIS.float(), elbo=ExactEvidence(), epochs=1, progress=False)
+        fit(TwoLayerVAE(4, 2), no_guide, IRIS.float(), elbo=LogEvidence(), epochs=1, progress=False)
     with pytest.raises(InputError, match="starts is 0"):
         best_of(mixture, IRIS, starts=0)
     with pytest.raises(InputError, match="patience is 0; at least 1 epoch"):
@@ -304,7 +304,7 @@ def test_bic_counts_the_free_parameters():
 def test_exact_evidence_is_for_any_model_that_has_it():
     x = LinearGaussian(6, 2).generate(300)[1].sample()
     model = LinearGaussian(6, 2)
-    fit(model, no_guide, x, elbo=ExactEvidence(), epochs=300, batch_size=300, seed=0, **quick)
+    fit(model, no_guide, x, elbo=LogEvidence(), epochs=300, batch_size=300, seed=0, **quick)
     ceiling = LinearGaussian.maximum_likelihood(x, 2).log_evidence(x).mean().item()
     assert model.log_evidence(x).mean().item() == pytest.approx(ceiling, abs=0.02)
 
@@ -377,7 +377,7 @@ def test_a_far_outlier_does_not_stop_training_in_float32():
     x = given[:, :2] + 0.01 * torch.randn(200, 2)
     x[0] = 1e8
     model = network().standardize(x[1:], given)
-    history = fit(model, no_guide, (x, given), elbo=ExactEvidence(), epochs=20, batch_size=50, progress=False)
+    history = fit(model, no_guide, (x, given), elbo=LogEvidence(), epochs=20, batch_size=50, progress=False)
     assert np.isfinite(history.elbo).all()
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
@@ -392,7 +392,7 @@ def test_two_branches_are_found_where_least_squares_finds_none():
         model,
         no_guide,
         (x, given),
-        elbo=ExactEvidence(),
+        elbo=LogEvidence(),
         epochs=60,
         batch_size=100,
         seed=0,

@@ -12,7 +12,7 @@ from torch import nn
 from zoo import Case
 
 from ppl_vae import InputError, bounds, log_weights
-from ppl_vae.guides import Amortized, Delta, Diagonal, Exact
+from ppl_vae.guides import Amortized, Delta, Diagonal, ExactPosterior
 from ppl_vae.models import VAE, LinearGaussian
 from ppl_vae.pairs.densities import log_density
 from ppl_vae.pairs.pair import Pair
@@ -197,7 +197,7 @@ MISTAKES = {
         r"for 4 data points Amortized gives parameters of shape \(4, 3\), but Delta needs \(4, 2\): end its network",
     ),
     "no encoder": (lambda: Amortized(Delta(2)), "give one of the two"),
-    "no exact posterior": (lambda: Exact(VAE(4, 2)), "VAE does not know its posterior"),
+    "no exact posterior": (lambda: ExactPosterior(VAE(4, 2)), "VAE does not know its posterior"),
     "no latents": (lambda: VAE(4, 0), "latent_dim is 0"),
     "too many latents": (
         lambda: LinearGaussian.maximum_likelihood(X, 4),

@@ -14,7 +14,7 @@ from ppl_vae.guides import (
     Bernoulli,
     Delta,
     Diagonal,
-    Exact,
+    ExactPosterior,
     Full,
     LowRank,
     Mixture,
@@ -89,8 +89,8 @@ def test_refine_starts_from_any_source(source, family):
 
 def test_refine_refuses_what_it_cannot_climb(pca):
     model, x = pca
-    with pytest.raises(ValueError, match=r"needs a guide with params.* it got Exact"):
-        refine(model, Exact(model), x)
+    with pytest.raises(ValueError, match=r"needs a guide with params.* it got ExactPosterior"):
+        refine(model, ExactPosterior(model), x)
     with pytest.raises(ValueError, match="climbs reparameterized draws, Bernoulli has none"):
         refine(model, Amortized(Bernoulli(8), 20).double(), x)
 
