@@ -4,9 +4,7 @@ Pyro's classes read each site's log-density as a Python number, which no graph c
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any, Protocol
-from unittest import mock
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
@@ -17,10 +15,9 @@ from torch import Tensor
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.pathwise import Pathwise, PathwiseKL
 from ppl_vae.estimators.score_function import ScoreFunction
+from ppl_vae.graphs.private import numbers_left_as_tensors, unvalidated, zeros_masked_unseen
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import unvalidated
 
-_READERS = ("pyro.infer.trace_elbo.torch_item", "pyro.infer.trace_mean_field_elbo.torch_item")
 _MADE: dict[type[ELBO], type[ELBO]] = {
     Trace_ELBO: Trace_ELBO,
     Pathwise: Trace_ELBO,
@@ -57,13 +54,10 @@ class _AsTensors:
 
     def _bound(self, model_trace: Trace, guide_trace: Trace) -> tuple[Any, Any]:
         if isinstance(self._elbo, TraceEnum_ELBO):
-            # told that it is traced, Pyro masks zero probabilities without looking for them first
-            with mock.patch("torch._C._get_tracing_state", return_value=True):
+            with zeros_masked_unseen():
                 value = _compute_dice_elbo(model_trace, guide_trace)
             return value, value
-        with ExitStack() as stack:
-            for reader in _READERS:
-                stack.enter_context(mock.patch(reader, _detached))
+        with numbers_left_as_tensors():
             loss, surrogate = self._elbo._differentiable_loss_particle(model_trace, guide_trace)
         return -loss, -surrogate
 
@@ -83,7 +77,3 @@ def bound_and_gradients(
     with unvalidated():
         value, surrogate = elbo.objective(model, guide, batch)
         return value.detach(), torch.autograd.grad(-surrogate.sum(), leaves, allow_unused=True)
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value

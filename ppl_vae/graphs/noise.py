@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from ppl_vae.graphs.private import TorchDispatchMode
 
 
 class RandomOperations(TorchDispatchMode):

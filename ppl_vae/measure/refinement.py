@@ -6,9 +6,9 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
+from ppl_vae.graphs.private import TorchDispatchMode
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.modules import Program

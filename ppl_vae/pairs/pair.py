@@ -10,9 +10,9 @@ import torch
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace, uncondition
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.errors import InputError
+from ppl_vae.graphs.private import TorchDispatchMode
 from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of, rows
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.mistakes import require_sound, seen

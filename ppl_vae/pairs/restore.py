@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ppl_vae.errors import InputError
+from ppl_vae.graphs.private import give_its_own_parameters, pyro_state_of
+from ppl_vae.graphs.private import unvalidated as unvalidated  # estimators import it from here
 from ppl_vae.pairs.modules import Program, modules_of, own_modules, programs_that_are_modules
-from ppl_vae.pairs.private import give_its_own_parameters, pyro_state_of
-from ppl_vae.pairs.private import unvalidated as unvalidated  # estimators import it from here
 
 
 class Moment:

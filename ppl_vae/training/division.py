@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.graphs.private import REJECTING, TorchDispatchMode
 from ppl_vae.graphs.tracing import agree
-from ppl_vae.pairs.private import REJECTING, TorchDispatchMode
 from ppl_vae.pairs.restore import modules_kept, random_state_kept, store_kept, tensors_kept
 from ppl_vae.training.distributed import my_share
 from ppl_vae.training.shared_noise import Axis, Draw, Share, SharedNoise, parts_of, shape_of

@@ -13,8 +13,8 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ppl_vae.graphs.private import OF_EVERY_MODULE, PYRO_PREFIX
 from ppl_vae.pairs.modules import Program, modules_of, names_of
-from ppl_vae.pairs.private import OF_EVERY_MODULE, PYRO_PREFIX
 from ppl_vae.training.batches import Batches
 from ppl_vae.training.digests import digest
 from ppl_vae.training.trainable import Trainable

@@ -13,7 +13,7 @@ from pyro.nn import PyroModule
 from torch import nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.pairs.private import CONVOLUTION, map_tensors
+from ppl_vae.graphs.private import CONVOLUTION, map_tensors
 
 Precision = Literal["float32", "tf32", "bf16"]
 _NETWORKS = (nn.Sequential, nn.Linear, nn.Bilinear, CONVOLUTION, nn.RNNBase, nn.MultiheadAttention)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
+from ppl_vae.graphs.private import settle_plates
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.mistakes import seen
 from ppl_vae.pairs.modules import Program, modules_of, own_modules, parameters_beside
-from ppl_vae.pairs.private import settle_plates
 from ppl_vae.pairs.restore import local_parameters, random_state_kept, undone_on_error
 from ppl_vae.pairs.shared import require_whole
 from ppl_vae.pairs.traces import (

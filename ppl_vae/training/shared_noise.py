@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.pairs.private import TorchDispatchMode, changes_its_argument
+from ppl_vae.graphs.private import TorchDispatchMode, changes_its_argument
 
 _CHANGED = (
     "the program draws other random numbers than at its first step, so that several processes can't tell which are "

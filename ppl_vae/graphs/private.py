@@ -1,11 +1,11 @@
 """The private parts of torch and Pyro that this package needs, each behind a function that says what for.
 
-A new version may take any of them away: ``tests/pairs/test_private.py`` has a test for each, which fails where one is
+A new version may take any of them away: ``tests/graphs/test_private.py`` has a test for each, which fails where one is
 gone or means something else. Tried with the versions in ``TRIED_WITH``.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -66,6 +66,22 @@ def map_tensors(change: Callable[[Tensor], Tensor], values: Any) -> Any:
 
 
 @contextmanager
+def numbers_left_as_tensors() -> Iterator[None]:
+    """Pyro's ELBOs keep the log-densities that they would read as Python numbers, which no graph can hold."""
+    with ExitStack() as stack:
+        for module in ("trace_elbo", "trace_mean_field_elbo"):
+            stack.enter_context(mock.patch(f"pyro.infer.{module}.torch_item", _detached))
+        yield
+
+
+@contextmanager
+def zeros_masked_unseen() -> Iterator[None]:
+    """Pyro's enumeration masks zero probabilities without looking for them first, as it does where it is traced."""
+    with mock.patch("torch._C._get_tracing_state", return_value=True):
+        yield
+
+
+@contextmanager
 def unvalidated() -> Iterator[None]:
     """No distribution looks at the values that it is given, and no category is checked before it is spread.
 
@@ -75,6 +91,10 @@ def unvalidated() -> Iterator[None]:
     unseen = mock.patch.object(Distribution, "_validate_sample")
     with pyro.validation_enabled(False), unseen, mock.patch("torch.nn.functional.one_hot", _one_hot):
         yield
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:

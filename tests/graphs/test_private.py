@@ -6,11 +6,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.nn import PyroModule, PyroParam
 from torch import nn
 
-from ppl_vae.pairs.private import (
+from ppl_vae.graphs.private import (
     CONVOLUTION,
     OF_EVERY_MODULE,
     PYRO_PREFIX,
@@ -19,9 +19,11 @@ from ppl_vae.pairs.private import (
     changes_its_argument,
     give_its_own_parameters,
     map_tensors,
+    numbers_left_as_tensors,
     pyro_state_of,
     settle_plates,
     unvalidated,
+    zeros_masked_unseen,
 )
 
 
@@ -147,3 +149,22 @@ def test_what_is_pyros_in_a_module_is_told_by_its_name():
 
     beside = {name for name in vars(Own()) if name not in OF_EVERY_MODULE}
     assert {name for name in beside if not name.startswith(PYRO_PREFIX)} == {"width"}
+
+
+@pytest.mark.parametrize("elbo", [Trace_ELBO, TraceMeanField_ELBO])
+def test_an_elbo_keeps_its_densities_as_tensors(elbo):
+    """Where Pyro reads them as numbers, the sum has none of a tensor's methods."""
+
+    def model():
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    (traces,) = elbo()._get_traces(model, lambda: pyro.sample("z", dist.Normal(0.5, 1.0)), (), {})
+    assert not isinstance(elbo()._differentiable_loss_particle(*traces)[0], torch.Tensor)
+    with numbers_left_as_tensors():
+        assert isinstance(elbo()._differentiable_loss_particle(*traces)[0], torch.Tensor)
+
+
+def test_enumeration_masks_zeros_unseen():
+    assert not torch._C._get_tracing_state()
+    with zeros_masked_unseen():
+        assert torch._C._get_tracing_state()
