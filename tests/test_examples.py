@@ -3,9 +3,14 @@
 import re
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from elsewhere import elsewhere
+
+from ppl_vae import fit
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -27,13 +32,30 @@ def test_example(example, monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out
 
 
-def test_the_readmes_snippets_run(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def run_the_readmes_snippets():
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert snippets
     names: dict[str, object] = {}
     for snippet in snippets:
         exec(snippet.replace("epochs=100", "epochs=1"), names)
+    return names
+
+
+def test_the_readmes_snippets_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run_the_readmes_snippets()
+
+
+def test_the_readmes_snippets_run_where_fit_moves_the_pair_elsewhere(monkeypatch, tmp_path):
+    """As on a machine with a GPU: ``fit`` leaves the pair there, and the data stay here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ppl_vae.training.modes.RowTable", ())  # the tests' device has no sparse gradients
+    monkeypatch.setitem(fit.__kwdefaults__, "optimizer", partial(torch.optim.Adam, lr=1e-3, foreach=False))
+    with elsewhere() as place:
+        for module in ("training.fit", "measure.comparison"):
+            monkeypatch.setattr(f"ppl_vae.{module}.resolve_device", lambda device: place)
+        names = run_the_readmes_snippets()
+    assert next(names["model"].parameters()).device == place
 
 
 def test_the_readme_names_every_example():

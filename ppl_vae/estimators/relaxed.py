@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, OneHotCategorical
-from torch.nn.functional import logsigmoid
+from torch.distributions import Bernoulli, OneHotCategorical, kl_divergence
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.discrete import factor, model_at, one_site
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.traces import random_sites
+from ppl_vae.programs import NotReparameterized
 
 
 class GumbelSoftmax(LogWeightELBO):
@@ -87,22 +87,12 @@ class StraightThrough(GumbelSoftmax):
 
 
 def _divergence(q: Any, p: Any) -> Tensor:
-    """KL(q || p) of independent bits or one-hot vectors, shape (..., batch)."""
-    cells_q, cells_p = factor({"fn": q}), factor({"fn": p})
-    if isinstance(cells_q, Bernoulli) and isinstance(cells_p, Bernoulli):
-        found = _bits(cells_q.logits, cells_p.logits)
-    elif type(cells_q) is type(cells_p):
-        logs = torch.log_softmax(cells_q.logits, -1), torch.log_softmax(cells_p.logits, -1)
-        found = (logs[0].exp() * (logs[0] - logs[1])).sum(-1)
-    else:
+    """KL(q || p), shape (..., batch); InputError where it has no closed form."""
+    both = [fn.base if isinstance(fn, NotReparameterized) else fn for fn in (q, p)]
+    try:
+        return kl_divergence(*both)
+    except NotImplementedError:
+        names = [type(factor({"fn": fn})).__name__ for fn in both]
         raise InputError(
-            f"the divergence of a {type(cells_q).__name__} from a {type(cells_p).__name__} has no closed form here: "
-            "take rloo"
-        )
-    cells = len(q.event_shape) - len(cells_q.event_shape)
-    return found.flatten(-cells).sum(-1) if cells else found
-
-
-def _bits(q: Tensor, p: Tensor) -> Tensor:
-    one, zero = logsigmoid(q) - logsigmoid(p), logsigmoid(-q) - logsigmoid(-p)
-    return torch.sigmoid(q) * one + torch.sigmoid(-q) * zero
+            f"the divergence of a {names[0]} from a {names[1]} has no closed form here: take rloo"
+        ) from None

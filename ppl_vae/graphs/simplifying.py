@@ -28,7 +28,14 @@ def simplify(module: GraphModule) -> GraphModule:
     """Rewrites the graph in place until nothing changes any more, and returns its module."""
     graph = module.graph
     changing = _written(graph)
-    while any([_fold(module, changing), _drop_noops(module, changing), _merge_equal(graph, changing), _sweep(graph)]):
+    while any(
+        [
+            _fold(module, changing),
+            _drop_noops(module, changing),
+            _merge_equal(graph, changing),
+            graph.eliminate_dead_code(_stays),
+        ]
+    ):
         pass
     module.recompile()
     return module
@@ -65,13 +72,9 @@ def _is_view(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and (node.target.is_view or _writes(node))
 
 
-def _sweep(graph: Graph) -> bool:
-    """Takes out what nothing uses."""
-    before = len(graph.nodes)
-    for node in reversed(graph.nodes):
-        if not node.users and node.op not in ("placeholder", "output") and not is_random(node) and not _writes(node):
-            graph.erase_node(node)
-    return len(graph.nodes) < before
+def _stays(node: Node) -> bool:
+    """Whether a node counts for something though nothing uses it: it draws, or writes, or is an end of the graph."""
+    return node.op in ("placeholder", "output") or is_random(node) or _writes(node)
 
 
 def value_of(node: Any) -> Tensor | None:
