@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import CompareOptions
-from ppl_vae.cli.values import BATCH_SIZE, LEARNING_RATE, adam, default_epochs, names, widths
+from ppl_vae.cli.values import BATCH_SIZE, LEARNING_RATE, default_epochs, names, widths
 from ppl_vae.cli.zoo import Builder, refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
@@ -81,7 +81,7 @@ def _compared(
         epochs=settings["epochs"],
         guide_epochs=options.guide_epochs,
         batch_size=settings["batch_size"],
-        optimizer=adam(settings["lr"]),
+        lr=settings["lr"],
         schedule=cooldown,
         transform=transform,
         device=options.device,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
-from ppl_vae.cli.values import BATCH_SIZE, LEARNING_RATE, adam, default_epochs, widths
+from ppl_vae.cli.values import BATCH_SIZE, LEARNING_RATE, default_epochs, widths
 from ppl_vae.cli.zoo import Builder, refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.errors import InputError
@@ -65,7 +65,7 @@ def train_on_images(options: TrainOptions) -> None:
             elbo=start.elbo,
             epochs=start.settings["epochs"],
             batch_size=start.settings["batch_size"],
-            optimizer=adam(start.settings["lr"]),
+            lr=start.settings["lr"],
             schedule=cooldown,
             transform=start.transform,
             device=options.device,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import GradientsOptions
-from ppl_vae.cli.values import adam, counts, names, widths
+from ppl_vae.cli.values import counts, names, widths
 from ppl_vae.cli.zoo import Builder
 from ppl_vae.data.images import Images
 from ppl_vae.estimators import ESTIMATORS, IWAE
@@ -42,7 +42,6 @@ class Laboratory:
         self.options, self.source = options, source
         self.estimators: Sequence[str] = names(options.estimators)
         self.hidden = widths(options.hidden)
-        self.optimizer = adam(options.lr)
         self.latents = counts(options.latents, "--latents")
         self.particles = counts(options.particles, "--particles")
         self.device = resolve_device(options.device)
@@ -129,7 +128,7 @@ class Laboratory:
             model,
             guide,
             training,
-            optimizer=self.optimizer,
+            lr=self.options.lr,
             batch_size=self.options.batch_size,
             device=self.options.device,
             progress=not self.options.quiet,

@@ -1,10 +1,5 @@
 """What the text of an option means in Python, and what is taken where nothing was typed."""
 
-from collections.abc import Callable
-from functools import partial
-
-import torch
-
 from ppl_vae.data.images import Images
 from ppl_vae.errors import InputError
 from ppl_vae.training.capture import Capture
@@ -39,13 +34,6 @@ def counts(text: str, option: str) -> list[int]:
     if not numbers or numbers[0] < 1:
         raise InputError(f"{option} is {text!r}; expected numbers above 0, comma-separated, such as 2,10,50")
     return numbers
-
-
-def adam(lr: float) -> Callable[..., torch.optim.Optimizer]:
-    """Adam with a learning rate; InputError for one of 0 or below."""
-    if not lr > 0:
-        raise InputError(f"--lr is {lr}; a learning rate is above 0")
-    return partial(torch.optim.Adam, lr=lr, fused=True)
 
 
 def default_epochs(source: Images) -> int:

@@ -9,7 +9,6 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
@@ -21,13 +20,11 @@ from ppl_vae.training.capture import Capture, Step
 from ppl_vae.training.checkpoints import Checkpoint
 from ppl_vae.training.history import History
 from ppl_vae.training.identity import programs_identity, run_identity
-from ppl_vae.training.optimizers import OptimizerFactory, Schedule
+from ppl_vae.training.optimizers import OptimizerFactory, Schedule, optimizer_or_adam
 from ppl_vae.training.passes import Passes
 from ppl_vae.training.precision import Precision
 from ppl_vae.training.preparation import prepared
 from ppl_vae.training.updates import updates_for
-
-_ADAM = partial(Adam, lr=1e-3, fused=True)
 
 
 def fit(
@@ -36,7 +33,8 @@ def fit(
     data: Data,
     *,
     elbo: ELBO | None = None,
-    optimizer: OptimizerFactory | PyroOptim = _ADAM,
+    optimizer: OptimizerFactory | PyroOptim | None = None,
+    lr: float | None = None,
     epochs: int = 20,
     batch_size: int = 128,
     transform: Callable[[Tensor], Tensor] | None = None,
@@ -66,8 +64,9 @@ def fit(
             with workers), which sets its own batch size and order.
         elbo: the objective and gradient estimator; ``Trace_ELBO()`` where None. What an estimator of
             :mod:`ppl_vae.estimators` learns itself (a neural baseline, RELAX's control) is trained with the pair.
-        optimizer: makes an optimizer from the parameters, ``partial(Adam, lr=1e-3, fused=True)`` say; an optimizer of
-            ``pyro.optim`` with one set of options for all parameters works too.
+        optimizer: makes an optimizer from the parameters, ``partial(SGD, lr=0.1)`` say; an optimizer of ``pyro.optim``
+            with one set of options for all parameters works too. Adam where None.
+        lr: Adam's learning rate, 1e-3 where None; another optimizer is given its own.
         epochs: passes over the data.
         batch_size: data points in a step; the last step of an epoch takes what is left.
         transform: applied to the first tensor of each minibatch on the device: ``torch.bernoulli`` binarizes grey
@@ -95,6 +94,7 @@ def fit(
             parameters that are no longer finite. The parameters are then those before the failed step on a CPU; on a
             GPU, or where those were not finite any more, those at the beginning of the failed epoch.
     """
+    optimizer = optimizer_or_adam(optimizer, lr)
     require_arguments(model, guide, elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
     target = resolve_device(device)
     set_seed(seed)

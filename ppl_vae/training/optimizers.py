@@ -8,13 +8,25 @@ import torch
 from pyro.optim import PyroOptim
 from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer, SparseAdam
+from torch.optim import LBFGS, Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppl_vae.errors import InputError
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 Schedule = Callable[[float], float]
+_RATE = 1e-3  # Adam's, where none is given
+
+
+def optimizer_or_adam(optimizer: OptimizerFactory | PyroOptim | None, lr: float | None) -> OptimizerFactory | PyroOptim:
+    """Gives the optimizer, or where there is none Adam of a learning rate; InputError where the rate has no use."""
+    if lr is not None and not lr > 0:
+        raise InputError(f"lr is {lr}; a learning rate is above 0")
+    if optimizer is None:
+        return partial(Adam, lr=_RATE if lr is None else lr, fused=True)
+    if lr is not None:
+        raise InputError(f"lr is {lr}, which is Adam's: give the rate to the optimizer, or leave the optimizer away")
+    return optimizer
 
 
 def make_optimizers(

@@ -242,7 +242,7 @@ WRONG = {
     "model": (["--model", "gan"], "there is no model 'gan': choose from vae, conditional-vae"),
     "likelihood": (["--likelihood", "poisson"], "'poisson'; a VAE has 'bernoulli' or 'gaussian'"),
     "hidden": (["--hidden", "400,x"], "--hidden is '400,x'; expected widths above 0"),
-    "rate": (["--lr", "0"], "--lr is 0.0; a learning rate is above 0"),
+    "rate": (["--lr", "0"], "lr is 0.0; a learning rate is above 0"),
     "device": (["--device", "warp"], "device 'warp' can't be used here"),
     "missing": (["--data", "static-mnist", "--data-root", "nowhere"], "there is no binarized_mnist_train.amat"),
     "own": (["--data", "gone.npy"], "gone.npy can't be read"),

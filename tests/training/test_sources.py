@@ -91,8 +91,9 @@ def test_refine_refuses_what_it_cannot_climb(pca):
     model, x = pca
     with pytest.raises(ValueError, match=r"needs a guide with params.* it got ExactPosterior"):
         refine(model, ExactPosterior(model), x)
+    bits, guide, batch = Case("bernoulli-vae", "bernoulli").make()
     with pytest.raises(ValueError, match="climbs reparameterized draws, Bernoulli has none"):
-        refine(model, Amortized(Bernoulli(8), 20).double(), x)
+        refine(bits, guide, batch)
 
 
 def test_a_table_reaches_the_closed_form_without_an_encoder(pca):
