@@ -64,7 +64,7 @@ def sandwich(
     with (
         pair.measuring(seed),
         pyro.validation_enabled(False),
-        stage("sandwich", pair.size, progress, shorten="steps") as advance,
+        stage("sandwich", pair.size * (3 * steps - 2 + path.mixing), progress, shorten="steps") as path.advance,
     ):
         for _, part in pair.parts(chains):
             with explained(model, None, part):
@@ -77,7 +77,6 @@ def sandwich(
             ahead.append(weight.cpu())
             acceptances.append(acceptance.cpu())
             batches.append(_where_they_were(simulated, pair.batch))
-            advance(len(acceptance))
     lower, inverse = of_chains(torch.cat(ahead, 1)), of_chains(-torch.cat(back, 1))
     upper = LogMean(-inverse.value, inverse.error, inverse.bias)
     middle = LogMean(

@@ -12,11 +12,12 @@ from ppl_vae.evidence.path import dataset_of
 from ppl_vae.pairs.arguments import Data, batch_size
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Pair
+from ppl_vae.pairs.progress import stage
 
 MOST_STATES = 2**16
 
 
-def exact_evidence(model: Program, data: Data) -> xr.Dataset | None:
+def exact_evidence(model: Program, data: Data, *, progress: bool = True) -> xr.Dataset | None:
     """log p(x) where it is known without sampling; None where it is not.
 
     By the model's own ``log_evidence(*batch)`` where it has one, else by a sum over all states of its latents where
@@ -25,6 +26,7 @@ def exact_evidence(model: Program, data: Data) -> xr.Dataset | None:
     Args:
         model: any Pyro program whose latents live in the plate "data".
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: its arguments.
+        progress: a progress bar on standard error.
 
     Returns:
         A dataset with ``log_evidence`` (data) in nats, float64, or None.
@@ -41,16 +43,16 @@ def exact_evidence(model: Program, data: Data) -> xr.Dataset | None:
     """
     pair = Pair(model, None, data)
     with pair.measuring():
-        return exact_pair(pair)
+        return exact_pair(pair, progress)
 
 
-def exact_pair(pair: Pair) -> xr.Dataset | None:
+def exact_pair(pair: Pair, progress: bool = True) -> xr.Dataset | None:
     """:func:`exact_evidence` for a pair; call it inside ``pair.measuring``."""
     pair.require_sound()
     if hasattr(pair.model, "log_evidence"):
         return dataset_of({"log_evidence": pair.model.log_evidence(*pair.rows(0, pair.size))})
     states = _states(pair)
-    return None if states is None else dataset_of({"log_evidence": _counted(pair, states)})
+    return None if states is None else dataset_of({"log_evidence": _counted(pair, states, progress)})
 
 
 def _states(pair: Pair) -> dict[str, Tensor] | None:
@@ -84,17 +86,19 @@ def states_of(fn: Any) -> Tensor | None:
     return combined.reshape(-1, *fn.event_shape)
 
 
-def _counted(pair: Pair, states: dict[str, Tensor]) -> Tensor:
+def _counted(pair: Pair, states: dict[str, Tensor], progress: bool) -> Tensor:
     count = len(next(iter(states.values())))
     evidence = []
-    for _, part in pair.parts(count):
-        length = batch_size(part)
-        at_once = max(2, min(count, CHUNK_BYTES // (pair.largest_bytes * length)))
-        joint = []
-        for start in range(0, count, at_once):
-            values = {name: value[start : start + at_once] for name, value in states.items()}
-            values = {name: value.expand(-1, length, *value.shape[2:]) for name, value in values.items()}
-            prior, likelihood = pair.log_joint(part, values, len(next(iter(values.values()))))
-            joint.append(prior + likelihood)
-        evidence.append(torch.cat(joint).double().logsumexp(0))
+    with stage("states of the latents", pair.size, progress, shorten="data points") as advance:
+        for _, part in pair.parts(count):
+            length = batch_size(part)
+            at_once = max(2, min(count, CHUNK_BYTES // (pair.largest_bytes * length)))
+            joint = []
+            for start in range(0, count, at_once):
+                values = {name: value[start : start + at_once] for name, value in states.items()}
+                values = {name: value.expand(-1, length, *value.shape[2:]) for name, value in values.items()}
+                prior, likelihood = pair.log_joint(part, values, len(next(iter(values.values()))))
+                joint.append(prior + likelihood)
+            evidence.append(torch.cat(joint).double().logsumexp(0))
+            advance(length)
     return torch.cat(evidence)

@@ -5,6 +5,7 @@ unconstrained coordinates, all chains of all data points at once (Wu et al. 2017
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,13 +98,23 @@ class State:
 
 
 class Path:
-    """The temperatures of a path and the moves along it."""
+    """The temperatures of a path and the moves along it.
+
+    Attributes:
+        advance: called after each move with the number of data points that it has moved.
+    """
 
     def __init__(self, betas: Tensor, leapfrog: int, chains: int) -> None:
         for name, value, least in (("chains", chains, 2), ("leapfrog", leapfrog, 1)):
             if value < least:
                 raise InputError(f"{name} is {value}; at least {least} is needed")
         self.betas, self.leapfrog, self.chains = betas.tolist(), leapfrog, chains
+        self.advance: Callable[[int], object] = lambda points: None
+
+    @property
+    def mixing(self) -> int:
+        """The moves of :meth:`mixed`."""
+        return max(_FEWEST_MIXING, len(self.betas) // 10)
 
     def adapt(self, target: Target) -> tuple[Tensor, Tensor]:
         """Step sizes by temperature and data point, shape (steps, batch), from a pilot run; and its acceptance."""
@@ -131,7 +142,7 @@ class Path:
     def mixed(self, target: Target, size: Tensor, u: Tensor) -> Tensor:
         """Posterior draws u moved on at the posterior: still draws from it, but away from where they were."""
         state = target(u)
-        for _ in range(max(_FEWEST_MIXING, len(self.betas) // 10)):
+        for _ in range(self.mixing):
             state, _ = self._move(target, state, 1.0, size)
         return state.u
 
@@ -157,6 +168,7 @@ class Path:
             momentum = momentum + step / 2 * moved.slope(beta)
         change = energy - (momentum.square().sum(-1) / 2 - moved.log_density(beta))
         rate = change.nan_to_num(-math.inf, math.inf, -math.inf).clamp(max=0).exp()
+        self.advance(len(size))
         return moved.where(torch.rand_like(rate) < rate, state), rate.mean(0)
 
 

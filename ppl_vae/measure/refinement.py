@@ -1,5 +1,6 @@
 """The best member of a guide's family for each data point: what is left of the gap without amortization."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -140,7 +141,8 @@ def refined(
     """:func:`refine` for a pair; call it inside ``pair.measuring``."""
     guide: Any = pair.guide
     params, left = [], []
-    with local_parameters(pair.model, guide), stage("refine", pair.size, progress, shorten="rounds") as advance:
+    total = pair.size * rounds * steps
+    with local_parameters(pair.model, guide), stage("refine", total, progress, shorten="rounds") as advance:
         for number, (_, part) in enumerate(pair.parts(particles, _CHUNK_BYTES)):
             with explained(pair.model, guide, part):
                 start = guide.params(*part).detach().clone()
@@ -154,17 +156,19 @@ def refined(
             climbing = pair.with_guide(held)
             for round_number in range(rounds):
                 before = held.held.detach().clone()
-                _round(climbing, held, here, lr / 2**round_number, particles, steps)
+                _round(climbing, held, here, lr / 2**round_number, particles, steps, advance)
                 gains = _keep_the_better(climbing, held, here, before, 4 * particles)
                 if float(gains.mean()) < tolerance:
+                    advance(len(start) * steps * (rounds - 1 - round_number))
                     break
             params.append(held.held.detach())
             left.append(gains)
-            advance(len(start))
     return Held(guide.family, torch.cat(params), torch.cat(left))
 
 
-def _round(pair: Pair, held: Held, batch: Batch, lr: float, particles: int, steps: int) -> None:
+def _round(
+    pair: Pair, held: Held, batch: Batch, lr: float, particles: int, steps: int, advance: Callable[[int], None]
+) -> None:
     optimizer = Adam([held.held], lr=lr)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = lr * cosine(step / steps)
@@ -173,6 +177,7 @@ def _round(pair: Pair, held: Held, batch: Batch, lr: float, particles: int, step
             (slope,) = torch.autograd.grad(elbo, held.held)
         held.held.grad = -slope.nan_to_num(0.0, 0.0, 0.0)
         optimizer.step()
+        advance(len(held.held))
 
 
 def _keep_the_better(pair: Pair, held: Held, batch: Batch, before: Tensor, particles: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from ppl_vae.errors import InputError
-from ppl_vae.evidence.annealed import annealed_pair
+from ppl_vae.evidence.annealing import annealed_pair
 from ppl_vae.evidence.exact import exact_pair
 from ppl_vae.measure.best_evidence import Evidence, Source, best, importance
 from ppl_vae.measure.bounds import Bounds
@@ -243,7 +243,7 @@ def model_evidence(
         run = annealed_pair(alone, **annealing, progress=progress)
         name = f"annealing over {run.attrs['steps']} distributions with {run.attrs['chains']} chains"
         return Source(name, run.log_evidence, run.log_evidence_se, run.log_evidence_bias)
-    known = exact_pair(alone)
+    known = exact_pair(alone, progress)
     if known is not None:
         zeros = xr.zeros_like(known.log_evidence)
         return Evidence(known.log_evidence, zeros, zeros, "exact")

@@ -76,7 +76,8 @@ def annealed_pair(
     path = Path(temperatures(schedule, steps), leapfrog, chains)
     pair.require_sound()
     weights, acceptances = [], []
-    with pyro.validation_enabled(False), stage("annealing", pair.size, progress, shorten="steps") as advance:
+    moves = pair.size * (2 * steps - 1)  # of the pilot chains, and of those that count
+    with pyro.validation_enabled(False), stage("annealing", moves, progress, shorten="steps") as path.advance:
         for _, part in pair.parts(chains):
             with explained(pair.model, pair.own_guide, part):
                 target = Target(pair, part)
@@ -84,7 +85,6 @@ def annealed_pair(
                 weight, acceptance = path.forward(target, sizes)
             weights.append(weight.cpu())
             acceptances.append(acceptance.cpu())
-            advance(len(acceptance))
     whole = torch.cat(weights, 1)
     columns = with_error("log_evidence", of_chains(whole)) | {
         "acceptance": torch.cat(acceptances),
