@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from ppl_vae.errors import InputError
 from ppl_vae.guides.families import Family
 from ppl_vae.networks import JointMLP
 from ppl_vae.programs import FamilyGuide
@@ -19,7 +20,7 @@ class Amortized(FamilyGuide):
         reparameterized: False takes the gradient off the draws, so that Pyro's ELBOs take the score function.
 
     Raises:
-        ValueError: without an encoder and without observed_dim; in use, if the encoder's output has a wrong shape.
+        InputError: without an encoder and without observed_dim; in use, if the encoder's output has a wrong shape.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Amortized(FamilyGuide):
         self.reparameterized = reparameterized
         if encoder is None:
             if observed_dim is None:
-                raise ValueError("Amortized got neither an encoder nor observed_dim: give one of the two")
+                raise InputError("Amortized got neither an encoder nor observed_dim: give one of the two")
             encoder = JointMLP(observed_dim + given_dim, [*hidden, family.num_params])
         self.encoder = encoder
         self.family = family

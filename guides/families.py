@@ -9,34 +9,60 @@ from torch import Tensor, nn
 from torch.distributions import Transform, constraints, register_kl
 from torch.nn.functional import softplus
 
+from ppl_vae.errors import Abstract, InputError
 from ppl_vae.programs import Distribution
 
 _UNIT = 0.5413248546129181  # softplus(_UNIT) = 1
 _FLOOR = 1e-6  # a scale that underflows to 0 has no density
 
 
-class Family(nn.Module):
-    """A family of distributions over z.
+class Family(Abstract, nn.Module, abstract=True):
+    """A family of distributions over z, whose members free numbers pick.
+
+    A subclass tells ``super().__init__`` how many numbers there are and defines :meth:`forward`, from params of shape
+    (..., num_params) to a distribution of batch shape (...) and event shape (latent_dim,). All zeros, which is about
+    what a fresh encoder gives, should mean something near N(0, I). ``discrete`` may be left out where z is continuous.
 
     Args:
         latent_dim: the number of latents of one data point.
+        num_params: how many free numbers pick one member, the last dimension of :meth:`forward`'s argument.
 
     Attributes:
-        num_params: how many free numbers pick one member, the last dimension of :meth:`forward`'s argument.
         discrete: whether z is discrete, as the model's then must be.
+
+    Raises:
+        TypeError: for a subclass without ``forward``, when the class is made.
+
+    Examples:
+        >>> import pyro.distributions as dist
+        >>> import torch
+        >>> from ppl_vae.guides import Amortized, Family
+        >>> class Laplace(Family):
+        ...     def __init__(self, latent_dim):
+        ...         super().__init__(latent_dim, 2 * latent_dim)
+        ...
+        ...     def forward(self, params):
+        ...         loc, log_scale = params.chunk(2, -1)
+        ...         return dist.Laplace(loc, log_scale.exp()).to_event(1)
+        >>> Amortized(Laplace(2), observed_dim=64)(torch.ones(5, 64)).shape
+        torch.Size([5, 2])
     """
 
+    _recipe = "forward(self, params)"
     discrete = False
 
     def __init__(self, latent_dim: int, num_params: int) -> None:
         super().__init__()
         if latent_dim < 1:
-            raise ValueError(f"latent_dim is {latent_dim}; {type(self).__name__} needs at least 1")
+            raise InputError(f"latent_dim is {latent_dim}; {type(self).__name__} needs at least 1")
         self.latent_dim, self.num_params = latent_dim, num_params
 
     def forward(self, params: Tensor) -> Distribution:
-        """Params of shape (..., num_params) to a distribution of batch shape (...), event shape (latent_dim,)."""
-        raise TypeError(f"{type(self).__name__} has no forward: define forward(self, params)")
+        """Returns the family's member at params of shape (..., num_params).
+
+        It has batch shape (...) and event shape (latent_dim,).
+        """
+        raise TypeError(f"{type(self).__name__} has no forward: define {self._recipe}")
 
 
 def scale_of(raw: Tensor) -> Tensor:
@@ -66,7 +92,7 @@ class FixedScale(Family):
     def __init__(self, latent_dim: int, scale: float = 0.5) -> None:
         super().__init__(latent_dim, latent_dim)
         if not scale > 0:
-            raise ValueError(f"scale is {scale}; a standard deviation is above 0")
+            raise InputError(f"scale is {scale}; a standard deviation is above 0")
         self.scale = scale
 
     def forward(self, params: Tensor) -> Distribution:
@@ -103,7 +129,7 @@ class LowRank(Family):
 
     def __init__(self, latent_dim: int, rank: int = 2) -> None:
         if rank < 1:
-            raise ValueError(f"rank is {rank}; a low-rank family needs at least 1")
+            raise InputError(f"rank is {rank}; a low-rank family needs at least 1")
         rank = min(rank, latent_dim)
         super().__init__(latent_dim, (2 + rank) * latent_dim)
         self.rank = rank
@@ -199,14 +225,14 @@ class Mixture(Family):
         components: how many Gaussians.
 
     Raises:
-        ValueError: for a single latent, for which Pyro's gradient does not hold.
+        InputError: for a single latent, for which Pyro's gradient does not hold.
     """
 
     starts: Tensor
 
     def __init__(self, latent_dim: int, components: int = 3) -> None:
         if latent_dim < 2:
-            raise ValueError("a mixture needs at least 2 latents: for 1 take a flow, such as nsf")
+            raise InputError("a mixture needs at least 2 latents: for 1 take a flow, such as nsf")
         super().__init__(latent_dim, components * (1 + 2 * latent_dim))
         self.components = components
         angles = torch.arange(components * latent_dim).reshape(components, latent_dim)

@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from ppl_vae.errors import InputError
 from ppl_vae.programs import Distribution, Guide, LatentVariableModel
 
 
-class _FromModel(Guide):
+class _FromModel(Guide, abstract=True):
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__()
         self._model = (model,)  # in a tuple, so that its parameters are not registered twice
@@ -23,13 +24,13 @@ class ExactPosterior(_FromModel):
         model: a model with ``posterior(x, *given)``.
 
     Raises:
-        ValueError: for a model without it.
+        InputError: for a model without it.
     """
 
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__(model)
         if not hasattr(model, "posterior"):
-            raise ValueError(f"{type(model).__name__} does not know its posterior: it has no posterior(x, *given)")
+            raise InputError(f"{type(model).__name__} does not know its posterior: it has no posterior(x, *given)")
 
     def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
         """The model's own posterior."""

@@ -20,7 +20,7 @@ class PerDatapoint(FamilyGuide):
         reparameterized: False takes the gradient off the draws, so that Pyro's ELBOs take the score function.
 
     Raises:
-        ValueError: in use, for a missing index or one outside the table.
+        InputError: in use, for a missing index or one outside the table.
     """
 
     def __init__(self, family: Family, count: int, reparameterized: bool = True) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ppl_vae.errors import InputError
 from ppl_vae.guides.amortized import Amortized
 from ppl_vae.programs import FamilyGuide, LatentVariableModel
 
@@ -21,7 +22,7 @@ class SemiAmortized(FamilyGuide):
         particles: draws of z for each step's gradient.
 
     Raises:
-        ValueError: in use, for a family without reparameterized draws.
+        InputError: in use, for a family without reparameterized draws.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class SemiAmortized(FamilyGuide):
             for _ in range(self.steps):
                 posterior = self.family(params).expand((self.particles, len(x)))
                 if not posterior.has_rsample:
-                    raise ValueError(
+                    raise InputError(
                         f"SemiAmortized climbs by reparameterized draws, {type(self.family).__name__} has none: take a "
                         "continuous family"
                     )

@@ -9,6 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from ppl_vae.errors import InputError
 from ppl_vae.models.gaussians import Gaussian, one_of
 from ppl_vae.programs import Distribution, LatentVariableModel
 
@@ -34,7 +35,7 @@ class GaussianMixture(LatentVariableModel):
         floor: the smallest eigenvalue that a covariance may have, as a share of the columns' variance.
 
     Raises:
-        ValueError: for an unknown covariance, or a floor that is not above 0.
+        InputError: for an unknown covariance, or a floor that is not above 0.
     """
 
     center: Tensor
@@ -43,9 +44,9 @@ class GaussianMixture(LatentVariableModel):
     def __init__(self, observed_dim: int, latent_dim: int, covariance: str = "full", floor: float = 1e-3) -> None:
         super().__init__(latent_dim)
         if covariance not in COVARIANCES:
-            raise ValueError(f"covariance is {covariance!r}; choose from {', '.join(COVARIANCES)}")
+            raise InputError(f"covariance is {covariance!r}; choose from {', '.join(COVARIANCES)}")
         if not floor > 0:
-            raise ValueError(f"floor is {floor}; a covariance's smallest eigenvalue is above 0")
+            raise InputError(f"floor is {floor}; a covariance's smallest eigenvalue is above 0")
         self.observed_dim, self.covariance, self.floor = observed_dim, covariance, floor
         self.register_buffer("center", torch.zeros(observed_dim))
         self.register_buffer("spread", torch.ones(observed_dim))
@@ -151,7 +152,7 @@ class GaussianMixture(LatentVariableModel):
             seed: of the k-means++ draw.
 
         Raises:
-            ValueError: for a wrong shape, NaN, a constant column, or no more rows than components.
+            InputError: for a wrong shape, NaN, a constant column, or no more rows than components.
         """
         self._check(x)
         x = x.detach().to(self.center)
@@ -191,13 +192,13 @@ class GaussianMixture(LatentVariableModel):
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 2 or x.shape[1] != self.observed_dim:
-            raise ValueError(f"x has shape {tuple(x.shape)}; a mixture over {self.observed_dim} columns needs as many")
+            raise InputError(f"x has shape {tuple(x.shape)}; a mixture over {self.observed_dim} columns needs as many")
         if not x.isfinite().all():
-            raise ValueError("x has NaN or infinity in it: drop or fill these rows")
+            raise InputError("x has NaN or infinity in it: drop or fill these rows")
         if len(x) <= self.components:
-            raise ValueError(f"x has {len(x)} rows for {self.components} components: take more rows than components")
+            raise InputError(f"x has {len(x)} rows for {self.components} components: take more rows than components")
         for column in (x.amax(0) == x.amin(0)).nonzero()[:1]:
-            raise ValueError(f"column {int(column)} of x is constant, so its variance is 0: drop it")
+            raise InputError(f"column {int(column)} of x is constant, so its variance is 0: drop it")
 
     def extra_repr(self) -> str:
         """What the mixture is made of."""

@@ -8,6 +8,8 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from ppl_vae.errors import InputError
+
 _FAR = 1e9  # in standard deviations; the square of its square, which Adam keeps of a gradient, still fits into float32
 
 
@@ -116,10 +118,10 @@ def mean_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of data of shape (data, dim), and the root mean square of what is left, one number for all columns.
 
     Raises:
-        ValueError: where all data points are equal, so that a density has no scale.
+        InputError: where all data points are equal, so that a density has no scale.
     """
     mean = x.mean(0)
     spread = (x - mean).square().mean().sqrt()
     if not spread > 0:
-        raise ValueError("all data points are equal, so that a Gaussian likelihood has no scale: take other data")
+        raise InputError("all data points are equal, so that a Gaussian likelihood has no scale: take other data")
     return mean, spread

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.errors import InputError
 from ppl_vae.models.gaussians import mean_and_spread
 from ppl_vae.programs import Distribution, LatentVariableModel
 
@@ -31,7 +32,7 @@ class LinearGaussian(LatentVariableModel):
         """The model with the highest likelihood of x, shape (data, observed_dim), in closed form (eqs. 7 and 8)."""
         observed_dim = x.shape[1]
         if not 1 <= latent_dim < observed_dim:
-            raise ValueError(
+            raise InputError(
                 f"latent_dim is {latent_dim}; {observed_dim} observed dimensions allow 1 to {observed_dim - 1}"
             )
         model = cls(observed_dim, latent_dim).to(x)
@@ -50,7 +51,7 @@ class LinearGaussian(LatentVariableModel):
             x: training data, shape (data, observed_dim).
 
         Raises:
-            ValueError: where all data points are equal, so that their density has no scale.
+            InputError: where all data points are equal, so that their density has no scale.
         """
         mean, spread = mean_and_spread(x)
         with torch.no_grad():

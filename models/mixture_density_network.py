@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torchvision.ops import MLP
 
+from ppl_vae.errors import InputError
 from ppl_vae.models.gaussians import Gaussian, one_of
 from ppl_vae.programs import Distribution, LatentVariableModel
 
@@ -34,7 +35,7 @@ class MixtureDensityNetwork(LatentVariableModel):
         activation: the default network's.
 
     Raises:
-        ValueError: for another covariance, a floor that is not above 0 or, in use, a network of the wrong width.
+        InputError: for another covariance, a floor that is not above 0 or, in use, a network of the wrong width.
     """
 
     given_count = 1
@@ -58,9 +59,9 @@ class MixtureDensityNetwork(LatentVariableModel):
     ) -> None:
         super().__init__(latent_dim)
         if covariance not in ("diagonal", "full"):
-            raise ValueError(f"covariance is {covariance!r}; a mixture density network has 'diagonal' or 'full'")
+            raise InputError(f"covariance is {covariance!r}; a mixture density network has 'diagonal' or 'full'")
         if not floor > 0:
-            raise ValueError(f"floor is {floor}; a standard deviation is above 0")
+            raise InputError(f"floor is {floor}; a standard deviation is above 0")
         self.observed_dim, self.given_dim, self.covariance, self.floor = observed_dim, given_dim, covariance, floor
         below = observed_dim * (observed_dim - 1) // 2 if covariance == "full" else 0
         self.sizes = [latent_dim, *(latent_dim * count for count in (observed_dim, observed_dim, below))]
@@ -95,10 +96,10 @@ class MixtureDensityNetwork(LatentVariableModel):
             given: the inputs, shape (data, given_dim); None leaves them as they come.
 
         Raises:
-            ValueError: for a constant output. A constant input keeps the unit 1.
+            InputError: for a constant output. A constant input keeps the unit 1.
         """
         for column in (x.amax(0) == x.amin(0)).nonzero()[:1]:
-            raise ValueError(f"output {int(column)} is constant, so its density has no scale: drop it")
+            raise InputError(f"output {int(column)} is constant, so its density has no scale: drop it")
         with torch.no_grad():
             self.center.copy_(x.mean(0))
             self.spread.copy_(x.std(0, correction=0))
@@ -112,7 +113,7 @@ class MixtureDensityNetwork(LatentVariableModel):
         """Logits (batch, components), and in units of the spread the means and the precisions' roots behind these."""
         output = self.network((given - self.given_center) / self.given_spread)
         if output.shape[-1] != self.num_params:
-            raise ValueError(
+            raise InputError(
                 f"the network has {output.shape[-1]} outputs; {self.components} components with {self.covariance} "
                 f"covariances over {self.observed_dim} outputs need {self.num_params}"
             )
@@ -167,7 +168,7 @@ class MixtureDensityNetwork(LatentVariableModel):
     def quantile(self, given: Tensor, level: float) -> Tensor:
         """The level's quantile of each output by itself, shape (batch, observed_dim), by bisection."""
         if not 0 < level < 1:
-            raise ValueError(f"level is {level}; a quantile's is between 0 and 1")
+            raise InputError(f"level is {level}; a quantile's is between 0 and 1")
         weights, means, scales = self.modes(given)
         each = torch.distributions.Normal(means, scales)
         low, high = (means + side * 40 * scales for side in (-1, 1))

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.errors import InputError
 from ppl_vae.models.gaussians import mean_and_spread
 from ppl_vae.networks import JointMLP
 from ppl_vae.programs import Distribution, LatentVariableModel
@@ -29,7 +30,7 @@ class VAE(LatentVariableModel):
             :meth:`initialize`, from the data's spread.
 
     Raises:
-        ValueError: for an unknown likelihood, or a scale that is not above 0.
+        InputError: for an unknown likelihood, or a scale that is not above 0.
     """
 
     def __init__(
@@ -43,9 +44,9 @@ class VAE(LatentVariableModel):
     ) -> None:
         super().__init__(latent_dim)
         if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"likelihood is {likelihood!r}; a VAE has 'bernoulli' or 'gaussian'")
+            raise InputError(f"likelihood is {likelihood!r}; a VAE has 'bernoulli' or 'gaussian'")
         if scale is not None and not scale > 0:
-            raise ValueError(f"scale is {scale}; a standard deviation is above 0")
+            raise InputError(f"scale is {scale}; a standard deviation is above 0")
         self.observation = likelihood
         self.decoder = decoder if decoder is not None else JointMLP(latent_dim, [*hidden, observed_dim])
         if likelihood == "gaussian":
@@ -67,7 +68,7 @@ class VAE(LatentVariableModel):
             x: training data, shape (data, observed_dim).
 
         Raises:
-            ValueError: where all data points are equal, so that their density has no scale.
+            InputError: where all data points are equal, so that their density has no scale.
         """
         if self.observation != "gaussian":
             return self

@@ -121,7 +121,10 @@ def explained(model: Program, guide: Program | None, batch: Batch) -> Iterator[N
         raise InputError(line)
     try:
         yield
-    except InputError:
+    except InputError as error:
+        sentence, *shapes_by_pyro = str(error).splitlines()
+        if shapes_by_pyro:  # raised inside a program, to whose errors Pyro adds the shapes of its trace
+            raise InputError(sentence) from error
         raise
     except Exception as error:
         try:

@@ -121,7 +121,7 @@ def _masked(site: dict[str, Any]) -> Any:
 def told(error: Exception, where: str = "") -> str:
     """A shape error of Pyro's or torch's in terms of its mending."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, InputError) or (isinstance(error, ValueError) and _raised_by(error).startswith("ppl_vae")):
+    if isinstance(error, InputError):
         return f"the pair fails{where}: {text}" if where else text
     shape = re.search(r"Shape mismatch inside plate\('?(\w+)'?\) at site (\w+) dim (-?\d+), (\d+) vs (\d+)", text)
     if shape:
@@ -141,11 +141,3 @@ def told(error: Exception, where: str = "") -> str:
     if types:
         return f"numbers of type {types[1]} meet a network of type {types[2]}{where}: convert the data, by .float() say"
     return f"the pair fails{where} with {type(error).__name__}: {text}"
-
-
-def _raised_by(error: Exception) -> str:
-    """The module that raised an error: this package's own messages are sentences already."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return str(frame.tb_frame.f_globals.get("__name__", "")) if frame is not None else ""
