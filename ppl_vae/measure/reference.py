@@ -77,9 +77,9 @@ def reference_gradient(
         >>> import torch
         >>> from ppl_vae import reference_gradient
         >>> from ppl_vae.guides import Amortized, Diagonal
-        >>> from ppl_vae.models import VAE
-        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
-        >>> reference_gradient(VAE(64, 2), Amortized(Diagonal(2), 64), x, draws=100, progress=False).source
+        >>> from ppl_vae.models import LinearGaussian
+        >>> x = torch.randn(5, 3)
+        >>> reference_gradient(LinearGaussian(3, 1), Amortized(Diagonal(1), 3), x, draws=100, progress=False).source
         'quadrature'
     """
     if draws < 2:

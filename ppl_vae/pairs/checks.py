@@ -53,6 +53,18 @@ def check(model: Program, guide: Program, data: Data) -> list[str]:
 
     Returns:
         One sentence for each mistake: what it is and how to mend it. An empty list means that none was found.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import check
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> model, guide = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> check(model, guide, torch.bernoulli(torch.full((5, 64), 0.3)))
+        []
+        >>> for mistake in check(model, guide, torch.full((5, 64), 0.3)):
+        ...     print(mistake.partition(",")[0])
+        the support of the likelihood at 'x'
     """
     batch = batch_of(data)
     size, device = batch_size(batch), device_of(batch, model, guide)

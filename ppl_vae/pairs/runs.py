@@ -25,6 +25,16 @@ class Run:
         prior: log p(z).
         likelihood: log p(x | z).
         proposed: log q(z | x).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.estimators import IWAE
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> run = IWAE(num_particles=3).run(VAE(64, 2), Amortized(Diagonal(2), 64), (x,))
+        >>> run.log_weights.shape, run.latents()["z"].shape
+        (torch.Size([3, 5]), torch.Size([3, 5, 2]))
     """
 
     guide: Trace
