@@ -248,11 +248,13 @@ class _Triangular(Transform):
 
     def _inverse(self, y: Tensor) -> Tensor:
         residual = (y - self.loc) / self.scale
+        # all particles of a data point are columns of one system, so its U is solved with once and not for each of them
         columns = residual.unsqueeze(0).flatten(0, residual.dim() - self.loc.dim()).movedim(0, -1)
         solved = torch.linalg.solve_triangular(self.unit, columns, upper=False, unitriangular=True)
         return solved.movedim(-1, 0).reshape(residual.shape)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        # the Jacobian diag(sigma) U is triangular, and U's diagonal is 1: only sigma is left of the determinant
         return self.scale.log().sum(-1).expand(x.shape[:-1])
 
     def with_cache(self, cache_size: int = 1) -> "_Triangular":

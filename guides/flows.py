@@ -75,6 +75,9 @@ class _Flow(Family):
         """Takes params as mu, sigma before softplus, and the context."""
         loc, raw, context = params.split([self.latent_dim, self.latent_dim, self.num_params - 2 * self.latent_dim], -1)
         steps = self.steps(context)
+        # An autoregressive step is quick in one direction, where all latents come from known ones at once; in the other
+        # they come one by one, each from those before it. The Jacobian is triangular either way, so its determinant is
+        # the product of its diagonal. Run backwards, the quick direction is the draw, which training needs.
         to_noise = ComposedTransform(
             _Affine(loc, scale_of(raw), event_dim=1).inv, steps.inv if self.backwards else steps
         )

@@ -46,7 +46,7 @@ class Abstract:
 
     @classmethod
     def _require_concrete(cls) -> None:
-        recipes = [kind for kind in cls.__mro__ if "_recipe" in vars(kind)]
+        recipes = [kind for kind in cls.__mro__ if issubclass(kind, Abstract) and "_recipe" in vars(kind)]
         base = recipes[0]
         method = base._recipe.partition("(")[0]
         others = {kind._recipe.partition("(")[0] for kind in recipes}

@@ -145,8 +145,8 @@ def estimator(name: str, particles: int | None = None) -> ELBO:
     """
     if name not in ESTIMATORS:
         raise InputError(f"there is no estimator {name!r}: choose from {', '.join(ESTIMATORS)}")
-    found = ESTIMATORS[name]
-    count = found.particles if particles is None else particles
-    if count < found.particles:
-        raise InputError(f"{name} needs at least {found.particles} particles, not {count}")
-    return found.make(count)
+    entry = ESTIMATORS[name]
+    count = entry.particles if particles is None else particles
+    if count < entry.particles:
+        raise InputError(f"{name} needs at least {entry.particles} particles, not {count}")
+    return entry.make(count)

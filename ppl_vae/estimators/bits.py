@@ -42,16 +42,16 @@ class DisARM(LogWeightELBO):
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """Returns E[log w] and its surrogate; InputError where the latents are not independent bits of one site."""
-        found: list[Tensor] = []
+        drawn_logits: list[Tensor] = []
 
         def antithetic(site: dict[str, Any]) -> Tensor:
             logits = bit_logits(_Only(site), "DisARM")
-            found.append(logits)
+            drawn_logits.append(logits)
             noise = torch.rand_like(logits[: len(logits) // 2])
             return (torch.cat([noise, 1 - noise]) < logits.detach().sigmoid()).to(logits)
 
         run = self.run(model, guide, batch, draw=antithetic, check=lambda trace: bit_logits(trace, "DisARM"))
-        (logits,) = found
+        (logits,) = drawn_logits
         first, second = run.log_weights.detach().chunk(2)
         drawn = _value(run.guide)
         bits, others = drawn.chunk(2)
@@ -157,13 +157,13 @@ class RELAX(LogWeightELBO):
     ) -> Tensor:
         """Returns the control variate c at both relaxed values, shape (2, particles, batch)."""
         soft = torch.sigmoid(values * control.log_temperature.neg().exp())
-        found = []
+        controls = []
         for value in soft:
             _, joint = model_at(self, model, guide_trace, value, batch, count)
             proposed = (value * logits.detach() - softplus(logits.detach())).sum(-1).expand(joint.shape)
             free = control.network(value).squeeze(-1).expand(joint.shape)
-            found.append(control.scale * (joint - proposed) + free)
-        return torch.stack(found)
+            controls.append(control.scale * (joint - proposed) + free)
+        return torch.stack(controls)
 
     def _lesson(self, control: "_Control", estimate: Tensor, like: Tensor) -> Tensor:
         """Returns a term of value zero whose gradient descends the estimate's squared length, for the control alone."""

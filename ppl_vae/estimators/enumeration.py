@@ -62,7 +62,7 @@ class Enumeration(LogWeightELBO):
         order = _orders(len(states), batch, self.staggered)
         values = states.to(site["value"])[order]
         run = self.run(
-            model, guide, batch, len(states), draw=lambda found: values.expand(-1, *found["value"].shape[1:])
+            model, guide, batch, len(states), draw=lambda latent: values.expand(-1, *latent["value"].shape[1:])
         )
         value = (run.proposed.exp() * run.log_weights).sum(0)
         return value, value
@@ -97,17 +97,20 @@ class GaussHermite(LogWeightELBO):
         grid = torch.cartesian_prod(*[ticks] * dim).reshape(-1, dim)[order]
         mass = torch.cartesian_prod(*[weights / weights.sum()] * dim).reshape(-1, dim).prod(-1)[order]
 
-        def place(found: dict[str, Any]) -> Tensor:
-            base = factor(found)
+        def at_nodes(latent: dict[str, Any]) -> Tensor:
+            base = factor(latent)
             return base.loc + base.scale * grid
 
-        run = self.run(model, guide, batch, len(grid), draw=place)
+        run = self.run(model, guide, batch, len(grid), draw=at_nodes)
         value = (mass * run.log_weights).sum(0)
         return value, value
 
 
 def _orders(count: int, batch: tuple[Any, ...], staggered: bool) -> Tensor:
     """Orders states or nodes: shape (count, 1), or (count, batch) where each data point has an order of its own."""
+    # Particle n has every point at its n-th state. Where points don't depend on each other, the sum is equal whatever
+    # state comes n-th for which point; where they do, points in step see only equal states of each other, and another
+    # order gives another sum. So the two orders tell whether the sum is exact.
     order = torch.arange(count, device=batch[0].device)[:, None]
     return (order + torch.arange(batch_size(batch), device=order.device)) % count if staggered else order
 

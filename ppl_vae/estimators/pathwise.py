@@ -80,6 +80,8 @@ class StickingTheLanding(LogWeightELBO):
         check = partial(require_reparameterized, estimator="StickingTheLanding")
         run = self.run(model, guide, batch, draw=fresh, check=check)
         value = run.log_weights.mean(0)
+        # log q(z) depends on phi through z, which is wanted, and directly: that part is the score, of mean zero but not
+        # of variance zero. Log q at detached draws has the score alone as its gradient; added to -log q, it cancels it.
         return value, value + _score(self, run, batch).mean(0)
 
 
@@ -159,5 +161,5 @@ def _event(site: dict[str, Any]) -> int:
 
 def _score(elbo: LogWeightELBO, run: Run, batch: tuple[Any, ...]) -> Tensor:
     """Returns log q at the draws held constant, minus its own value: zero, with the score as its gradient."""
-    found = elbo.densities(redrawn(run.guide, detached), batch, len(run.joint))
-    return found - found.detach() if found.requires_grad else torch.zeros_like(found)
+    log_q = elbo.densities(redrawn(run.guide, detached), batch, len(run.joint))
+    return log_q - log_q.detach() if log_q.requires_grad else torch.zeros_like(log_q)

@@ -64,7 +64,7 @@ class GumbelSoftmax(LogWeightELBO):
                 f"{type(base).__name__}: take pathwise for a continuous latent, rloo for another discrete one"
             )
         model_trace, joint = model_at(self, model, trace, self.relaxed(base), batch, count)
-        (prior,) = (found for found in random_sites(model_trace) if found["name"] == site["name"])
+        (prior,) = (candidate for candidate in random_sites(model_trace) if candidate["name"] == site["name"])
         prior_density = self.densities_of(prior, batch, count)
         divergence = _divergence(site["fn"], prior["fn"]).expand(joint.shape)
         value = (joint - prior_density - divergence).mean(0)
@@ -115,19 +115,19 @@ def _divergence(q: Any, p: Any) -> Tensor:
     """Returns KL(q || p) of independent bits or one-hot vectors, shape (..., batch)."""
     cells_q, cells_p = factor({"fn": q}), factor({"fn": p})
     if isinstance(cells_q, Bernoulli) and isinstance(cells_p, Bernoulli):
-        found = _bits(cells_q.logits, cells_p.logits)
+        by_cell = _bits(cells_q.logits, cells_p.logits)
     elif type(cells_q) is type(cells_p):
         logs = torch.log_softmax(cells_q.logits, -1), torch.log_softmax(cells_p.logits, -1)
-        found = (logs[0].exp() * (logs[0] - logs[1])).sum(-1)
+        by_cell = (logs[0].exp() * (logs[0] - logs[1])).sum(-1)
     else:
         raise InputError(
             f"the divergence of a {type(cells_q).__name__} from a {type(cells_p).__name__} has no closed form here: "
             "take rloo"
         )
     cells = len(q.event_shape) - len(cells_q.event_shape)
-    return found.flatten(-cells).sum(-1) if cells else found
+    return by_cell.flatten(-cells).sum(-1) if cells else by_cell
 
 
 def _bits(q: Tensor, p: Tensor) -> Tensor:
-    one, zero = logsigmoid(q) - logsigmoid(p), logsigmoid(-q) - logsigmoid(-p)
-    return torch.sigmoid(q) * one + torch.sigmoid(-q) * zero
+    at_one, at_zero = logsigmoid(q) - logsigmoid(p), logsigmoid(-q) - logsigmoid(-p)
+    return torch.sigmoid(q) * at_one + torch.sigmoid(-q) * at_zero

@@ -62,5 +62,5 @@ def require_known(elbo: ELBO, guide_trace: Trace, trained: Iterable[Tensor]) -> 
 
 
 def _baseline(site: dict[str, Any]) -> nn.Module | None:
-    found = site["infer"].get("baseline", {}).get("nn_baseline")
-    return found if isinstance(found, nn.Module) else None
+    network = site["infer"].get("baseline", {}).get("nn_baseline")
+    return network if isinstance(network, nn.Module) else None

@@ -51,8 +51,8 @@ class _AsTensors:
         if isinstance(self._elbo, TraceGraph_ELBO):
             value, loss = self._elbo._loss_and_surrogate_loss(model, guide, batch, {})
             return value, -loss
-        found = [self._bound(*traces) for traces in self._elbo._get_traces(model, guide, batch, {})]
-        value, surrogate = (sum(parts) / self._elbo.num_particles for parts in zip(*found, strict=True))
+        by_particle = [self._bound(*traces) for traces in self._elbo._get_traces(model, guide, batch, {})]
+        value, surrogate = (sum(parts) / self._elbo.num_particles for parts in zip(*by_particle, strict=True))
         return value, surrogate
 
     def _bound(self, model_trace: Trace, guide_trace: Trace) -> tuple[Any, Any]:

@@ -111,8 +111,8 @@ def simulate(model: Program, data: Data) -> tuple[tuple[Any, ...], dict[str, Ten
 def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
     Coordinates(pair)  # refuses a model whose latents can't be moved through
     observed = {site["name"]: site["value"] for site in random_sites(pair.model_at(part)) if site["is_observed"]}
-    places = {name: n for name, value in observed.items() for n, arg in enumerate(part) if _same_numbers(arg, value)}
-    missing = [name for name in observed if name not in places]
+    positions = {name: n for name, value in observed.items() for n, arg in enumerate(part) if _same_numbers(arg, value)}
+    missing = [name for name in observed if name not in positions]
     if missing:
         raise InputError(
             f"the model observes {missing[0]!r}, which is none of its arguments, at most reshaped: data drawn from "
@@ -120,8 +120,8 @@ def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
         )
     values = {site["name"]: site["value"] for site in random_sites(pair.generated(part))}
     simulated = list(part)
-    for name, place in places.items():
-        simulated[place] = values.pop(name).reshape(part[place].shape)
+    for name, position in positions.items():
+        simulated[position] = values.pop(name).reshape(part[position].shape)
     return tuple(simulated), values
 
 
