@@ -1,13 +1,14 @@
-"""The guides: a family of q (families.py, flows.py) times the source of its parameters (amortized.py, per_datapoint.py,
-semi_amortized.py); and guides that a model makes of itself (from_model.py) or that belong to one (two_layer.py).
+"""The guides: each is a family of q times a source of its parameters, or belongs to one model.
+
+The families lie in families.py, discrete_families.py and flows.py, the sources in amortized.py, per_datapoint.py and
+semi_amortized.py. A model makes the guides of from_model.py of itself; the one of two_layer.py belongs to one model.
 
 ``FAMILIES`` holds the families by the command line's names.
 """
 
 from ppl_vae.guides.amortized import Amortized
+from ppl_vae.guides.discrete_families import Bernoulli, Categorical, OneHot
 from ppl_vae.guides.families import (
-    Bernoulli,
-    Categorical,
     Delta,
     Diagonal,
     Family,
@@ -15,7 +16,6 @@ from ppl_vae.guides.families import (
     Full,
     LowRank,
     Mixture,
-    OneHot,
     Unit,
 )
 from ppl_vae.guides.flows import IAF, MAF, NSF

@@ -2,13 +2,14 @@
 
 from torch import Tensor, nn
 
+from ppl_vae.errors import InputError
 from ppl_vae.guides.families import Family
 from ppl_vae.networks import JointMLP
 from ppl_vae.programs import FamilyGuide
 
 
 class Amortized(FamilyGuide):
-    """One network gives the parameters of every data point's q, at once for all particles.
+    """A guide whose parameters an encoder network computes from x: q(z | x) = family(encoder(x)).
 
     Args:
         family: the family that the encoder parametrizes.
@@ -19,7 +20,22 @@ class Amortized(FamilyGuide):
         reparameterized: False takes the gradient off the draws, so that Pyro's ELBOs take the score function.
 
     Raises:
-        ValueError: without an encoder and without observed_dim; in use, if the encoder's output has a wrong shape.
+        InputError: without an encoder and without observed_dim; in use, if the encoder's output has a wrong shape.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.guides import Amortized, Full
+        >>> guide = Amortized(Full(2), observed_dim=64, hidden=(32,))
+        >>> guide.posterior(torch.ones(5, 64)).batch_shape
+        torch.Size([5])
+        >>> convolutions = torch.nn.Sequential(
+        ...     torch.nn.Unflatten(1, (1, 8, 8)),
+        ...     torch.nn.Conv2d(1, 4, 3),
+        ...     torch.nn.Flatten(),
+        ...     torch.nn.Linear(144, Full(2).num_params),
+        ... )
+        >>> Amortized(Full(2), encoder=convolutions)(torch.ones(5, 64)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -35,12 +51,12 @@ class Amortized(FamilyGuide):
         self.reparameterized = reparameterized
         if encoder is None:
             if observed_dim is None:
-                raise ValueError("Amortized got neither an encoder nor observed_dim: give one of the two")
+                raise InputError("Amortized got neither an encoder nor observed_dim: give one of the two")
             encoder = JointMLP(observed_dim + given_dim, [*hidden, family.num_params])
         self.encoder = encoder
         self.family = family
         self.given_count = int(given_dim > 0)
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:
-        """The encoder's output, shape (batch, num_params)."""
+        """Returns the encoder's output, shape (batch, num_params)."""
         return self.encoder(x, *given[: self.given_count])

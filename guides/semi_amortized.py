@@ -3,12 +3,15 @@
 import torch
 from torch import Tensor
 
+from ppl_vae.errors import InputError
 from ppl_vae.guides.amortized import Amortized
 from ppl_vae.programs import FamilyGuide, LatentVariableModel
 
 
 class SemiAmortized(FamilyGuide):
-    """q(z | x) = family(encoder(x) + a few steps up that data point's ELBO) (Kim et al. 2018).
+    """A guide that refines an encoder's parameters by a few gradient steps for each data point (Kim et al. 2018).
+
+    q(z | x) = family(encoder(x) + a few steps up that data point's ELBO).
 
     In training the gradient goes through the steps, so the encoder learns where to start. Each step's gradient is
     scaled to a length of at most 1 for each data point.
@@ -21,7 +24,15 @@ class SemiAmortized(FamilyGuide):
         particles: draws of z for each step's gradient.
 
     Raises:
-        ValueError: in use, for a family without reparameterized draws.
+        InputError: in use, for a family without reparameterized draws.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.guides import Amortized, Diagonal, SemiAmortized
+        >>> from ppl_vae.models import VAE
+        >>> model, encoder = VAE(observed_dim=64, latent_dim=2), Amortized(Diagonal(2), observed_dim=64)
+        >>> SemiAmortized(encoder, model, steps=3)(torch.ones(5, 64)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -34,7 +45,7 @@ class SemiAmortized(FamilyGuide):
         self._model = (model,)  # in a tuple, so that its parameters are not registered twice
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:
-        """The refined parameters, shape (batch, num_params)."""
+        """Returns the refined parameters, shape (batch, num_params)."""
         learning = torch.is_grad_enabled()
         model, conditions = self._model[0], given[: self._model[0].given_count]
         with torch.enable_grad():
@@ -44,7 +55,7 @@ class SemiAmortized(FamilyGuide):
             for _ in range(self.steps):
                 posterior = self.family(params).expand((self.particles, len(x)))
                 if not posterior.has_rsample:
-                    raise ValueError(
+                    raise InputError(
                         f"SemiAmortized climbs by reparameterized draws, {type(self.family).__name__} has none: take a "
                         "continuous family"
                     )

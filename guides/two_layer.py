@@ -10,13 +10,19 @@ from ppl_vae.programs import Guide
 
 
 class TwoLayer(Guide):
-    """q(z1 | x) q(z2 | z1), both diagonal Gaussians (Burda et al. 2015, section 5).
+    """The guide q(z1 | x) q(z2 | z1) of the two-layer VAE, both diagonal Gaussians (Burda et al. 2015, section 5).
 
     Args:
         observed_dim: the number of pixels.
         latent_dim: the width of z2, the upper layer.
         middle_dim: the width of z1.
         widths: the widths of the two layers of tanh units below z1, and below z2.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.guides import TwoLayer
+        >>> TwoLayer(observed_dim=64, latent_dim=2)(torch.ones(5, 64)).shape  # z2; z1 has 100 numbers
+        torch.Size([5, 2])
     """
 
     def __init__(

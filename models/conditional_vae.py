@@ -7,7 +7,9 @@ from ppl_vae.networks import JointMLP
 
 
 class ConditionalVAE(VAE):
-    """z ~ N(0, I), x ~ p(x | decoder(z, y)) (Sohn et al. 2015): ``model(x, y)``, y of shape (batch, given_dim).
+    """A VAE of x given y: z ~ N(0, I), x ~ p(x | decoder(z, y)) (Sohn et al. 2015).
+
+    It is called as ``model(x, y)``, with y of shape (batch, given_dim), a one-hot label say.
 
     Args:
         observed_dim: the number of pixels of one data point.
@@ -17,6 +19,15 @@ class ConditionalVAE(VAE):
         hidden: likewise.
         decoder: any network that maps (..., latent_dim) and (batch, given_dim) to (..., observed_dim).
         scale: see :class:`VAE`.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.models import ConditionalVAE
+        >>> model = ConditionalVAE(observed_dim=64, latent_dim=2, given_dim=10)
+        >>> labels = torch.eye(10)[:5]
+        >>> z, images = model.generate(5, labels)
+        >>> images.mean.shape
+        torch.Size([5, 64])
     """
 
     given_count = 1

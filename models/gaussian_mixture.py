@@ -9,6 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from ppl_vae.errors import InputError
 from ppl_vae.models.gaussians import Gaussian, one_of
 from ppl_vae.programs import Distribution, LatentVariableModel
 
@@ -19,7 +20,7 @@ _CHUNK_NUMBERS = 2**22  # numbers in the largest tensor of log_joint, for one ch
 
 
 class GaussianMixture(LatentVariableModel):
-    """z ~ Categorical(weights), one-hot, x ~ N(mean_z, covariance_z).
+    """A mixture of Gaussians: one-hot z ~ Categorical(weights), x ~ N(mean_z, covariance_z).
 
     z is one vector of length ``components``, event shape (components,). Its site is marked for enumeration, so that
     ``TraceEnum_ELBO`` with the empty guide sums it out. Means and covariances are learned in units of the data's
@@ -34,7 +35,17 @@ class GaussianMixture(LatentVariableModel):
         floor: the smallest eigenvalue that a covariance may have, as a share of the columns' variance.
 
     Raises:
-        ValueError: for an unknown covariance, or a floor that is not above 0.
+        InputError: for an unknown covariance, or a floor that is not above 0.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.models import GaussianMixture
+        >>> x = torch.cat([torch.randn(50, 2) - 4, torch.randn(50, 2) + 4])
+        >>> mixture = GaussianMixture(observed_dim=2, latent_dim=2).initialize(x)
+        >>> mixture.weights.sort().values  # of the k-means start; fit improves on it
+        tensor([0.5000, 0.5000], grad_fn=<SortBackward0>)
+        >>> mixture.posterior(x[:1]).probs.max() > 0.99
+        tensor(True)
     """
 
     center: Tensor
@@ -43,9 +54,9 @@ class GaussianMixture(LatentVariableModel):
     def __init__(self, observed_dim: int, latent_dim: int, covariance: str = "full", floor: float = 1e-3) -> None:
         super().__init__(latent_dim)
         if covariance not in COVARIANCES:
-            raise ValueError(f"covariance is {covariance!r}; choose from {', '.join(COVARIANCES)}")
+            raise InputError(f"covariance is {covariance!r}; choose from {', '.join(COVARIANCES)}")
         if not floor > 0:
-            raise ValueError(f"floor is {floor}; a covariance's smallest eigenvalue is above 0")
+            raise InputError(f"floor is {floor}; a covariance's smallest eigenvalue is above 0")
         self.observed_dim, self.covariance, self.floor = observed_dim, covariance, floor
         self.register_buffer("center", torch.zeros(observed_dim))
         self.register_buffer("spread", torch.ones(observed_dim))
@@ -72,22 +83,25 @@ class GaussianMixture(LatentVariableModel):
 
     @property
     def weights(self) -> Tensor:
-        """p(z), shape (components,)."""
+        """The probabilities p(z) of the components, shape (components,)."""
         return self.logits.softmax(0)
 
     @property
     def means(self) -> Tensor:
-        """In the data's units, shape (components, observed_dim)."""
+        """The means of the components in the data's units, shape (components, observed_dim)."""
         return self.center + self.spread * self.locs
 
     @property
     def covariances(self) -> Tensor:
-        """In the data's units, shape (components, observed_dim, observed_dim)."""
+        """The covariances in the data's units, shape (components, observed_dim, observed_dim)."""
         return self._gaussian(self.locs, self.precisions).covariance
 
     @property
     def precisions(self) -> Tensor:
-        """Lower roots of the precisions in units of the spread, shape (components, dim, dim); diagonals (.., dim)."""
+        """Lower triangular roots of the precision matrices, in units of the spread.
+
+        Their shape is (components, dim, dim), or (components, dim) where the covariances are diagonal.
+        """
         if not self.full:
             return (self.factors.square() + self.floor).rsqrt().expand(self.components, self.observed_dim)
         lower = self.factors.tril()
@@ -100,7 +114,7 @@ class GaussianMixture(LatentVariableModel):
 
     @property
     def smallest_eigenvalue(self) -> float:
-        """Of all covariances, in the data's units squared."""
+        """The smallest eigenvalue of all covariances, in the data's units squared."""
         return float(torch.linalg.eigvalsh(self.covariances.detach().double()).min())
 
     @property
@@ -119,26 +133,26 @@ class GaussianMixture(LatentVariableModel):
         return self.components - 1 + self.components * dim + shared * each
 
     def prior(self, *given: Tensor) -> Distribution:
-        """One of the components, event shape (components,)."""
+        """The prior over the components, event shape (components,)."""
         return dist.OneHotCategorical(logits=self.logits)
 
     def likelihood(self, z: Tensor, *given: Tensor) -> Distribution:
-        """N(mean_z, covariance_z) for one-hot z, event shape (observed_dim,)."""
+        """The Gaussian N(mean_z, covariance_z) that one-hot z picks, event shape (observed_dim,)."""
         return self._gaussian(one_of(z, self.locs, 1), one_of(z, self.precisions, 2 if self.full else 1))
 
     def log_joint(self, x: Tensor) -> Tensor:
-        """log p(x, z) in nats for each component, shape (batch, components)."""
+        """Returns log p(x, z) in nats for each component, shape (batch, components)."""
         each = self._gaussian(self.locs, self.precisions)
         log_weights = self.logits.log_softmax(0)
         chunk = max(1, _CHUNK_NUMBERS // (self.components * self.observed_dim))
         return torch.cat([log_weights + each.log_prob(part[:, None]) for part in x.split(chunk)])
 
     def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
-        """p(z | x), the responsibilities, batch shape (batch,)."""
+        """The exact posterior p(z | x), the responsibilities, batch shape (batch,)."""
         return dist.OneHotCategorical(logits=self.log_joint(x))
 
     def log_evidence(self, x: Tensor, *given: Tensor) -> Tensor:
-        """log p(x) in nats, shape (batch,)."""
+        """Returns log p(x) in nats, the components summed out, shape (batch,)."""
         return self.log_joint(x).logsumexp(-1)
 
     def initialize(self, x: Tensor, seed: int = 0) -> Self:
@@ -151,7 +165,7 @@ class GaussianMixture(LatentVariableModel):
             seed: of the k-means++ draw.
 
         Raises:
-            ValueError: for a wrong shape, NaN, a constant column, or no more rows than components.
+            InputError: for a wrong shape, NaN, a constant column, or no more rows than components.
         """
         self._check(x)
         x = x.detach().to(self.center)
@@ -180,7 +194,7 @@ class GaussianMixture(LatentVariableModel):
         return self
 
     def _factors(self, covariances: Tensor, weights: Tensor) -> Tensor:
-        """A of the start, a tenth of the columns' variance added so that a cluster of few rows starts alive."""
+        """Returns the start's factors A, a tenth of the columns' variance added so that small clusters start alive."""
         covariances = covariances + 0.1 * torch.eye(self.observed_dim).to(covariances)
         if self.covariance.startswith("tied"):
             covariances = torch.einsum("k,kij->ij", weights, covariances)[None]
@@ -191,21 +205,33 @@ class GaussianMixture(LatentVariableModel):
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 2 or x.shape[1] != self.observed_dim:
-            raise ValueError(f"x has shape {tuple(x.shape)}; a mixture over {self.observed_dim} columns needs as many")
+            raise InputError(f"x has shape {tuple(x.shape)}; a mixture over {self.observed_dim} columns needs as many")
         if not x.isfinite().all():
-            raise ValueError("x has NaN or infinity in it: drop or fill these rows")
+            raise InputError("x has NaN or infinity in it: drop or fill these rows")
         if len(x) <= self.components:
-            raise ValueError(f"x has {len(x)} rows for {self.components} components: take more rows than components")
+            raise InputError(f"x has {len(x)} rows for {self.components} components: take more rows than components")
         for column in (x.amax(0) == x.amin(0)).nonzero()[:1]:
-            raise ValueError(f"column {int(column)} of x is constant, so its variance is 0: drop it")
+            raise InputError(f"column {int(column)} of x is constant, so its variance is 0: drop it")
 
     def extra_repr(self) -> str:
-        """What the mixture is made of."""
+        """Says what the mixture is made of."""
         return f"components={self.components}, covariance={self.covariance!r}, observed_dim={self.observed_dim}"
 
 
 def bic(model: GaussianMixture, x: Tensor) -> float:
-    """-2 log p(x) + free parameters * log rows, lower is better (Schwarz 1978)."""
+    """Returns the Bayesian information criterion of a mixture on some data, lower is better (Schwarz 1978).
+
+    It is -2 log p(x) + free parameters * log rows.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.models import GaussianMixture
+        >>> from ppl_vae.models.gaussian_mixture import bic
+        >>> x = torch.cat([torch.randn(50, 2) - 4, torch.randn(50, 2) + 4])
+        >>> one, two = (GaussianMixture(2, components).initialize(x) for components in (1, 2))
+        >>> bic(two, x) < bic(one, x)
+        True
+    """
     with torch.no_grad():
         total: Any = model.log_evidence(x).double().sum()
     return -2 * float(total) + model.num_free * math.log(len(x))

@@ -8,11 +8,15 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from ppl_vae.errors import InputError
+
 _FAR = 1e9  # in standard deviations; the square of its square, which Adam keeps of a gradient, still fits into float32
 
 
 class Gaussian(TorchDistribution):
-    """x = center + spread * y, y ~ N(loc, (P'P)^-1) with P lower triangular or diagonal (Williams 1996).
+    """A Gaussian by the root P of its precision: x = center + spread * y, y ~ N(loc, (P'P)^-1) (Williams 1996).
+
+    P is lower triangular or diagonal.
 
     The density needs no solve. The residual is scaled before it is squared, and held within 1e9 standard deviations,
     so that neither a tiny scale nor a far outlier makes log p or its gradient infinite in float32; farther out log p
@@ -44,7 +48,7 @@ class Gaussian(TorchDistribution):
         super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """In nats, shape (..., batch)."""
+        """Returns the log-density in nats, shape (..., batch)."""
         residual = (value - self.center) / self.spread - self.loc
         if self.full:
             scaled = torch.einsum("...ij,...j->...i", self.precision, residual)
@@ -55,7 +59,7 @@ class Gaussian(TorchDistribution):
         return log_det - scaled.clamp(-_FAR, _FAR).square().sum(-1) / 2 - constant
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        """center + spread * (loc + P^-1 noise)."""
+        """Draws with a gradient: center + spread * (loc + P^-1 noise)."""
         noise = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
         if self.full:
             step = torch.linalg.solve_triangular(self.precision, noise[..., None], upper=False)[..., 0]
@@ -65,35 +69,35 @@ class Gaussian(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """Shape (batch, dim)."""
+        """The mean, shape (batch, dim)."""
         return (self.center + self.spread * self.loc).expand(self.batch_shape + self.event_shape)
 
     @property
     def stddev(self) -> Tensor:
-        """The square root of :attr:`variance`, without the squares, which underflow in float32."""
+        """The square root of :attr:`variance`, computed without the squares, which underflow in float32."""
         return (self.spread * self._root.norm(dim=-1)).expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Tensor:
-        """The covariance's diagonal, shape (batch, dim)."""
+        """The diagonal of the covariance, shape (batch, dim)."""
         return self.stddev.square()
 
     @property
     def covariance(self) -> Tensor:
-        """Shape (batch, dim, dim)."""
+        """The covariance matrix, shape (batch, dim, dim)."""
         root = self.spread[:, None] * self._root
         return (root @ root.mT).expand(*self.batch_shape, -1, -1)
 
     @property
     def _root(self) -> Tensor:
-        """P^-1."""
+        """The inverse of P, which is a root of the covariance."""
         if not self.full:
             return self.precision.reciprocal().diag_embed()
         eye = torch.eye(self.event_shape[0], dtype=self.loc.dtype, device=self.loc.device)
         return torch.linalg.solve_triangular(self.precision, eye.expand(self.precision.shape), upper=False)
 
     def expand(self, batch_shape: Size | tuple[int, ...], _instance: Any = None) -> "Gaussian":
-        """The same Gaussian for a larger batch."""
+        """Returns the same Gaussian for a larger batch."""
         shape = Size(batch_shape)
         dim = self.event_shape[0]
         precision = self.precision.expand(*shape, dim, dim) if self.full else self.precision.expand(*shape, dim)
@@ -102,7 +106,9 @@ class Gaussian(TorchDistribution):
 
 
 def one_of(z: Tensor, parameter: Tensor, trailing: int) -> Tensor:
-    """The entry that one-hot z, shape (..., components), picks of a parameter of shape (..., components, *event).
+    """Picks the entry of a parameter that one-hot z stands for.
+
+    z has shape (..., components), the parameter (..., components, *event).
 
     The parameter's leading dimensions go with z's last ones, as the data do; ``trailing`` is the event's dimensions.
     """
@@ -113,13 +119,13 @@ def one_of(z: Tensor, parameter: Tensor, trailing: int) -> Tensor:
 
 
 def mean_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of data of shape (data, dim), and the root mean square of what is left, one number for all columns.
+    """Returns the mean of data of shape (data, dim), and the root mean square of what is left, one for all columns.
 
     Raises:
-        ValueError: where all data points are equal, so that a density has no scale.
+        InputError: where all data points are equal, so that a density has no scale.
     """
     mean = x.mean(0)
     spread = (x - mean).square().mean().sqrt()
     if not spread > 0:
-        raise ValueError("all data points are equal, so that a Gaussian likelihood has no scale: take other data")
+        raise InputError("all data points are equal, so that a Gaussian likelihood has no scale: take other data")
     return mean, spread

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torchvision.ops import MLP
 
+from ppl_vae.errors import InputError
 from ppl_vae.models.gaussians import Gaussian, one_of
 from ppl_vae.programs import Distribution, LatentVariableModel
 
@@ -16,7 +17,9 @@ _BISECTIONS = 60
 
 
 class MixtureDensityNetwork(LatentVariableModel):
-    """p(x | given) = sum_z p(z | given) p(x | z, given), the components Gaussian (Bishop 1994).
+    """A mixture of Gaussians whose parameters a network computes from an input ``given`` (Bishop 1994).
+
+    p(x | given) = sum_z p(z | given) p(x | z, given).
 
     ``model(x, given)``: x of shape (batch, observed_dim) is what is predicted, given of shape (batch, ...) what it is
     predicted from. z is one-hot, event shape (components,), an explicit site: :meth:`posterior` says which component
@@ -34,7 +37,19 @@ class MixtureDensityNetwork(LatentVariableModel):
         activation: the default network's.
 
     Raises:
-        ValueError: for another covariance, a floor that is not above 0 or, in use, a network of the wrong width.
+        InputError: for another covariance, a floor that is not above 0 or, in use, a network of the wrong width.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.models import MixtureDensityNetwork
+        >>> given = torch.linspace(-1, 1, 50)[:, None]
+        >>> x = given.square() + 0.1 * torch.randn(50, 1)
+        >>> model = MixtureDensityNetwork(observed_dim=1, latent_dim=3, given_dim=1).standardize(x, given)
+        >>> model.log_evidence(x, given).shape
+        torch.Size([50])
+        >>> low, high = model.interval(given, mass=0.9)
+        >>> bool((low < high).all())
+        True
     """
 
     given_count = 1
@@ -58,9 +73,9 @@ class MixtureDensityNetwork(LatentVariableModel):
     ) -> None:
         super().__init__(latent_dim)
         if covariance not in ("diagonal", "full"):
-            raise ValueError(f"covariance is {covariance!r}; a mixture density network has 'diagonal' or 'full'")
+            raise InputError(f"covariance is {covariance!r}; a mixture density network has 'diagonal' or 'full'")
         if not floor > 0:
-            raise ValueError(f"floor is {floor}; a standard deviation is above 0")
+            raise InputError(f"floor is {floor}; a standard deviation is above 0")
         self.observed_dim, self.given_dim, self.covariance, self.floor = observed_dim, given_dim, covariance, floor
         below = observed_dim * (observed_dim - 1) // 2 if covariance == "full" else 0
         self.sizes = [latent_dim, *(latent_dim * count for count in (observed_dim, observed_dim, below))]
@@ -95,10 +110,10 @@ class MixtureDensityNetwork(LatentVariableModel):
             given: the inputs, shape (data, given_dim); None leaves them as they come.
 
         Raises:
-            ValueError: for a constant output. A constant input keeps the unit 1.
+            InputError: for a constant output. A constant input keeps the unit 1.
         """
         for column in (x.amax(0) == x.amin(0)).nonzero()[:1]:
-            raise ValueError(f"output {int(column)} is constant, so its density has no scale: drop it")
+            raise InputError(f"output {int(column)} is constant, so its density has no scale: drop it")
         with torch.no_grad():
             self.center.copy_(x.mean(0))
             self.spread.copy_(x.std(0, correction=0))
@@ -109,10 +124,14 @@ class MixtureDensityNetwork(LatentVariableModel):
         return self
 
     def heads(self, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (batch, components), and in units of the spread the means and the precisions' roots behind these."""
+        """Runs the network and takes its output apart: logits, means, roots of the precisions.
+
+        The logits have shape (batch, components); the means are in units of the spread, and so are the roots behind
+        them.
+        """
         output = self.network((given - self.given_center) / self.given_spread)
         if output.shape[-1] != self.num_params:
-            raise ValueError(
+            raise InputError(
                 f"the network has {output.shape[-1]} outputs; {self.components} components with {self.covariance} "
                 f"covariances over {self.observed_dim} outputs need {self.num_params}"
             )
@@ -131,7 +150,7 @@ class MixtureDensityNetwork(LatentVariableModel):
         return Gaussian(loc, root, self.full, self.center, self.spread)
 
     def prior(self, *given: Tensor) -> Distribution:
-        """p(z | given), batch shape (batch,), event shape (components,)."""
+        """The prior over the components p(z | given), batch shape (batch,), event shape (components,)."""
         return dist.OneHotCategorical(logits=self.heads(given[0])[0])
 
     def likelihood(self, z: Tensor, *given: Tensor) -> Distribution:
@@ -140,34 +159,40 @@ class MixtureDensityNetwork(LatentVariableModel):
         return self._gaussian(one_of(z, locs, 1), one_of(z, roots, 2 if self.full else 1))
 
     def log_joint(self, x: Tensor, *given: Tensor) -> Tensor:
-        """log p(x, z | given) in nats for each component, shape (batch, components)."""
+        """Returns log p(x, z | given) in nats for each component, shape (batch, components)."""
         logits, locs, roots = self.heads(given[0])
         return logits.log_softmax(-1) + self._gaussian(locs, roots).log_prob(x[:, None])
 
     def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
-        """p(z | x, given): which component x came from."""
+        """The exact posterior p(z | x, given): which component x came from."""
         return dist.OneHotCategorical(logits=self.log_joint(x, *given))
 
     def log_evidence(self, x: Tensor, *given: Tensor) -> Tensor:
-        """log p(x | given) in nats, shape (batch,)."""
+        """Returns log p(x | given) in nats, shape (batch,)."""
         return self.log_joint(x, *given).logsumexp(-1)
 
     def predictive(self, given: Tensor) -> Distribution:
-        """p(x | given), z summed out: draws by ``.sample((count,))``, mean and variance, batch shape (batch,)."""
+        """The density p(x | given) with z summed out, batch shape (batch,).
+
+        It draws by ``.sample((count,))``, and has a mean and a variance.
+        """
         logits, locs, roots = self.heads(given)
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), self._gaussian(locs, roots))
 
     def modes(self, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights (batch, components), means and standard deviations (.., observed_dim), the heaviest first."""
+        """Returns the components' weights, means and standard deviations, the heaviest component first.
+
+        The weights have shape (batch, components), the others (batch, components, observed_dim).
+        """
         logits, locs, roots = self.heads(given)
         weights, order = logits.softmax(-1).sort(-1, descending=True)
         rows, each = order[..., None].expand_as(locs), self._gaussian(locs, roots)
         return weights, each.mean.gather(-2, rows), each.stddev.gather(-2, rows)
 
     def quantile(self, given: Tensor, level: float) -> Tensor:
-        """The level's quantile of each output by itself, shape (batch, observed_dim), by bisection."""
+        """Finds the level's quantile of each output by itself by bisection, shape (batch, observed_dim)."""
         if not 0 < level < 1:
-            raise ValueError(f"level is {level}; a quantile's is between 0 and 1")
+            raise InputError(f"level is {level}; a quantile's is between 0 and 1")
         weights, means, scales = self.modes(given)
         each = torch.distributions.Normal(means, scales)
         low, high = (means + side * 40 * scales for side in (-1, 1))
@@ -179,5 +204,5 @@ class MixtureDensityNetwork(LatentVariableModel):
         return (low + high) / 2
 
     def interval(self, given: Tensor, mass: float = 0.9) -> tuple[Tensor, Tensor]:
-        """The equal-tailed interval that holds the mass of each output, two of shape (batch, observed_dim)."""
+        """Returns both ends of each output's equal-tailed interval of that mass, shape (batch, observed_dim) each."""
         return self.quantile(given, (1 - mass) / 2), self.quantile(given, (1 + mass) / 2)

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.errors import InputError
 from ppl_vae.models.gaussians import mean_and_spread
 from ppl_vae.networks import JointMLP
 from ppl_vae.programs import Distribution, LatentVariableModel
@@ -17,7 +18,7 @@ _LOG_SCALE_UNIT = 10.0
 
 
 class VAE(LatentVariableModel):
-    """z ~ N(0, I), x ~ p(x | decoder(z)): the noise of the decoder is this last density (Kingma & Welling 2014).
+    """The model of a variational autoencoder: z ~ N(0, I), x ~ p(x | decoder(z)) (Kingma & Welling 2014).
 
     Args:
         observed_dim: the number of pixels of one data point.
@@ -29,7 +30,19 @@ class VAE(LatentVariableModel):
             :meth:`initialize`, from the data's spread.
 
     Raises:
-        ValueError: for an unknown likelihood, or a scale that is not above 0.
+        InputError: for an unknown likelihood, or a scale that is not above 0.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((50, 64), 0.3))
+        >>> model = VAE(observed_dim=64, latent_dim=2, hidden=(32,))
+        >>> history = fit(model, Amortized(Diagonal(2), 64), x, epochs=1, progress=False)
+        >>> z, images = model.generate(5)
+        >>> images.mean.shape
+        torch.Size([5, 64])
     """
 
     def __init__(
@@ -43,9 +56,9 @@ class VAE(LatentVariableModel):
     ) -> None:
         super().__init__(latent_dim)
         if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"likelihood is {likelihood!r}; a VAE has 'bernoulli' or 'gaussian'")
+            raise InputError(f"likelihood is {likelihood!r}; a VAE has 'bernoulli' or 'gaussian'")
         if scale is not None and not scale > 0:
-            raise ValueError(f"scale is {scale}; a standard deviation is above 0")
+            raise InputError(f"scale is {scale}; a standard deviation is above 0")
         self.observation = likelihood
         self.decoder = decoder if decoder is not None else JointMLP(latent_dim, [*hidden, observed_dim])
         if likelihood == "gaussian":
@@ -54,11 +67,11 @@ class VAE(LatentVariableModel):
 
     @property
     def scale(self) -> Tensor:
-        """The Gaussian likelihood's standard deviation, a scalar."""
+        """The standard deviation of the Gaussian likelihood, a scalar."""
         return (_LOG_SCALE_UNIT * self.scaled_log_scale).exp()
 
     def initialize(self, x: Tensor) -> Self:
-        """Starts a Gaussian likelihood as the mean of the data, with their spread around it; returns self.
+        """Starts a Gaussian likelihood at the mean of the data, with their spread around it; returns self.
 
         The scale starts at the root mean square of x minus its mean, where it is learned, and the bias of the default
         decoder's last layer at the mean. A network of one's own keeps its parameters, as does a Bernoulli likelihood.
@@ -67,7 +80,7 @@ class VAE(LatentVariableModel):
             x: training data, shape (data, observed_dim).
 
         Raises:
-            ValueError: where all data points are equal, so that their density has no scale.
+            InputError: where all data points are equal, so that their density has no scale.
         """
         if self.observation != "gaussian":
             return self
@@ -80,7 +93,7 @@ class VAE(LatentVariableModel):
         return self
 
     def likelihood(self, z: Tensor, *given: Tensor) -> Distribution:
-        """p(x | z), event shape (observed_dim,); the decoder gets ``given`` behind z."""
+        """The likelihood p(x | z), event shape (observed_dim,); the decoder gets ``given`` behind z."""
         output = self.decoder(z, *given)
         if self.observation == "bernoulli":
             return dist.Bernoulli(logits=output).to_event(1)

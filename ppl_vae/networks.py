@@ -6,15 +6,29 @@ from torchvision.ops import MLP
 
 
 class RowTable(nn.Embedding):
-    """Parameters of its own for each data point, one row each.
+    """A table with one row of parameters for each data point.
 
     Its gradient is dense, as every optimizer takes it; while :func:`ppl_vae.fit` runs it is sparse, and a step costs
     the rows of the batch and not the table.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.networks import RowTable
+        >>> RowTable(100, 4)(torch.tensor([7, 3])).shape
+        torch.Size([2, 4])
     """
 
 
 class JointMLP(MLP):
-    """torchvision's multilayer perceptron on its inputs side by side, each spread over the first one's leading dims."""
+    """A perceptron of torchvision's on its inputs side by side, each spread over the first one's leading dims.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.networks import JointMLP
+        >>> decoder = JointMLP(2 + 10, [32, 64])  # of z and a label
+        >>> decoder(torch.zeros(7, 5, 2), torch.eye(10)[:5]).shape
+        torch.Size([7, 5, 64])
+    """
 
     @property
     def output(self) -> nn.Linear:
@@ -22,6 +36,6 @@ class JointMLP(MLP):
         return [layer for layer in self if isinstance(layer, nn.Linear)][-1]
 
     def forward(self, first: Tensor, *others: Tensor) -> Tensor:
-        """Inputs of shapes (..., width), whose widths sum to the first layer's."""
+        """Runs the perceptron on inputs of shapes (..., width), whose widths sum to the first layer's."""
         spread = [other.expand(*first.shape[:-1], other.shape[-1]) for other in others]
         return super().forward(torch.cat([first, *spread], -1) if spread else first)

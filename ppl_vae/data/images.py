@@ -25,7 +25,7 @@ DATA_ROOT = "PPL_VAE_DATA"
 
 @dataclass(frozen=True)
 class Images:
-    """Training and test images, flattened.
+    """A set of training and test images, flattened.
 
     Attributes:
         name: what :func:`load` was asked for.
@@ -34,6 +34,12 @@ class Images:
         shape: height and width.
         train_labels: shape (images,), or None where the set has none.
         test_labels: likewise.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import Images
+        >>> Images("stripes", train=torch.eye(4).repeat(5, 1), test=torch.eye(4), shape=(2, 2)).described
+        'stripes: 20 + 4 images of 2 x 2, bits'
     """
 
     name: str
@@ -69,6 +75,11 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
 
     Raises:
         InputError: for an unknown name, a missing or damaged file, other values than these, NaN or an empty set.
+
+    Examples:
+        >>> from ppl_vae import load
+        >>> load("digits").described
+        'digits: 1437 + 360 images of 8 x 8, grey levels from 0 to 1'
     """
     if name not in DATASETS and not name.endswith(".npy"):
         raise InputError(

@@ -53,7 +53,7 @@ Latents = Literal["reparameterized", "not reparameterized", "any", "enumerable",
 
 @dataclass(frozen=True)
 class Estimator:
-    """An entry of ``ESTIMATORS``.
+    """An entry of ``ESTIMATORS``: how an estimator is made, and what it asks of a guide.
 
     Attributes:
         make: makes the ELBO from a number of particles.
@@ -62,6 +62,12 @@ class Estimator:
         biased: whether the gradient's mean is another one than its bound's.
         multi_sample: whether the bound is IWELBO at the particles instead of the ELBO.
         about: one line with the source.
+
+    Examples:
+        >>> from ppl_vae.estimators import ESTIMATORS
+        >>> entry = ESTIMATORS["rloo"]
+        >>> entry.particles, entry.biased, entry.fits(has_rsample=False, discrete=True, bits=False)
+        (2, False, True)
     """
 
     make: Callable[[int], ELBO]
@@ -72,7 +78,7 @@ class Estimator:
     multi_sample: bool = False
 
     def fits(self, has_rsample: bool, discrete: bool, bits: bool) -> bool:
-        """Whether a guide of such draws can be used; a continuous one made with ``reparameterized=False`` too."""
+        """Says whether a guide of such draws can be used, made with ``reparameterized=False`` if need be."""
         return {
             "reparameterized": has_rsample,
             "not reparameterized": True,
@@ -126,15 +132,21 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 def estimator(name: str, particles: int | None = None) -> ELBO:
-    """The ELBO of that name with so many particles, its own default where None.
+    """Makes the estimator of that name, with so many particles; with as many as it takes by default where None.
 
     Raises:
         InputError: for an unknown name, or too few particles.
+
+    Examples:
+        >>> from ppl_vae.estimators import estimator
+        >>> elbo = estimator("iwae", particles=5)
+        >>> type(elbo).__name__, elbo.num_particles
+        ('IWAE', 5)
     """
     if name not in ESTIMATORS:
         raise InputError(f"there is no estimator {name!r}: choose from {', '.join(ESTIMATORS)}")
-    found = ESTIMATORS[name]
-    count = found.particles if particles is None else particles
-    if count < found.particles:
-        raise InputError(f"{name} needs at least {found.particles} particles, not {count}")
-    return found.make(count)
+    entry = ESTIMATORS[name]
+    count = entry.particles if particles is None else particles
+    if count < entry.particles:
+        raise InputError(f"{name} needs at least {entry.particles} particles, not {count}")
+    return entry.make(count)

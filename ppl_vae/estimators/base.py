@@ -22,11 +22,16 @@ from ppl_vae.pairs.traces import Site, latent_sites, plates_below, random_sites,
 
 
 class LogWeightELBO(ELBO, ABC):
-    """A way to differentiate E[log w], or another mean of w, through the drawing of z.
+    """The base of the estimators: a way to differentiate E[log w], or another mean of w, through the drawing of z.
 
-    Subclasses define :meth:`objective`. It runs by :func:`ppl_vae.fit`, in ``pyro.infer.SVI``, and as a module
-    (``elbo(model, guide)(x)``). All particles are drawn in one plate. ``poutine.mask`` is honoured; a site with a
-    scale is refused, since w is a density.
+    A subclass defines :meth:`objective`, from what :meth:`run` gives: the bound of each data point in nats, shape
+    (batch,), and a surrogate of the same shape whose gradient estimates the bound's, which may be the bound itself. It
+    may leave out the rest: ``fewest`` where one particle is enough, :meth:`learned` where nothing is trained beside the
+    pair, ``state`` where nothing is remembered, ``is_bound`` where the value is a bound. Named in ``ESTIMATORS``, it
+    has its place on the command line.
+
+    It runs by :func:`ppl_vae.fit`, in ``pyro.infer.SVI``, and as a module (``elbo(model, guide)(x)``). All particles
+    are drawn in one plate. ``poutine.mask`` is honoured; a site with a scale is refused, since w is a density.
 
     Args:
         num_particles: draws of z for each data point.
@@ -40,6 +45,25 @@ class LogWeightELBO(ELBO, ABC):
             batch, which processes that share one put together.
         is_bound: False where the value is that of a relaxed z, which bounds nothing.
         runs_guide: False where the guide is not called, and need not fit the model.
+
+    Raises:
+        TypeError: for a subclass without ``objective``, when an instance is made.
+
+    Examples:
+        >>> import math
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import LogWeightELBO
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> class Renyi(LogWeightELBO):  # 2 log E[w^(1/2)], between the ELBO and log p(x)
+        ...     def objective(self, model, guide, batch):
+        ...         halves = self.run(model, guide, batch).log_weights / 2
+        ...         bound = 2 * (halves.logsumexp(0) - math.log(len(halves)))
+        ...         return bound, bound
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> len(fit(VAE(64, 2), Amortized(Diagonal(2), 64), x, elbo=Renyi(5), epochs=1, progress=False).elbo)
+        1
     """
 
     fewest = 1
@@ -60,28 +84,28 @@ class LogWeightELBO(ELBO, ABC):
 
     @abstractmethod
     def objective(self, model: Program, guide: Program, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The bound, and a tensor whose gradient estimates the bound's: nats, shape (batch,) each."""
+        """Returns the bound, and a surrogate whose gradient estimates the bound's: nats, shape (batch,) each."""
 
     def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> nn.Module | None:
-        """The network that the estimator trains beside the pair, made for it at the first call; None without one."""
+        """Returns the network that the estimator trains beside the pair, made at the first call; None without one."""
         return None
 
     def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
-        """Minus the bound summed over the batch, whose gradient is the estimate."""
+        """Returns minus the bound summed over the batch, a tensor whose gradient is the estimate."""
         model, guide = (partial(program, **kwargs) if kwargs else program for program in (model, guide))
         self._register(model, guide, args)
         value, surrogate = self.objective(model, guide, args)
         return -(value.detach() + surrogate - surrogate.detach()).sum()
 
     def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
-        """Minus the bound summed over the batch; its gradient is added to the parameters'."""
+        """Adds the estimate to the parameters' gradients, and returns minus the bound summed over the batch."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward()
         return loss.item()
 
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
-        """Minus the bound summed over the batch; nothing is learned from it."""
+        """Returns minus the bound summed over the batch; nothing is learned from it."""
         before, self.adapting = self.adapting, False
         try:
             return self.differentiable_loss(model, guide, *args, **kwargs).item()
@@ -103,11 +127,14 @@ class LogWeightELBO(ELBO, ABC):
         return once
 
     def propose(self, model: Program, guide: Program, batch: Batch, particles: int | None = None) -> Trace:
-        """The guide's half of :meth:`run`."""
+        """Runs the guide alone, as :meth:`run` does before the model."""
         return propose(guide, batch, particles or self.num_particles, self.nesting(model, guide, batch))
 
     def nesting(self, model: Program, guide: Program, batch: Batch) -> int:
-        """How many plates of the pair's own lie below the particles; a first run finds it, and checks the pair."""
+        """Returns how many plates of the pair's own lie below the particles.
+
+        A first run of the pair finds it, and checks the pair.
+        """
         batch_size(batch)
         if math.isinf(self.max_plate_nesting):
             with random_state_kept(), torch.no_grad(), pyro.poutine.block():
@@ -118,34 +145,34 @@ class LogWeightELBO(ELBO, ABC):
         return max(1, int(self.max_plate_nesting))
 
     def densities(self, trace: Trace, batch: Batch, particles: int) -> Tensor:
-        """The log-density of all the random sites of a trace, shape (particles, batch)."""
+        """Returns the log-density of all the random sites of a trace, shape (particles, batch)."""
         nesting = max(1, int(self.max_plate_nesting))
         return sum_density(random_sites(trace), nesting, zeros_for(batch, particles))
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
-        """What Pyro's base class asks for: one pair of traces."""
+        """Runs the pair once for its two traces, which Pyro's base class asks for."""
         once = self.run(partial(model, **kwargs), partial(guide, **kwargs), args, 1)
         return once.model, once.guide
 
     def _register(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> None:
-        """Puts the learned network before plain SVI, which trains what it meets in the store."""
+        """Shows the learned network to Pyro's parameter store, where plain SVI finds what it trains."""
         network = self.learned(model, guide, *batch)
         if network is not None and not pyro.settings.get("module_local_params"):
             pyro.module(f"ppl_vae.{type(self).__name__}.{id(self)}", network)
 
 
 def detached(site: dict[str, Any]) -> Tensor:
-    """A site's value as a constant; a new tensor, so that no distribution takes it for a remembered draw."""
+    """Copies a site's value as a constant, into a new tensor that no distribution takes for a remembered draw."""
     return site["value"].detach().clone()
 
 
 def fresh(site: dict[str, Any]) -> Tensor:
-    """A site's value with its gradient, and likewise no remembered draw: log q goes the way through z."""
+    """Copies a site's value with its gradient, so that log q is computed from z and not remembered from the draw."""
     return site["value"].clone()
 
 
 def redrawn(guide_trace: Trace, draw: Callable[[Site], Tensor]) -> Trace:
-    """A copy of a trace with other values at its latent sites."""
+    """Copies a trace, with other values at its latent sites."""
     moved = guide_trace.copy()
     for site in latent_sites(guide_trace):
         moved.nodes[site["name"]] = {key: site[key] for key in site if "log_prob" not in key} | {"value": draw(site)}

@@ -15,7 +15,9 @@ from ppl_vae.pairs.modules import Program
 
 
 class DisARM(LogWeightELBO):
-    """Antithetic pairs, with the noise integrated out (Dong, Mnih & Tucker 2020, eq. 6; Yin et al. 2020 as U2G).
+    """DisARM: antithetic pairs of bits, the noise integrated out (Dong, Mnih & Tucker 2020, eq. 6).
+
+    Yin et al. 2020 found the same and call it U2G.
 
     With b = 1[u < s], b' = 1[1 - u < s] and s = sigmoid(logit), the gradient of a logit is
     (f(b) - f(b')) / 2 * (-1)^b' * 1[b != b'] * sigmoid(|logit|).
@@ -23,22 +25,33 @@ class DisARM(LogWeightELBO):
     Args:
         num_particles: evaluations of the model for each data point, two for each pair.
         max_plate_nesting: see :class:`LogWeightELBO`.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import DisARM
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=DisARM(num_particles=4), epochs=1, progress=False).is_bound
+        True
     """
 
     fewest, paired = 2, True
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """E[log w]; InputError where the latents are not independent bits of one site."""
-        found: list[Tensor] = []
+        """Returns E[log w] and its surrogate; InputError where the latents are not independent bits of one site."""
+        drawn_logits: list[Tensor] = []
 
         def antithetic(site: dict[str, Any]) -> Tensor:
             logits = bit_logits(_Only(site), "DisARM")
-            found.append(logits)
+            drawn_logits.append(logits)
             noise = torch.rand_like(logits[: len(logits) // 2])
             return (torch.cat([noise, 1 - noise]) < logits.detach().sigmoid()).to(logits)
 
         run = self.run(model, guide, batch, draw=antithetic, check=lambda trace: bit_logits(trace, "DisARM"))
-        (logits,) = found
+        (logits,) = drawn_logits
         first, second = run.log_weights.detach().chunk(2)
         drawn = _value(run.guide)
         bits, others = drawn.chunk(2)
@@ -49,7 +62,9 @@ class DisARM(LogWeightELBO):
 
 
 class RELAX(LogWeightELBO):
-    """A learned control variate on the relaxed draw (Grathwohl et al. 2018, eq. 9), REBAR's plus a free network.
+    """RELAX: a learned control variate on the relaxed draw (Grathwohl et al. 2018, eq. 9).
+
+    It is REBAR's plus a free network:
 
     c(z) = scale * log w(sigmoid(z / temperature)) + network(sigmoid(z / temperature)); scale, temperature and network
     go down the gradient of the squared length of the estimate, one step with each step of the pair.
@@ -59,6 +74,17 @@ class RELAX(LogWeightELBO):
         temperature: of the relaxation at the start.
         network: maps (..., latents) to (..., 1); a perceptron of 100 tanh units where None.
         max_plate_nesting: see :class:`LogWeightELBO`.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import RELAX
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=RELAX(), epochs=1, progress=False).is_bound
+        True
     """
 
     learning_steps = 200
@@ -77,7 +103,7 @@ class RELAX(LogWeightELBO):
         self._control: _Control | None = None
 
     def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> "_Control":
-        """The scale, the temperature and the network."""
+        """Returns the control variate: its scale, its temperature and its network."""
         if self._control is None:
             if model is None or guide is None:
                 raise InputError("RELAX has met no pair yet: call learned(model, guide, x)")
@@ -92,7 +118,7 @@ class RELAX(LogWeightELBO):
         return self._control
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """E[log w]; InputError where the latents are not independent bits of one site."""
+        """Returns E[log w] and its surrogate; InputError where the latents are not independent bits of one site."""
         control = self.learned(model, guide, *batch)
         noise: list[Tensor] = []
 
@@ -129,18 +155,18 @@ class RELAX(LogWeightELBO):
         batch: tuple[Any, ...],
         count: int,
     ) -> Tensor:
-        """c at both relaxed values, shape (2, particles, batch)."""
+        """Returns the control variate c at both relaxed values, shape (2, particles, batch)."""
         soft = torch.sigmoid(values * control.log_temperature.neg().exp())
-        found = []
+        controls = []
         for value in soft:
             _, joint = model_at(self, model, guide_trace, value, batch, count)
             proposed = (value * logits.detach() - softplus(logits.detach())).sum(-1).expand(joint.shape)
             free = control.network(value).squeeze(-1).expand(joint.shape)
-            found.append(control.scale * (joint - proposed) + free)
-        return torch.stack(found)
+            controls.append(control.scale * (joint - proposed) + free)
+        return torch.stack(controls)
 
     def _lesson(self, control: "_Control", estimate: Tensor, like: Tensor) -> Tensor:
-        """A term of value zero whose gradient descends the estimate's squared length, for the control alone."""
+        """Returns a term of value zero whose gradient descends the estimate's squared length, for the control alone."""
         parameters = list(control.parameters())
         slopes = torch.autograd.grad(estimate.square().sum(), parameters, retain_graph=True, allow_unused=True)
         pairs = [(p, slope) for p, slope in zip(parameters, slopes, strict=True) if slope is not None]
@@ -157,7 +183,7 @@ class _Control(nn.Module):
 
 
 class _Only:
-    """A site before its trace is whole."""
+    """A trace of one site, for use before the trace is whole."""
 
     def __init__(self, site: dict[str, Any]) -> None:
         self.nodes = {site["name"]: site}
@@ -168,7 +194,7 @@ def _uniform(like: Tensor) -> Tensor:
 
 
 def _relaxed(logits: Tensor, noise: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
-    """z before the threshold, and another one drawn given the same bits; both move with the logits."""
+    """Draws z before the threshold, and another one given the same bits; both move with the logits."""
     z = logits + noise.logit()
     again, off = _uniform(logits), torch.sigmoid(-logits)  # off: where the noise gives 0
     uniform = torch.where(bits > 0, off + (1 - off) * again, off * again).clamp(1e-6, 1 - 1e-6)
@@ -181,5 +207,5 @@ def _value(guide_trace: Any) -> Tensor:
 
 
 def _over(values: Tensor, count: int) -> Tensor:
-    """The mean over particles of the sums over bits, shape (batch,)."""
+    """Averages over particles what is summed over bits, shape (batch,)."""
     return values.sum(-1).reshape(count, -1).mean(0)

@@ -16,7 +16,7 @@ from ppl_vae.programs import NotReparameterized
 
 
 def one_site(guide_trace: Trace, estimator: str) -> dict[str, Any]:
-    """The guide's only latent site; InputError where there are more."""
+    """Returns the guide's only latent site; InputError where there are more."""
     sites = latent_sites(guide_trace)
     if len(sites) != 1:
         raise InputError(
@@ -26,7 +26,7 @@ def one_site(guide_trace: Trace, estimator: str) -> dict[str, Any]:
 
 
 def factor(site: dict[str, Any]) -> Any:
-    """The distribution of one bit or one-hot vector of a site whose event they fill independently."""
+    """Returns the distribution of one bit or one-hot vector of a site whose event they fill independently."""
     base = site["fn"]
     if isinstance(base, NotReparameterized):
         base = base.base
@@ -36,7 +36,7 @@ def factor(site: dict[str, Any]) -> Any:
 
 
 def bit_logits(guide_trace: Trace, estimator: str) -> Tensor:
-    """The logits of the guide's only site, independent bits; InputError for another site."""
+    """Returns the logits of the guide's only site, independent bits; InputError for another site."""
     site = one_site(guide_trace, estimator)
     base = factor(site)
     if not isinstance(base, dist.Bernoulli) or len(site["fn"].event_shape) != 1:
@@ -51,7 +51,10 @@ def bit_logits(guide_trace: Trace, estimator: str) -> Tensor:
 def model_at(
     elbo: LogWeightELBO, model: Program, guide_trace: Trace, value: Tensor, batch: tuple[Any, ...], particles: int
 ) -> tuple[Trace, Tensor]:
-    """The model on values between the states of the guide's only site, and log p(x, z) by the formula of its mass."""
+    """Runs the model on values between the states of the guide's only site.
+
+    Returns its trace and log p(x, z), by the formula of the mass that z has at its states.
+    """
     moved = redrawn(guide_trace, lambda site: value)
     nesting = max(1, int(elbo.max_plate_nesting))
     with pyro.validation_enabled(False):

@@ -17,7 +17,9 @@ from ppl_vae.pairs.traces import latent_sites
 
 
 class Enumeration(LogWeightELBO):
-    """sum_z q(z | x) log w(z) over all states: no variance. For one discrete site of at most 65536 states.
+    """The exact ELBO, sum_z q(z | x) log w(z) over all states: its gradient has no variance.
+
+    It is for one discrete site of at most 65536 states.
 
     Pyro's ``TraceEnum_ELBO`` does the same for sites of scalar events, one enumerated dimension each; here the bits of
     one event are counted together.
@@ -27,6 +29,17 @@ class Enumeration(LogWeightELBO):
         staggered: each data point goes through the states in an order of its own, which changes nothing unless the
             density of one depends on the latents of another; there no sum over one's states is exact.
         max_plate_nesting: see :class:`LogWeightELBO`.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import Enumeration
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 3), Amortized(Bernoulli(3), 64)
+        >>> fit(*pair, x, elbo=Enumeration(), epochs=1, progress=False).is_bound
+        True
     """
 
     def __init__(
@@ -36,7 +49,7 @@ class Enumeration(LogWeightELBO):
         self.staggered = staggered
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """The ELBO itself, whose gradient is exact."""
+        """Returns the ELBO itself, which is its own surrogate: the gradient is exact."""
         trace = self.propose(model, guide, batch, 1)
         site = one_site(trace, "enumeration")
         states = states_of(site["fn"])
@@ -49,14 +62,16 @@ class Enumeration(LogWeightELBO):
         order = _orders(len(states), batch, self.staggered)
         values = states.to(site["value"])[order]
         run = self.run(
-            model, guide, batch, len(states), draw=lambda found: values.expand(-1, *found["value"].shape[1:])
+            model, guide, batch, len(states), draw=lambda latent: values.expand(-1, *latent["value"].shape[1:])
         )
         value = (run.proposed.exp() * run.log_weights).sum(0)
         return value, value
 
 
 class GaussHermite(LogWeightELBO):
-    """sum_i a_i log w(mu + sigma t_i), the Gauss-Hermite rule for a diagonal normal q of one or two latents.
+    """The ELBO by the Gauss-Hermite rule, sum_i a_i log w(mu + sigma t_i).
+
+    It is for a diagonal normal q of one or two latents.
 
     Args:
         nodes: of the rule, for each latent; exact for polynomials of degree 2 nodes - 1.
@@ -68,7 +83,7 @@ class GaussHermite(LogWeightELBO):
         self.nodes, self.staggered = nodes, staggered
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """The ELBO itself; InputError for another q."""
+        """Returns the ELBO itself, which is its own surrogate; InputError for another q."""
         trace = self.propose(model, guide, batch, 1)
         site = one_site(trace, "GaussHermite")
         dim = site["fn"].event_shape.numel()
@@ -82,23 +97,26 @@ class GaussHermite(LogWeightELBO):
         grid = torch.cartesian_prod(*[ticks] * dim).reshape(-1, dim)[order]
         mass = torch.cartesian_prod(*[weights / weights.sum()] * dim).reshape(-1, dim).prod(-1)[order]
 
-        def place(found: dict[str, Any]) -> Tensor:
-            base = factor(found)
+        def at_nodes(latent: dict[str, Any]) -> Tensor:
+            base = factor(latent)
             return base.loc + base.scale * grid
 
-        run = self.run(model, guide, batch, len(grid), draw=place)
+        run = self.run(model, guide, batch, len(grid), draw=at_nodes)
         value = (mass * run.log_weights).sum(0)
         return value, value
 
 
 def _orders(count: int, batch: tuple[Any, ...], staggered: bool) -> Tensor:
-    """The order of states or nodes, shape (count, 1), or (count, batch) where each data point has its own."""
+    """Orders states or nodes: shape (count, 1), or (count, batch) where each data point has an order of its own."""
+    # Particle n has every point at its n-th state. Where points don't depend on each other, the sum is equal whatever
+    # state comes n-th for which point; where they do, points in step see only equal states of each other, and another
+    # order gives another sum. So the two orders tell whether the sum is exact.
     order = torch.arange(count, device=batch[0].device)[:, None]
     return (order + torch.arange(batch_size(batch), device=order.device)) % count if staggered else order
 
 
 def fits_gauss_hermite(guide_trace: Any) -> bool:
-    """Whether :class:`GaussHermite` is for this guide."""
+    """Says whether the guide is what :class:`GaussHermite` is for, a diagonal normal of one or two latents."""
     sites = latent_sites(guide_trace)
     return (
         len(sites) == 1

@@ -16,7 +16,7 @@ from ppl_vae.pairs.traces import latent_sites
 
 
 class _Checked:
-    """Pyro's class as it is, but for a guide that it would not take the pathwise gradient of."""
+    """Pyro's class as it is, except that it refuses a guide without the pathwise gradient."""
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore[misc]
@@ -25,46 +25,108 @@ class _Checked:
 
 
 class Pathwise(_Checked, Trace_ELBO):
-    """Pyro's ``Trace_ELBO`` on a reparameterized guide (Kingma & Welling 2014); another one is refused."""
+    """Pyro's ``Trace_ELBO``, which refuses a guide that is not reparameterized (Kingma & Welling 2014).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import Pathwise
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> fit(*pair, x, elbo=Pathwise(num_particles=5), epochs=1, progress=False).is_bound
+        True
+    """
 
 
 class PathwiseKL(_Checked, TraceMeanField_ELBO):
-    """Pyro's ``TraceMeanField_ELBO``: the divergence from the prior in closed form (Kingma & Welling 2014, app. B)."""
+    """Pyro's ``TraceMeanField_ELBO``, for a reparameterized guide alone: the KL in closed form.
+
+    Kingma & Welling 2014, appendix B.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import PathwiseKL
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> fit(*pair, x, elbo=PathwiseKL(num_particles=5), epochs=1, progress=False).is_bound
+        True
+    """
 
 
 class StickingTheLanding(LogWeightELBO):
-    """Pathwise without the score of q, whose mean is zero (Roeder, Wu & Duvenaud 2017).
+    """The pathwise gradient without the score of q, whose mean is zero (Roeder, Wu & Duvenaud 2017).
 
     No variance is left at the exact posterior.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import StickingTheLanding
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> fit(*pair, x, elbo=StickingTheLanding(num_particles=5), epochs=1, progress=False).is_bound
+        True
     """
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """E[log w], pathwise; the score is taken out by adding log q at the draws held constant."""
+        """Returns E[log w] and its surrogate: adding log q at the draws held constant takes the score out."""
         check = partial(require_reparameterized, estimator="StickingTheLanding")
         run = self.run(model, guide, batch, draw=fresh, check=check)
         value = run.log_weights.mean(0)
+        # log q(z) depends on phi through z, which is wanted, and directly: that part is the score, of mean zero but not
+        # of variance zero. Log q at detached draws has the score alone as its gradient; added to -log q, it cancels it.
         return value, value + _score(self, run, batch).mean(0)
 
 
 class IWAE(LogWeightELBO):
-    """The importance-weighted bound E[log mean_k w_k], pathwise (Burda, Grosse & Salakhutdinov 2016, eq. 14)."""
+    """The importance-weighted bound E[log mean_k w_k], pathwise (Burda, Grosse & Salakhutdinov 2016, eq. 14).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import IWAE
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> fit(*pair, x, elbo=IWAE(num_particles=5), epochs=1, progress=False).is_bound
+        True
+    """
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """Of the particles of each data point."""
+        """Returns the bound over the particles of each data point, which is its own surrogate."""
         run = self.run(model, guide, batch, check=partial(require_reparameterized, estimator="IWAE"))
         value = log_mean(run.log_weights)
         return value, value
 
 
 class DReG(LogWeightELBO):
-    """IWAE with the score of q reparameterized once more (Tucker, Lawson, Gu & Maddison 2019, eq. 8).
+    """IWAE's bound with the score of q reparameterized once more (Tucker, Lawson, Gu & Maddison 2019, eq. 8).
 
     The guide's gradient is sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi) with the normalized weights v; the model's
     is that of :class:`IWAE`. Its signal-to-noise ratio grows with the particles, where IWAE's falls.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import DReG
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> fit(*pair, x, elbo=DReG(num_particles=5), epochs=1, progress=False).is_bound
+        True
     """
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """Of the particles of each data point; InputError for a guide with more than one latent site."""
+        """Returns the bound and its surrogate; InputError for a guide with more than one latent site."""
         share: list[Tensor] = []
 
         def through(site: dict[str, Any]) -> Tensor:
@@ -89,7 +151,7 @@ class DReG(LogWeightELBO):
 
 
 def log_mean(log_weights: Tensor) -> Tensor:
-    """log mean_k w_k, shape (batch,)."""
+    """Returns log mean_k w_k, shape (batch,)."""
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
@@ -98,6 +160,6 @@ def _event(site: dict[str, Any]) -> int:
 
 
 def _score(elbo: LogWeightELBO, run: Run, batch: tuple[Any, ...]) -> Tensor:
-    """log q at the draws held constant, minus its own value: zero, with the score as its gradient."""
-    found = elbo.densities(redrawn(run.guide, detached), batch, len(run.joint))
-    return found - found.detach() if found.requires_grad else torch.zeros_like(found)
+    """Returns log q at the draws held constant, minus its own value: zero, with the score as its gradient."""
+    log_q = elbo.densities(redrawn(run.guide, detached), batch, len(run.joint))
+    return log_q - log_q.detach() if log_q.requires_grad else torch.zeros_like(log_q)

@@ -16,7 +16,9 @@ from ppl_vae.programs import NotReparameterized
 
 
 class GumbelSoftmax(LogWeightELBO):
-    """Relaxed bits or one-hot vectors (Jang, Gu & Poole 2017; Maddison, Mnih & Teh 2017). Biased.
+    """Relaxed draws of bits or one-hot vectors; the gradient is biased (Jang, Gu & Poole 2017).
+
+    Maddison, Mnih & Teh 2017 found the same distribution, and call it concrete.
 
     The model sees the relaxed value, the divergence from the prior is that of the discrete q in closed form; so what is
     reported while training is no bound (measure it by :func:`ppl_vae.bounds`), unless ``hard``.
@@ -26,6 +28,17 @@ class GumbelSoftmax(LogWeightELBO):
         temperature: towards 0 the bias goes, and the variance comes.
         hard: the model sees the discrete value, and the gradient is the relaxed one's.
         max_plate_nesting: see :class:`LogWeightELBO`.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import GumbelSoftmax
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=GumbelSoftmax(temperature=0.5), epochs=1, progress=False).is_bound
+        False
     """
 
     def __init__(
@@ -41,7 +54,7 @@ class GumbelSoftmax(LogWeightELBO):
         self.temperature, self.hard, self.is_bound = temperature, hard, hard
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """E[log p(x | relaxed z)] - KL(q || p)."""
+        """Returns E[log p(x | relaxed z)] - KL(q || p), which is its own surrogate."""
         trace, count = self.propose(model, guide, batch), self.num_particles
         site = one_site(trace, type(self).__name__)
         base = factor(site)
@@ -51,18 +64,18 @@ class GumbelSoftmax(LogWeightELBO):
                 f"{type(base).__name__}: take pathwise for a continuous latent, rloo for another discrete one"
             )
         model_trace, joint = model_at(self, model, trace, self.relaxed(base), batch, count)
-        (prior,) = (found for found in random_sites(model_trace) if found["name"] == site["name"])
+        (prior,) = (candidate for candidate in random_sites(model_trace) if candidate["name"] == site["name"])
         prior_density = self.densities_of(prior, batch, count)
         divergence = _divergence(site["fn"], prior["fn"]).expand(joint.shape)
         value = (joint - prior_density - divergence).mean(0)
         return value, value
 
     def densities_of(self, site: dict[str, Any], batch: tuple[Any, ...], particles: int) -> Tensor:
-        """The log-density of one site, shape (particles, batch)."""
+        """Returns the log-density of one site, shape (particles, batch)."""
         return site["fn"].log_prob(site["value"]).expand(particles, len(batch[0]))
 
     def relaxed(self, base: Bernoulli | OneHotCategorical) -> Tensor:
-        """A draw, as the model shall see it."""
+        """Draws z as the model shall see it."""
         noise = torch.rand_like(base.logits).clamp(1e-6, 1 - 1e-6)
         if isinstance(base, Bernoulli):
             perturbed = base.logits + noise.logit()
@@ -75,19 +88,31 @@ class GumbelSoftmax(LogWeightELBO):
 
 
 class StraightThrough(GumbelSoftmax):
-    """A discrete draw whose gradient is taken to be that of its mean (Bengio, Léonard & Courville 2013). Biased."""
+    """A discrete draw with the gradient of its mean, which is biased (Bengio, Léonard & Courville 2013).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import StraightThrough
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=StraightThrough(), epochs=1, progress=False).is_bound
+        True
+    """
 
     def __init__(self, num_particles: int | None = None, max_plate_nesting: float = math.inf) -> None:
         super().__init__(num_particles, hard=True, max_plate_nesting=max_plate_nesting)
 
     def relaxed(self, base: Bernoulli | OneHotCategorical) -> Tensor:
-        """A draw of 0 and 1, with the gradient of the probabilities."""
+        """Draws zeros and ones, with the gradient of the probabilities."""
         drawn = base.sample()
         return drawn + base.probs - base.probs.detach()
 
 
 def _divergence(q: Any, p: Any) -> Tensor:
-    """KL(q || p), shape (..., batch); InputError where it has no closed form."""
+    """Returns KL(q || p), shape (..., batch); InputError where it has no closed form."""
     both = [fn.base if isinstance(fn, NotReparameterized) else fn for fn in (q, p)]
     try:
         return kl_divergence(*both)

@@ -12,7 +12,7 @@ from ppl_vae.pairs.traces import latent_sites
 
 
 def require_reparameterized(guide_trace: Trace, estimator: str) -> None:
-    """InputError where a draw of the guide has no gradient: a pathwise estimator would miss it, silently."""
+    """Raises InputError where a draw of the guide has no gradient, which a pathwise estimator would miss silently."""
     for site in latent_sites(guide_trace):
         if not site["fn"].has_rsample:
             discrete = getattr(site["fn"].support, "is_discrete", False)
@@ -28,7 +28,7 @@ def require_reparameterized(guide_trace: Trace, estimator: str) -> None:
 
 
 def require_not_reparameterized(guide_trace: Trace, estimator: str) -> None:
-    """InputError where Pyro would take the pathwise gradient of a site instead of the score function."""
+    """Raises InputError where Pyro would take a site's pathwise gradient instead of the score function."""
     for site in latent_sites(guide_trace):
         if site["fn"].has_rsample:
             raise InputError(
@@ -38,7 +38,7 @@ def require_not_reparameterized(guide_trace: Trace, estimator: str) -> None:
 
 
 def require_known(elbo: ELBO, guide_trace: Trace, trained: Iterable[Tensor]) -> None:
-    """Refuses the pairs of Pyro's own ELBOs with a guide whose gradient would be wrong without a word.
+    """Refuses a guide with which one of Pyro's own ELBOs would give a wrong gradient without a word.
 
     Raises:
         InputError: for ``RenyiELBO`` on a draw without a gradient, and for a neural baseline that is not trained.
@@ -62,5 +62,5 @@ def require_known(elbo: ELBO, guide_trace: Trace, trained: Iterable[Tensor]) -> 
 
 
 def _baseline(site: dict[str, Any]) -> nn.Module | None:
-    found = site["infer"].get("baseline", {}).get("nn_baseline")
-    return found if isinstance(found, nn.Module) else None
+    network = site["infer"].get("baseline", {}).get("nn_baseline")
+    return network if isinstance(network, nn.Module) else None

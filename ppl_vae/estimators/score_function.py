@@ -16,7 +16,19 @@ from ppl_vae.pairs.modules import Program
 
 
 class ScoreFunction(TraceGraph_ELBO):
-    """Pyro's ``TraceGraph_ELBO`` on draws without a gradient; where it would reparameterize, it says so."""
+    """Pyro's ``TraceGraph_ELBO`` for draws without a gradient; it refuses a guide that Pyro would reparameterize.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import ScoreFunction
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64, reparameterized=False)
+        >>> fit(*pair, x, elbo=ScoreFunction(num_particles=5), epochs=1, progress=False).is_bound
+        True
+    """
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
@@ -25,34 +37,58 @@ class ScoreFunction(TraceGraph_ELBO):
 
 
 class Reinforce(LogWeightELBO):
-    """log w times the score (Williams 1992; Ranganath, Gerrish & Blei 2014), for any guide: draws are held constant.
+    """The score-function gradient, log w times the score of q, for any guide (Williams 1992).
+
+    See also Ranganath, Gerrish & Blei 2014. Draws are held constant.
 
     Subclasses subtract a baseline that does not depend on the draw, which leaves the mean alone.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import Reinforce
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=Reinforce(num_particles=5), epochs=1, progress=False).is_bound
+        True
     """
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """E[log w]; the direct gradient of -log q has mean zero and is left out, as Pyro does."""
+        """Returns E[log w] and its surrogate; the direct gradient of -log q, of mean zero, is left out, as in Pyro."""
         run = self.run(model, guide, batch, draw=detached)
         signal = run.log_weights.detach()
         surrogate = ((signal - self.baseline(signal, batch).detach()) * run.proposed + run.joint).mean(0)
         return signal.mean(0), surrogate + self.lesson(signal, batch)
 
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
-        """What to subtract from log w of shape (particles, batch), of a shape that broadcasts to it."""
+        """Returns what to subtract from log w of shape (particles, batch), in a shape that broadcasts to it."""
         return torch.zeros_like(signal[:1, :1])
 
     def lesson(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
-        """What the estimator learns from this batch, after the baseline is used; added to the surrogate."""
+        """Returns what the estimator learns from this batch after its baseline is used; added to the surrogate."""
         return torch.zeros_like(signal[0])
 
 
 class RunningMean(Reinforce):
-    """The score function with the decaying mean of log w as a baseline: one number, so any batch size works.
+    """The score function with a decaying mean of log w as its baseline: one number, so any batch size works.
 
     Args:
         num_particles: draws of z for each data point.
         decay: how much of the mean stays at each step.
         max_plate_nesting: see :class:`LogWeightELBO`.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import RunningMean
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=RunningMean(num_particles=5), epochs=1, progress=False).is_bound
+        True
     """
 
     def __init__(
@@ -66,17 +102,17 @@ class RunningMean(Reinforce):
         self.state = [torch.zeros(2)]  # the decaying sums of log w and of 1
 
     def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> None:
-        """No network; but what it remembers is from here on where the batch is, and of its type."""
+        """Moves what it remembers to the batch's device and type; there is no network."""
         if batch:
             self._on(batch[0] if batch[0].is_floating_point() else torch.zeros((), device=batch[0].device))
 
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
-        """The mean so far, its start at zero corrected for (as Adam does)."""
+        """Returns the mean so far, its start at zero corrected for (as Adam does)."""
         total, weight = self._on(signal)
         return (total / weight.clamp(min=1e-12)).expand_as(signal[:1, :1])
 
     def lesson(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
-        """Moves the mean."""
+        """Moves the mean towards that of this batch."""
         if self.adapting:
             mean = signal.mean()
             self._on(signal).mul_(self.decay).add_((1 - self.decay) * torch.stack([mean, torch.ones_like(mean)]))
@@ -89,7 +125,7 @@ class RunningMean(Reinforce):
 
 
 class NeuralBaseline(Reinforce):
-    """The score function with a network of x as a baseline (Mnih & Gregor 2014, without their other two parts).
+    """The score function with a network of x as its baseline (Mnih & Gregor 2014, without their other two parts).
 
     :func:`ppl_vae.fit` and plain ``SVI`` train it with the pair, by least squares. ``elbo(model, guide)`` as a module
     holds the parameters of the pair alone: give its optimizer ``elbo.network.parameters()`` too.
@@ -98,6 +134,17 @@ class NeuralBaseline(Reinforce):
         num_particles: draws of z for each data point.
         network: maps the first argument, (batch, ...), to (batch, 1); a perceptron of 100 tanh units where None.
         max_plate_nesting: see :class:`LogWeightELBO`.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import NeuralBaseline
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=NeuralBaseline(num_particles=5), epochs=1, progress=False).is_bound
+        True
     """
 
     learning_steps = 1000
@@ -112,40 +159,68 @@ class NeuralBaseline(Reinforce):
         self.network = network
 
     def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> nn.Module:
-        """The network."""
+        """Returns the network, made for this batch where there is none yet."""
         if self.network is None:
             width = math.prod(batch[0].shape[1:])
             self.network = nn.Sequential(nn.Flatten(), MLP(width, [100, 1], activation_layer=nn.Tanh)).to(batch[0])
         return self.network
 
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
-        """The network's output, one for all particles of a data point."""
+        """Returns the network's output, one for all particles of a data point."""
         return self.learned(None, None, *batch)(batch[0]).reshape(1, -1)
 
     def lesson(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
-        """Minus half the squared error, whose value is taken off again: the bound is not changed by it."""
+        """Returns minus half the squared error, whose value is taken off again: the bound is not changed by it."""
         if not self.adapting:
             return super().lesson(signal, batch)
         return -0.5 * (signal - self.baseline(signal, batch)).square().mean(0)
 
 
 class LeaveOneOut(Reinforce):
-    """RLOO: the baseline of each particle is the mean of the others' (Kool, van Hoof & Welling 2019)."""
+    """RLOO: the score function, each particle's baseline the mean of the others (Kool, van Hoof & Welling 2019).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import LeaveOneOut
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=LeaveOneOut(num_particles=5), epochs=1, progress=False).is_bound
+        True
+    """
 
     fewest = 2
 
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
-        """Shape (particles, batch)."""
+        """Returns the mean of the other particles' log w, shape (particles, batch)."""
         return (signal.sum(0) - signal) / (len(signal) - 1)
 
 
 class VIMCO(LogWeightELBO):
-    """The importance-weighted bound by the score function, leave-one-out (Mnih & Rezende 2016, eq. 7 to 10)."""
+    """VIMCO: the importance-weighted bound by leave-one-out scores (Mnih & Rezende 2016, eq. 7 to 10).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.estimators import VIMCO
+        >>> from ppl_vae.guides import Amortized, Bernoulli
+        >>> from ppl_vae.models import BernoulliVAE
+        >>> x = torch.bernoulli(torch.full((20, 64), 0.3))
+        >>> pair = BernoulliVAE(64, 8), Amortized(Bernoulli(8), 64)
+        >>> fit(*pair, x, elbo=VIMCO(num_particles=5), epochs=1, progress=False).is_bound
+        True
+    """
 
     fewest = 2
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """What each particle adds to the bound: against the bound with its weight at the others' geometric mean."""
+        """Returns the bound and its surrogate.
+
+        Each particle is credited with what it adds to the bound: against the bound with its weight at the others'
+        geometric mean.
+        """
         run = self.run(model, guide, batch, draw=detached)
         bound = log_mean(run.log_weights)
         weights = run.log_weights.detach()

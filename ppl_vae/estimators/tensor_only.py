@@ -30,26 +30,26 @@ _MADE: dict[type[ELBO], type[ELBO]] = {
 
 
 class Objective(Protocol):
-    """A bound, and a tensor whose gradient estimates the bound's."""
+    """Anything with an objective: a bound, and a tensor whose gradient estimates the bound's."""
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """Both in nats, of each data point or of the whole batch."""
+        """Returns both in nats, of each data point or of the whole batch."""
 
 
 class _AsTensors:
-    """One of Pyro's ELBOs, all particles in one plate."""
+    """One of Pyro's ELBOs with all particles in one plate, and its numbers as tensors."""
 
     def __init__(self, made: type[ELBO], elbo: ELBO) -> None:
         count, nesting = elbo.num_particles, elbo.max_plate_nesting
         self._elbo: Any = made(count, max_plate_nesting=nesting, vectorize_particles=count > 1)
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        """Of the whole batch."""
+        """Returns the bound of the whole batch, and its surrogate."""
         if isinstance(self._elbo, TraceGraph_ELBO):
             value, loss = self._elbo._loss_and_surrogate_loss(model, guide, batch, {})
             return value, -loss
-        found = [self._bound(*traces) for traces in self._elbo._get_traces(model, guide, batch, {})]
-        value, surrogate = (sum(parts) / self._elbo.num_particles for parts in zip(*found, strict=True))
+        by_particle = [self._bound(*traces) for traces in self._elbo._get_traces(model, guide, batch, {})]
+        value, surrogate = (sum(parts) / self._elbo.num_particles for parts in zip(*by_particle, strict=True))
         return value, surrogate
 
     def _bound(self, model_trace: Trace, guide_trace: Trace) -> tuple[Any, Any]:
@@ -63,7 +63,7 @@ class _AsTensors:
 
 
 def tensor_only(elbo: ELBO) -> Objective | None:
-    """The same bound and gradient as an ELBO's, of tensors alone; None where there is none."""
+    """Returns the same bound and gradient as an ELBO's, of tensors alone; None where there is none."""
     if isinstance(elbo, LogWeightELBO):
         return elbo
     made = _MADE.get(type(elbo))
@@ -73,7 +73,7 @@ def tensor_only(elbo: ELBO) -> Objective | None:
 def bound_and_gradients(
     elbo: Objective, model: Program, guide: Program, batch: tuple[Any, ...], leaves: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """The bound, and the gradients of minus its sum for the leaves (None for one that it does not depend on)."""
+    """Returns the bound, and the gradients of minus its sum for the leaves (None where it does not depend on one)."""
     with unvalidated():
         value, surrogate = elbo.objective(model, guide, batch)
         return value.detach(), torch.autograd.grad(-surrogate.sum(), leaves, allow_unused=True)

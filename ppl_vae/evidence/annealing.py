@@ -25,7 +25,7 @@ def annealed(
     seed: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """log p(x) of each data point by annealed importance sampling.
+    """Estimates log p(x) of each data point by annealed importance sampling.
 
     A pilot run with a few chains of its own adapts the step size of each data point at each temperature; the run
     that counts keeps these, so its weights stay unbiased and the estimate a stochastic lower bound.
@@ -72,7 +72,7 @@ def annealed_pair(
     schedule: str = "sigmoid",
     progress: bool = True,
 ) -> xr.Dataset:
-    """:func:`annealed` for a pair; call it inside ``pair.measuring``."""
+    """Does for a pair what :func:`annealed` does; call it inside ``pair.measuring``."""
     path = Path(temperatures(schedule, steps), leapfrog, chains)
     pair.require_sound()
     weights, acceptances = [], []

@@ -30,7 +30,7 @@ def sandwich(
     seed: int | None = None,
     progress: bool = True,
 ) -> tuple[tuple[Any, ...], xr.Dataset]:
-    """Bidirectional Monte Carlo (Grosse et al. 2015): log p(x) from below and from above, on data the model draws.
+    """Bounds log p(x) from below and from above, on data that the model draws (Grosse et al. 2015).
 
     For data drawn with their latent from the model, that latent is an exact draw from the posterior; annealing from
     it back to the prior gives an upper bound where the forward run gives a lower one. Each chain starts from a draw of
@@ -54,7 +54,7 @@ def sandwich(
         >>> import torch
         >>> from ppl_vae import sandwich
         >>> from ppl_vae.models import VAE
-        >>> simulated, sides = sandwich(VAE(64, 2), torch.zeros(5, 64), steps=5, chains=2, progress=False)
+        >>> simulated, sides = sandwich(VAE(64, 2), torch.zeros(5, 64), steps=5, leapfrog=2, progress=False)
         >>> sides.sizes["data"]
         5
     """
@@ -92,6 +92,14 @@ def simulate(model: Program, data: Data) -> tuple[tuple[Any, ...], dict[str, Ten
     """Draws z and x from the model: its arguments with x in the place of the observed one, and z by name.
 
     The latents have a leading dimension of one particle.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.evidence import simulate
+        >>> from ppl_vae.models import VAE
+        >>> (x,), latents = simulate(VAE(64, 2), torch.zeros(5, 64))
+        >>> x.shape, latents["z"].shape
+        (torch.Size([5, 64]), torch.Size([1, 5, 2]))
     """
     pair = Pair(model, None, data, placeholder=True)
     with pair.measuring():
@@ -102,8 +110,8 @@ def simulate(model: Program, data: Data) -> tuple[tuple[Any, ...], dict[str, Ten
 def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
     Coordinates(pair)  # refuses a model whose latents can't be moved through
     observed = {site["name"]: site["value"] for site in random_sites(pair.model_at(part)) if site["is_observed"]}
-    places = {name: n for name, value in observed.items() for n, arg in enumerate(part) if _same_numbers(arg, value)}
-    missing = [name for name in observed if name not in places]
+    positions = {name: n for name, value in observed.items() for n, arg in enumerate(part) if _same_numbers(arg, value)}
+    missing = [name for name in observed if name not in positions]
     if missing:
         raise InputError(
             f"the model observes {missing[0]!r}, which is none of its arguments, at most reshaped: data drawn from "
@@ -111,8 +119,8 @@ def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
         )
     values = {site["name"]: site["value"] for site in random_sites(pair.generated(part))}
     simulated = list(part)
-    for name, place in places.items():
-        simulated[place] = values.pop(name).reshape(part[place].shape)
+    for name, position in positions.items():
+        simulated[position] = values.pop(name).reshape(part[position].shape)
     return tuple(simulated), values
 
 

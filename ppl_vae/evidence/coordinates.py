@@ -54,7 +54,7 @@ class Coordinates:
             raise InputError("the model has no latents to move through: its log p(x) is the density that it observes")
 
     def vector(self, values: dict[str, Tensor]) -> Tensor:
-        """The latents of a trace to u, shape (particles, batch, dim)."""
+        """Turns the latents of a trace into u, shape (particles, batch, dim)."""
         parts = []
         for site in self._sites:
             free = site.transform.inv(values[site.name]).movedim(site.axes, (0, 1))
@@ -62,7 +62,7 @@ class Coordinates:
         return torch.cat(parts, -1)
 
     def values(self, u: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The latents at u by name, and log |dz / du| of shape (particles, batch)."""
+        """Turns u into the latents by name, and gives log |dz / du| of shape (particles, batch)."""
         latents, log_det = {}, u.new_zeros(u.shape[:2])
         for site, part in zip(self._sites, u.split([site.rest.numel() for site in self._sites], -1), strict=True):
             free = part.reshape(*part.shape[:2], *site.rest).movedim((0, 1), site.axes)

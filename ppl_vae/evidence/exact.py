@@ -18,7 +18,7 @@ MOST_STATES = 2**16
 
 
 def exact_evidence(model: Program, data: Data, *, progress: bool = True) -> xr.Dataset | None:
-    """log p(x) where it is known without sampling; None where it is not.
+    """Returns log p(x) where it can be known without sampling, and None where it can't.
 
     By the model's own ``log_evidence(*batch)`` where it has one, else by a sum over all states of its latents where
     these are discrete and have at most 65536.
@@ -47,7 +47,7 @@ def exact_evidence(model: Program, data: Data, *, progress: bool = True) -> xr.D
 
 
 def exact_pair(pair: Pair, progress: bool = True) -> xr.Dataset | None:
-    """:func:`exact_evidence` for a pair; call it inside ``pair.measuring``."""
+    """Does for a pair what :func:`exact_evidence` does; call it inside ``pair.measuring``."""
     pair.require_sound()
     if hasattr(pair.model, "log_evidence"):
         return dataset_of({"log_evidence": pair.model.log_evidence(*pair.rows(0, pair.size))})
@@ -56,7 +56,7 @@ def exact_pair(pair: Pair, progress: bool = True) -> xr.Dataset | None:
 
 
 def _states(pair: Pair) -> dict[str, Tensor] | None:
-    """Every combination of the latents' values, shape (states, 1, event) each; None where there are too many."""
+    """Lists every combination of the latents' values, shape (states, 1, event) each; None where there are too many."""
     if pair.nesting > 1:
         return None
     choices = {site["name"]: states_of(site["fn"]) for site in pair.latents()}
@@ -69,7 +69,10 @@ def _states(pair: Pair) -> dict[str, Tensor] | None:
 
 
 def states_of(fn: Any) -> Tensor | None:
-    """Every value that one event of a discrete distribution can take, shape (states, event); None for too many."""
+    """Lists every value that one event of a discrete distribution can take.
+
+    Its shape is (states, event); it is None where there are too many.
+    """
     base = fn
     while hasattr(base, "base_dist") and not base.has_enumerate_support:
         base = base.base_dist

@@ -14,7 +14,9 @@ from ppl_vae.pairs.restore import random_state_kept
 
 
 def quadrature(model: Program, data: Data, *, nodes: int = 401) -> xr.Dataset:
-    """log p(x) by the trapezoidal rule, for models of one or two continuous latents: an oracle for the others.
+    """Computes log p(x) by the trapezoidal rule, for models of one or two continuous latents.
+
+    It is an oracle for the other estimates.
 
     A first grid over the prior's range finds where each data point's integrand is; the second one covers that alone.
 
@@ -62,7 +64,7 @@ def quadrature(model: Program, data: Data, *, nodes: int = 401) -> xr.Dataset:
 def _on_grid(
     pair: Pair, batch: Batch, coordinates: Coordinates, low: Tensor, high: Tensor, nodes: int
 ) -> tuple[Tensor, Tensor]:
-    """log p(x, u) on a grid between the corners of each data point, (nodes^dim, batch), and the grid itself."""
+    """Returns log p(x, u) on a grid between the corners of each data point, (nodes^dim, batch), and the grid itself."""
     ticks = [torch.linspace(0, 1, nodes, dtype=low.dtype, device=low.device)] * coordinates.dim
     unit = torch.stack(torch.meshgrid(*ticks, indexing="ij"), -1).flatten(0, -2)[:, None]
     grid = low + unit * (high - low)

@@ -26,7 +26,15 @@ _FEWEST_MIXING = 10
 
 
 def temperatures(schedule: str, steps: int) -> Tensor:
-    """beta_0 = 0, ..., beta_steps = 1, shape (steps + 1,), float64: crowded at both ends, at the start, or nowhere."""
+    """Spaces the temperatures beta_0 = 0, ..., beta_steps = 1 of a path, shape (steps + 1,), float64.
+
+    They are crowded at both ends ("sigmoid"), at the start ("geometric"), or nowhere ("linear").
+
+    Examples:
+        >>> from ppl_vae.evidence import temperatures
+        >>> temperatures("linear", steps=4)
+        tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000], dtype=torch.float64)
+    """
     if steps < 1:
         raise InputError(f"steps is {steps}; at least 1 is needed")
     done = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
@@ -48,11 +56,11 @@ class Target:
         self.coordinates = Coordinates(pair)
 
     def start(self, chains: int) -> Tensor:
-        """u of draws from the start, shape (chains, batch, dim)."""
+        """Draws u from the start, shape (chains, batch, dim)."""
         return self.coordinates.vector(self.pair.proposals(self.part, chains))
 
     def __call__(self, u: Tensor) -> "State":
-        """log start(u) and log p(x, u) - log start(u) with their gradients."""
+        """Returns log start(u) and log p(x, u) - log start(u), with their gradients."""
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             values, log_det = self.coordinates.values(u)
@@ -78,15 +86,15 @@ class State:
     ratio_slope: Tensor
 
     def log_density(self, beta: float) -> Tensor:
-        """That of the path at beta, for each chain and data point."""
+        """Returns the log-density of the path at beta, for each chain and data point."""
         return self.base + beta * self.ratio
 
     def slope(self, beta: float) -> Tensor:
-        """Its gradient for u."""
+        """Returns the gradient of that log-density for u."""
         return self.base_slope + beta * self.ratio_slope
 
     def where(self, chosen: Tensor, other: "State") -> "State":
-        """This state in the chosen chains, the other one elsewhere."""
+        """Takes this state in the chosen chains, and the other one elsewhere."""
         wide = chosen[..., None]
         return State(
             torch.where(wide, self.u, other.u),
@@ -117,7 +125,7 @@ class Path:
         return max(_FEWEST_MIXING, len(self.betas) // 10)
 
     def adapt(self, target: Target) -> tuple[Tensor, Tensor]:
-        """Step sizes by temperature and data point, shape (steps, batch), from a pilot run; and its acceptance."""
+        """Finds step sizes, shape (steps, batch), by a pilot run; returns them and its acceptance."""
         state = target(target.start(_PILOT_CHAINS))
         size = state.u.new_full(state.base.shape[1:], 0.5 / state.u.shape[-1] ** 0.25)
         sizes, total = [], torch.zeros_like(size)
@@ -129,7 +137,10 @@ class Path:
         return torch.stack(sizes), total / len(sizes)
 
     def forward(self, target: Target, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-weights, float64 of shape (chains, batch), and the mean acceptance of each data point."""
+        """Runs the path from the start; returns log-weights, float64 of shape (chains, batch), and the acceptance.
+
+        The acceptance is the mean of each data point over the moves.
+        """
         state = target(target.start(self.chains))
         weights, total = torch.zeros_like(state.base, dtype=torch.float64), torch.zeros_like(sizes[0])
         for number, size in enumerate(sizes, 1):
@@ -140,14 +151,14 @@ class Path:
         return weights, total / max(1, len(sizes) - 1)
 
     def mixed(self, target: Target, size: Tensor, u: Tensor) -> Tensor:
-        """Posterior draws u moved on at the posterior: still draws from it, but away from where they were."""
+        """Moves posterior draws u on at the posterior: still draws from it, but away from where they were."""
         state = target(u)
         for _ in range(self.mixing):
             state, _ = self._move(target, state, 1.0, size)
         return state.u
 
     def backward(self, target: Target, sizes: Tensor, u: Tensor) -> Tensor:
-        """The same weights from a posterior draw u back to the start."""
+        """Runs the path back from a posterior draw u to the start; returns the same weights."""
         state = target(u)
         weights = torch.zeros_like(state.base, dtype=torch.float64)
         for number in range(len(sizes), 0, -1):
@@ -157,7 +168,7 @@ class Path:
         return weights
 
     def _move(self, target: Target, state: State, beta: float, size: Tensor) -> tuple[State, Tensor]:
-        """One Hamiltonian move; the acceptance probability is averaged over the chains."""
+        """Makes one Hamiltonian move; the acceptance probability is averaged over the chains."""
         step = size[None, :, None]
         momentum = torch.randn_like(state.u)
         energy = momentum.square().sum(-1) / 2 - state.log_density(beta)
@@ -173,11 +184,11 @@ class Path:
 
 
 def with_error(name: str, mean: LogMean) -> dict[str, Tensor]:
-    """The columns of an estimate: itself, its error and its bias."""
+    """Names the columns of an estimate: itself, its error and its bias."""
     return {name: mean.value, f"{name}_se": mean.error, f"{name}_bias": mean.bias}
 
 
 def dataset_of(columns: dict[str, Tensor], **attrs: Any) -> xr.Dataset:
-    """Columns, one number for each data point, as a dataset in nats."""
+    """Makes a dataset in nats of columns, each with one number for each data point."""
     variables = {name: ("data", column.double().cpu().numpy()) for name, column in columns.items()}
     return xr.Dataset(variables, attrs={"units": "nats", **attrs})

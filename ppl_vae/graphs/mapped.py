@@ -61,14 +61,17 @@ class MappedGraph:
         self._run = vmap(one, (0, *[None] * len(self._outside)), randomness="different")
 
     def __call__(self, draws: int) -> tuple[list[Tensor], list[Any]]:
-        """What the runs give, and what their random operations gave them, each with the draws in front."""
+        """Returns what the runs give, and what their random operations gave them, each with the draws in front."""
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of operations that are mapped one by one
             return self._run(torch.zeros(draws, device=self._device), *self._outside)
 
 
 def _graph(run: Callable[[], list[Tensor]], start: Tensor) -> tuple[GraphModule, list[Tensor]]:
-    """Operations that write to nothing outside, which give the results and the noise; and the tensors from outside."""
+    """Records a run whose operations write to nothing outside; it gives the results and the noise.
+
+    Returns the graph, and the tensors that it finds outside.
+    """
 
     def started(_: Tensor) -> list[Tensor]:
         return run()
@@ -110,7 +113,7 @@ def _lifted(graph: GraphModule) -> list[Tensor]:
 
 
 def _draw_by_draw(graph: GraphModule) -> None:
-    """Gives random operations that fill a tensor one for each draw, which they get from the graph's first argument.
+    """Gives each draw its own tensor for random operations to fill, made from the graph's first argument.
 
     Left are those that write to a tensor seen elsewhere, until ``functionalize`` takes the writing out.
     """
@@ -128,7 +131,7 @@ def _draw_by_draw(graph: GraphModule) -> None:
 
 
 def _fills(node: Node) -> bool:
-    """Whether it fills an empty tensor that nothing else sees."""
+    """Says whether it fills an empty tensor that nothing else sees."""
     if node.target not in _IN_PLACE.values():
         return False
     (filled, *_) = node.args

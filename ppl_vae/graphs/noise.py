@@ -24,23 +24,23 @@ class RandomOperations(TorchDispatchMode):
         return self.draw(func, args, kwargs or {})
 
     def draw(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """What the operation gives."""
+        """Runs the operation and returns what it gives."""
         return func(*args, **kwargs)
 
 
 class OtherNoise(RuntimeError):
-    """A run draws more, fewer or other random numbers than were recorded."""
+    """Raised where a run draws more, fewer or other random numbers than were recorded."""
 
 
 class Replayed(RandomOperations):
-    """Random operations give recorded values, in their order."""
+    """Gives recorded values to random operations, in their order."""
 
     def __init__(self, values: list[Any]) -> None:
         super().__init__()
         self._values = list(values)
 
     def draw(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The next value."""
+        """Returns the next recorded value."""
         if not self._values:
             raise OtherNoise
         value = self._values.pop(0)
@@ -57,6 +57,6 @@ class Replayed(RandomOperations):
 
 
 def generators() -> tuple[Any, ...]:
-    """Where the generators are that no graph sees."""
+    """Returns the states of the generators that no graph sees, Python's and numpy's."""
     name, keys, *rest = np.random.get_state()
     return random.getstate(), name, tuple(keys), *rest

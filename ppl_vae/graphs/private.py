@@ -45,7 +45,7 @@ def give_its_own_parameters(module: nn.Module) -> None:
 
 
 def pyro_state_of(module: nn.Module) -> dict[str, Any]:
-    """What Pyro keeps of a PyroModule beside its attributes, in the dictionary itself; empty for other modules."""
+    """Returns what Pyro keeps of a PyroModule beside its attributes, the dictionary itself; empty for other modules."""
     context = getattr(module, "_pyro_context", None)
     return vars(context) if context is not None else {}
 
@@ -56,7 +56,7 @@ def settle_plates(elbo: ELBO, model: Callable[..., Any], guide: Callable[..., An
 
 
 def changes_its_argument(operation: Any) -> bool:
-    """Whether an operation writes to one of its arguments, as ``Tensor.normal_`` does."""
+    """Says whether an operation writes to one of its arguments, as ``Tensor.normal_`` does."""
     return bool(operation._schema.is_mutable)
 
 
@@ -83,7 +83,7 @@ def zeros_masked_unseen() -> Iterator[None]:
 
 @contextmanager
 def unvalidated() -> Iterator[None]:
-    """No distribution looks at the values that it is given, and no category is checked before it is spread.
+    """Keeps distributions from looking at the values that they are given, and categories from being checked.
 
     ``pyro.validation_enabled(False)`` is not enough: a distribution that was expanded while validation was on still
     looks. And torch's ``one_hot`` reads its indices to check them, which no graph can hold.

@@ -42,7 +42,7 @@ def simplify(module: GraphModule) -> GraphModule:
 
 
 def is_random(node: Node) -> bool:
-    """Whether a node draws random numbers."""
+    """Says whether a node draws random numbers."""
     return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
 
 
@@ -51,19 +51,19 @@ def _writes(node: Node) -> bool:
 
 
 def _written(graph: Graph) -> set[Node]:
-    """The nodes whose memory some node writes to, through any view: they are left as they are."""
-    found: set[Node] = set()
+    """Finds the nodes whose memory some node writes to, through any view: they are left as they are."""
+    written: set[Node] = set()
     for node in graph.nodes:
         if _writes(node):
-            found.add(node)
-            found |= {arg for arg in node.all_input_nodes}
+            written.add(node)
+            written |= {arg for arg in node.all_input_nodes}
     for node in reversed(graph.nodes):  # what they are views of
-        if node in found and _is_view(node):
-            found |= set(node.all_input_nodes)
+        if node in written and _is_view(node):
+            written |= set(node.all_input_nodes)
     for node in graph.nodes:  # and what is a view of these
-        if _is_view(node) and any(arg in found for arg in node.all_input_nodes):
-            found.add(node)
-    return found
+        if _is_view(node) and any(arg in written for arg in node.all_input_nodes):
+            written.add(node)
+    return written
 
 
 def _is_view(node: Node) -> bool:
@@ -78,13 +78,13 @@ def _stays(node: Node) -> bool:
 
 
 def value_of(node: Any) -> Tensor | None:
-    """The tensor that a node had when it was recorded; None where it is none."""
+    """Returns the tensor that a node had when it was recorded; None where it is none."""
     found = node.meta.get("val") if isinstance(node, Node) else None
     return found if isinstance(found, Tensor) else None
 
 
 def _constant(module: GraphModule, node: Any) -> Tensor | None:
-    """The tensor that a node holds for ever; parameters and buffers move, so they are none."""
+    """Returns the tensor that a node holds for ever; parameters and buffers move, so they are none."""
     if not isinstance(node, Node) or node.op != "get_attr" or "constant" not in node.meta:
         return None
     return getattr(module, str(node.target))
@@ -132,7 +132,7 @@ def _replace(node: Node, other: Node) -> None:
 
 
 def _number(module: GraphModule, node: Any) -> float | None:
-    """The one number that a constant is made of."""
+    """Returns the one number that a constant is made of."""
     if isinstance(node, int | float):
         return float(node)
     tensor = _constant(module, node)
@@ -157,7 +157,7 @@ def _drop_noops(module: GraphModule, changing: set[Node]) -> bool:
 
 
 def _same_as(module: GraphModule, node: Node) -> Node | None:
-    """A node with the same numbers, if its shape is the same too."""
+    """Returns a node with the same numbers, if its shape is the same too."""
     target, args = node.target, node.args
     first = args[0] if args else None
     if not isinstance(first, Node):

@@ -50,7 +50,7 @@ def traced(
 
 
 def replay(graph: Callable[..., Any]) -> Callable[..., Any]:
-    """A graph as a function that records no gradients."""
+    """Makes a graph a function that records no gradients."""
     run = graph.forward if isinstance(graph, GraphModule) else graph
 
     def replayed(*batch: Tensor) -> Any:
@@ -61,7 +61,10 @@ def replay(graph: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def agree(expected: Sequence[Any], found: Sequence[Any], relative: float = 1e-3) -> bool:
-    """Whether tensors agree, each in its own size: far above what the order of sums does, far below other changes."""
+    """Says whether tensors agree, each in its own size.
+
+    The limit is far above what the order of sums does, and far below other changes.
+    """
     for one, two in zip(expected, found, strict=True):
         if one is None or two is None:
             if one is not two:

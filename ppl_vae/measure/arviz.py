@@ -30,7 +30,7 @@ def to_arviz(
     seed: int | None = None,
     progress: bool = True,
 ) -> Any:
-    """Draws from p(z | x) of each data point, by importance resampling from the guide, with what ArviZ needs of them.
+    """Draws from p(z | x) of each data point, by resampling the guide's draws, with what ArviZ needs of them.
 
     ``az.loo`` on it estimates the sum of log p(x) over the data points, the model's parameters held fixed, from the
     posterior alone (the harmonic mean, Pareto-smoothed); its own k-hat says where that goes wrong.
@@ -52,6 +52,16 @@ def to_arviz(
 
     Raises:
         InputError: for too few draws, a guide that is a point mass, or plates below the data.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import to_arviz
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((50, 64), 0.3))
+        >>> result = to_arviz(VAE(64, 2), Amortized(Diagonal(2), 64), x, chains=2, draws=50, progress=False)
+        >>> result.posterior.z.dims
+        ('chain', 'draw', 'data', 'z_dim_0')
     """
     total = chains * draws
     if chains < 1 or total < 25:

@@ -36,7 +36,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The choice among some sources.
+    """The best estimate of log p(x), chosen among some sources.
 
     Attributes:
         value: log p(x) of each data point, in nats.
@@ -51,14 +51,14 @@ class Evidence:
     words: str
 
 
-def importance(found: xr.Dataset, name: str) -> Source:
-    """The IWELBO at the last K of what :func:`ppl_vae.bounds` found."""
-    last = found.isel(K=-1, drop=True)
-    return Source(name, last.iwelbo, last.iwelbo_se, found.bias)
+def importance(measured: xr.Dataset, name: str) -> Source:
+    """Makes a source of the IWELBO at the last K that :func:`ppl_vae.bounds` gave."""
+    last = measured.isel(K=-1, drop=True)
+    return Source(name, last.iwelbo, last.iwelbo_se, measured.bias)
 
 
 def best(sources: Sequence[Source], elbos: Mapping[str, tuple[xr.DataArray, xr.DataArray]]) -> Evidence:
-    """Chooses among sources, at least one.
+    """Chooses the best among sources, at least one.
 
     Args:
         sources: estimates of the same log p(x).
@@ -96,7 +96,7 @@ def _words(ranked: Sequence[Source], chosen: Evidence) -> str:
 def _contradictions(
     ranked: Sequence[Source], elbos: Mapping[str, tuple[xr.DataArray, xr.DataArray]], chosen: Evidence
 ) -> str:
-    """Where two sources that can be trusted are further apart than their errors, or an ELBO lies above the choice."""
+    """Says where two trusted sources differ by more than their errors, or an ELBO lies above the choice."""
     words = ""
     for source in ranked:
         both = (source.error.notnull() & chosen.error.notnull()).values
@@ -107,11 +107,11 @@ def _contradictions(
         if abs(difference) > _APART * error and abs(difference) > 1e-6:
             words += f"; {source.name} differs by {difference:+.3f}: one of the two misses a part of the posterior"
     for name, (elbo, elbo_error) in elbos.items():
-        told = chosen.error.notnull().values
-        if not told.any():
+        trusted = chosen.error.notnull().values
+        if not trusted.any():
             continue
-        excess, error = average((elbo - chosen.value)[told], elbo_error[told])
-        error = math.hypot(error, average(chosen.value[told], chosen.error[told], chosen.bias[told])[1])
+        excess, error = average((elbo - chosen.value)[trusted], elbo_error[trusted])
+        error = math.hypot(error, average(chosen.value[trusted], chosen.error[trusted], chosen.bias[trusted])[1])
         if excess > _APART * error and excess > 1e-6:
             words += f"; too low by {excess:.3f} at least, as the ELBO of {name} tells"
     return words

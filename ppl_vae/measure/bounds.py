@@ -29,7 +29,7 @@ def bounds(
     seed: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """The ELBO and IWELBO_K of each data point, for a whole curve of K from the same log-weights.
+    """Measures the ELBO and IWELBO_K of each data point, for a whole curve of K from the same log-weights.
 
     IWELBO_K = E[log mean_{k<=K} w_k] (Burda et al. 2015, eq. 8) is averaged over the particles // K disjoint groups;
     IWELBO_1 is the ELBO, and at K = particles it is the importance-weighted estimate of log p(x).
@@ -74,7 +74,7 @@ def bounds(
 
 
 class Bounds:
-    """What :func:`bounds` measures, chunk after chunk of a pair's draws.
+    """The measurement of :func:`bounds`, chunk after chunk of a pair's draws.
 
     Args:
         particles: draws of z for each data point.
@@ -103,7 +103,7 @@ class Bounds:
         self._diagnostics.append(np.stack([whole.bias.cpu().numpy(), khat, effective_sample_size(weights)]))
 
     def dataset(self, is_bound: bool) -> xr.Dataset:
-        """The dataset of :func:`bounds`."""
+        """Returns the dataset of :func:`bounds`."""
         value, error = (np.concatenate(parts, axis=1) for parts in (self._values, self._errors))
         diagnostics = np.concatenate(self._diagnostics, axis=1)
         if not is_bound:
@@ -127,7 +127,9 @@ class Bounds:
 
 
 def iwelbo(log_weights: Tensor, count: int, whole: LogMean | None = None) -> tuple[Tensor, Tensor]:
-    """IWELBO_K and its standard error from log-weights of shape (particles, batch), each of shape (batch,), float64.
+    """Returns IWELBO_K and its standard error, each of shape (batch,), float64.
+
+    The log-weights have shape (particles, batch).
 
     From ten groups on, and for the ELBO, the error is that of the spread between groups, by Student's t; else that of
     :func:`ppl_vae.pairs.log_means.of_draws`, which ``whole`` is for all the weights, and found where None.
@@ -145,13 +147,13 @@ def iwelbo(log_weights: Tensor, count: int, whole: LogMean | None = None) -> tup
 
 
 def default_curve(particles: int) -> list[int]:
-    """1, 2, 5, 10, 20, ... up to and with the number of particles."""
+    """Returns 1, 2, 5, 10, 20, ... up to and with the number of particles."""
     steps = (digit * 10**power for power in range(len(str(particles))) for digit in (1, 2, 5))
     return sorted({step for step in steps if step <= particles} | {particles})
 
 
 def average(value: xr.DataArray, error: xr.DataArray, bias: xr.DataArray | None = None) -> tuple[float, float]:
-    """The mean over the data points and its error, for these very data points; NaN where a point has none.
+    """Returns the mean over the data points and its error, for these very data points; NaN where a point has none.
 
     The errors of points are independent of each other; what all of them are biased by adds up.
     """

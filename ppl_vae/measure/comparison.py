@@ -1,4 +1,4 @@
-"""Many guides for one model: which makes the ELBO tightest?"""
+"""Compares many guides for one model: which of them makes the ELBO tightest."""
 
 import copy
 import math
@@ -27,7 +27,7 @@ from ppl_vae.training.fit import History, fit, freeze, resolve_device
 
 @dataclass(frozen=True)
 class Row:
-    """One guide's line in the table; nats per data point, each figure with its Monte Carlo standard error.
+    """A guide's line in the table; nats per data point, each figure with its Monte Carlo standard error.
 
     Attributes:
         guide: its name.
@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` found.
+    """The result of :func:`compare`.
 
     Attributes:
         rows: the table, tightest first; guides whose figures bound nothing come last.
@@ -76,6 +76,17 @@ class Comparison:
         evidence: where the best estimate of log p(x) comes from, in words.
         pairs: the fitted model and guide by the guide's name.
         histories: the trainings by name, "model" among them where one was trained alone.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import compare
+        >>> from ppl_vae.guides import ExactPosterior
+        >>> from ppl_vae.models import LinearGaussian
+        >>> model, x = LinearGaussian(3, 2), torch.randn(5, 3)
+        >>> result = compare(model, {"exact": ExactPosterior(model)}, x, test=x, particles=10, progress=False)
+        >>> (row,) = result.rows
+        >>> row.guide, abs(row.gap) < 1e-4, result.evidence
+        ('exact', True, 'exact')
     """
 
     rows: list[Row]
@@ -186,7 +197,7 @@ def compare(
 
 
 def _pairs(programs: Mapping[str, tuple[nn.Module, nn.Module]], data: Data, device: torch.device) -> dict[str, Pair]:
-    """The pairs on the test data; those that were not trained are moved to the device of the others."""
+    """Makes the pairs on the test data; those that were not trained are moved to the device of the others."""
     for part in (part for both in programs.values() for part in both):
         part.to(device)
     batch = batch_of(data)
@@ -224,7 +235,7 @@ def _evidence(
     seed: int | None,
     progress: bool,
 ) -> dict[str, Evidence]:
-    """The best estimate of log p(x) of each guide's model."""
+    """Returns the best estimate of log p(x) of each guide's model."""
 
     def known(pair: Pair) -> Source | Evidence | None:
         with pair.measuring(seed):
@@ -262,7 +273,7 @@ def _row(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> 
 
 
 def _stack(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Dataset:
-    """All guides in one dataset, along the dimension guide; what belongs to a guide as a whole is a variable too."""
+    """Puts all guides in one dataset, along the dimension guide; what a guide has as a whole is a variable too."""
     names = xr.DataArray(list(measured), dims="guide", name="guide")
     stacked = xr.concat([dataset.drop_attrs() for dataset in measured.values()], dim=names, join="outer")
     first = next(iter(measured.values()))
@@ -273,5 +284,5 @@ def _stack(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Dataset:
     for attribute in first.attrs:
         if attribute not in shared:
             stacked[attribute] = "guide", [dataset.attrs[attribute] for dataset in measured.values()]
-    kept = {key: first.attrs[key] for key in ("particles", "khat_threshold", "marginal_points")}
-    return stacked.assign_attrs(units="nats per data point", **kept)
+    attributes = {key: first.attrs[key] for key in ("particles", "khat_threshold", "marginal_points")}
+    return stacked.assign_attrs(units="nats per data point", **attributes)

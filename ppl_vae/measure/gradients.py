@@ -115,7 +115,7 @@ def gradient_statistics(
 def _statistics(
     gradients: Tensor, groups: dict[str, list[slice]], seconds: float, reference: Reference | None
 ) -> xr.Dataset:
-    """What :func:`gradient_statistics` tells of gradients of shape (draws, size), which are overwritten."""
+    """Computes what :func:`gradient_statistics` tells of gradients of shape (draws, size), which are overwritten."""
     mean = gradients.mean(0, dtype=torch.float64)
     squares = gradients.sub_(mean.to(gradients.dtype)).square_()
     error = (squares.mean(0, dtype=torch.float64) / (len(squares) - 1)).sqrt().cpu()
@@ -152,7 +152,7 @@ def _statistics(
 
 
 def _groups(names: list[str], leaves: list[Tensor]) -> dict[str, list[slice]]:
-    """Which components belong to each layer, each program and the whole."""
+    """Says which components belong to each layer, each program and the whole."""
     components: dict[str, list[slice]] = {}
     start = 0
     for name, leaf in zip(names, leaves, strict=True):
@@ -164,7 +164,10 @@ def _groups(names: list[str], leaves: list[Tensor]) -> dict[str, list[slice]]:
 
 
 def _lengths(squares: Tensor, where: list[slice]) -> np.ndarray:
-    """Squared distances from the mean, summed over a group's components; their mean is its unbiased variance."""
+    """Returns squared distances from the mean, summed over a group's components.
+
+    Their mean is the group's unbiased variance.
+    """
     summed = torch.stack([squares[:, part].sum(1, dtype=torch.float64) for part in where]).sum(0)
     return (summed * len(squares) / (len(squares) - 1)).cpu().numpy()
 
@@ -192,7 +195,7 @@ def _learn(draw: PerDraw, steps: int | None, lr: float) -> int:
 
 
 def _seconds(draw: PerDraw) -> float:
-    """The median time of one gradient by itself, what the estimator learns from it included."""
+    """Measures the median time of one gradient by itself, what the estimator learns from it included."""
     trial = copy.deepcopy(draw.elbo)
     times = []
     with random_state_kept(), store_kept():

@@ -26,7 +26,9 @@ def information(
     seed: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """The ELBO taken apart: distortion - E_q[log p(x | z)] and rate KL(q(z | x) || p(z)), and what the rate is made of.
+    """Takes the ELBO apart into distortion and rate, and the rate into what it is made of.
+
+    The distortion is - E_q[log p(x | z)], the rate KL(q(z | x) || p(z)).
 
     The rate's mean is I + KL(q(z) || p(z)), with q(z) the average of q(z | x) over these data points (the aggregate
     posterior) and I the mutual information of z and the data point's index (Hoffman & Johnson 2016).
@@ -71,7 +73,7 @@ def information(
 
 
 class Information:
-    """What :func:`information` measures, chunk after chunk of a pair's draws.
+    """The measurement of :func:`information`, chunk after chunk of a pair's draws.
 
     Args:
         particles: draws of z for each data point, at least 2.
@@ -100,7 +102,7 @@ class Information:
             self._firsts.append({name: value[0].clone() for name, value in draws.latents.items()})
 
     def dataset(self, pair: Pair) -> xr.Dataset:
-        """The dataset of :func:`information`; call it inside ``pair.measuring``."""
+        """Returns the dataset of :func:`information`; call it inside ``pair.measuring``."""
         columns = {name: ("data", torch.cat(parts).numpy()) for name, parts in self._columns.items()}
         measured = xr.Dataset(columns, attrs={"units": "nats", "active_units": math.nan})
         if self._means:
@@ -112,7 +114,7 @@ class Information:
         return measured.assign_attrs(_aggregate(measured.rate.values[:count], excess, count))
 
     def _excess_density(self, pair: Pair, count: int) -> Tensor | None:
-        """log q(z_m | x_m) - log q(z_m) for a draw z_m of each of the first data points; None where it can't be had."""
+        """Returns log q(z_m | x_m) - log q(z_m) for a draw z_m of each of the first data points; None where unknown."""
         batch = pair.rows(0, count)
         z = {name: torch.cat([part[name] for part in self._firsts])[:count] for name in self._firsts[0]}
         width = sum(value[0].numel() for value in z.values())

@@ -8,7 +8,7 @@ _SKEWNESS = 1.5
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of the interval, shape (...), for the means of independent values of shape (..., draws).
+    """Returns the ends of an interval, shape (...), for the means of independent values of shape (..., draws).
 
     The studentized mean is made symmetric by its skewness (Hall 1992, "On the removal of skewness by transformation",
     the cubic one). A sample's own skewness is too small where tails are heavy, because the largest values are seldom in
@@ -32,6 +32,6 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, 
 
 
 def _from_symmetric(quantile: float, skewness: np.ndarray, draws: int) -> np.ndarray:
-    """(mean - truth) / deviation at a quantile of the transformed mean: the cubic's inverse."""
+    """Returns (mean - truth) / deviation at a quantile of the transformed mean: the cubic's inverse."""
     third = skewness / 3
     return (np.cbrt(1 + 3 * third * (quantile / draws**0.5 - skewness / (6 * draws))) - 1) / third

@@ -14,7 +14,7 @@ from ppl_vae.programs import FamilyGuide
 
 
 class QuadraticGuide(FamilyGuide):
-    """z ~ N(mu, sigma^2); mu is the only parameter.
+    """The guide z ~ N(mu, sigma^2), whose only parameter is mu.
 
     Args:
         distance: mu - k.
@@ -30,12 +30,12 @@ class QuadraticGuide(FamilyGuide):
         self.family = _Normal(sigma)
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:
-        """mu, shape (batch, 1)."""
+        """Returns mu, shape (batch, 1)."""
         return self.loc(x)
 
 
 class QuadraticCost(PyroModule):
-    """log w = -(z - k)^2: the prior is q itself, which cancels, and the cost is a factor.
+    """A model with log w = -(z - k)^2: its prior is q itself, which cancels, and the cost is a factor.
 
     Args:
         guide: whose q it is.
@@ -49,7 +49,7 @@ class QuadraticCost(PyroModule):
         self._of = [guide]  # in a list: its parameter stays the guide's alone
 
     def forward(self, x: Tensor) -> None:
-        """One z for each row of x, which is 1."""
+        """Samples one z for each row of x, which is 1."""
         (guide,) = self._of
         loc = guide.loc(x)
         with pyro.plate("data", len(x)):
@@ -58,13 +58,13 @@ class QuadraticCost(PyroModule):
 
 
 def quadratic(distance: float, sigma: float = 1.0, held: bool = True) -> tuple[QuadraticCost, QuadraticGuide, Tensor]:
-    """Model, guide and batch."""
+    """Makes the model, its guide and a batch."""
     guide = QuadraticGuide(distance, sigma)
     return QuadraticCost(guide, held), guide, torch.ones(1, 1)
 
 
 def known_variances(distance: float, sigma: float = 1.0) -> dict[str, float]:
-    """The two closed forms."""
+    """Returns the two variances in closed form."""
     score = distance**4 / sigma**2 + 14 * distance**2 + 15 * sigma**2
     return {"score function": score, "pathwise": 4 * sigma**2}
 

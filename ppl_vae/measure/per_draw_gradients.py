@@ -69,20 +69,20 @@ class PerDraw:
             self._single.num_particles = 1
 
     def __call__(self, draws: int, advance: Callable[[int], object] = lambda count: None) -> Tensor:
-        """So many gradients, shape (draws, size); ``advance`` is told how many were just drawn."""
+        """Draws so many gradients, shape (draws, size); ``advance`` is told how many were just drawn."""
         if draws >= _MANY and self._mapped is None and not self.reason:
             self._record()
         mapped = self._mapped if draws >= _MANY else None
         self.together = mapped is not None
         if mapped is not None:
-            found, total = [], draws * self._one_by_one
+            drawn, total = [], draws * self._one_by_one
             for start in range(0, total, self._at_once):
                 gradients, noise = mapped(min(self._at_once, total - start))
-                found.append(torch.cat([part.reshape(len(part), -1) for part in gradients], 1))
-                advance(len(found[-1]) // self._one_by_one)
-            self._compare(gradients, noise, [len(found[-1]) - 1])
+                drawn.append(torch.cat([part.reshape(len(part), -1) for part in gradients], 1))
+                advance(len(drawn[-1]) // self._one_by_one)
+            self._compare(gradients, noise, [len(drawn[-1]) - 1])
             if not self.reason:
-                return torch.cat(found).unflatten(0, (draws, -1)).mean(1)
+                return torch.cat(drawn).unflatten(0, (draws, -1)).mean(1)
             self.together = False
         one_by_one = []
         for _ in range(draws):
@@ -91,7 +91,7 @@ class PerDraw:
         return torch.stack(one_by_one)
 
     def _run(self, elbo: ELBO) -> list[Tensor]:
-        """One gradient, by the program."""
+        """Computes one gradient by the program."""
         for leaf in self.leaves:
             leaf.grad = None
         elbo.loss_and_grads(self.model, self.guide, *self.batch)
@@ -112,14 +112,14 @@ class PerDraw:
             self.reason, self._mapped = str(error).strip().partition("\n")[0] or type(error).__name__, None
 
     def _objective(self) -> Callable[[], list[Tensor]]:
-        """The program's run as a function of nothing, of tensors alone."""
+        """Returns the program's run as a function of nothing, of tensors alone."""
         objective = tensor_only(self._single)
         if objective is None:
             raise InputError(f"{type(self._single).__name__} is not made of tensors alone")
 
         def run() -> list[Tensor]:
-            _, found = bound_and_gradients(objective, self.model, self.guide, self.batch, self.leaves)
-            pairs = zip(found, self.leaves, strict=True)
+            _, gradients = bound_and_gradients(objective, self.model, self.guide, self.batch, self.leaves)
+            pairs = zip(gradients, self.leaves, strict=True)
             return [torch.zeros_like(leaf) if part is None else part for part, leaf in pairs]
 
         return run
@@ -146,18 +146,18 @@ class PerDraw:
 
 @contextmanager
 def drawing(model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]) -> Iterator[PerDraw]:
-    """A pair ready for its gradients, with a copy of the ELBO; what its runs change is put back afterwards.
+    """Readies a pair for its gradients, with a copy of the ELBO; what its runs change is put back afterwards.
 
     The parameters are the model's in its order, then the guide's, then those of ``pyro.param``.
     """
-    own = copy.deepcopy(elbo)
+    own_elbo = copy.deepcopy(elbo)
     require_sound(model, guide if getattr(elbo, "runs_guide", True) else None, batch)
     programs = {"model": model, "guide": guide}
     parts = {name: program for name, program in programs.items() if isinstance(program, nn.Module)}
     with local_parameters(model, guide), pyro.validation_enabled(False), ExitStack() as kept:
         kept.enter_context(buffers_kept(model, guide))
         with explained(model, guide, batch):
-            ready = first_run(own, model, guide, None, batch)
+            ready = first_run(own_elbo, model, guide, None, batch)
         leaves = ready.parameters
         known = {id(leaf): f"{name}.{key}" for name, part in parts.items() for key, leaf in part.named_parameters()}
         order = {key: number for number, key in enumerate(known)}
@@ -167,7 +167,7 @@ def drawing(model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]) 
         kept.enter_context(store_kept())
         before = [leaf.grad for leaf in leaves]
         try:
-            yield PerDraw(own, model, ready.guide, batch, leaves, [known[id(leaf)] for leaf in leaves])
+            yield PerDraw(own_elbo, model, ready.guide, batch, leaves, [known[id(leaf)] for leaf in leaves])
         finally:
             for leaf, grad in zip(leaves, before, strict=True):
                 leaf.grad = grad
@@ -182,6 +182,6 @@ def buffers_kept(*programs: Program) -> Iterator[None]:
 
 
 def held(elbo: ELBO) -> None:
-    """What the estimator knows stays as it is from now on."""
+    """Keeps what the estimator knows as it is from now on."""
     if isinstance(elbo, LogWeightELBO):
         elbo.adapting = False

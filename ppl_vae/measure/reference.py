@@ -53,7 +53,9 @@ def reference_gradient(
     seed: int | None = None,
     progress: bool = True,
 ) -> Reference:
-    """The gradient of minus the ELBO, exact where it can be: by all states, by quadrature, else by many draws.
+    """Computes the gradient of minus the ELBO, exactly where it can be.
+
+    That is by all states or by quadrature, else by many draws.
 
     Quadrature is for a diagonal normal of one or two latents. Neither is used for a pair that it does not fit: one with
     scales, with factors outside the data's plate, with random numbers of its own beside the latents, or with data
@@ -77,9 +79,9 @@ def reference_gradient(
         >>> import torch
         >>> from ppl_vae import reference_gradient
         >>> from ppl_vae.guides import Amortized, Diagonal
-        >>> from ppl_vae.models import VAE
-        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
-        >>> reference_gradient(VAE(64, 2), Amortized(Diagonal(2), 64), x, draws=100, progress=False).source
+        >>> from ppl_vae.models import LinearGaussian
+        >>> x = torch.randn(5, 3)
+        >>> reference_gradient(LinearGaussian(3, 1), Amortized(Diagonal(1), 3), x, draws=100, progress=False).source
         'quadrature'
     """
     if draws < 2:
@@ -93,17 +95,17 @@ def reference_gradient(
                 random = _random_beside(model, guide, batch, guide_trace)
             sites = latent_sites(guide_trace)
             if random:
-                found = None
+                exact = None
             elif len(sites) == 1 and states_of(sites[0]["fn"]) is not None:
-                found = _by_rules(model, guide, batch, (Enumeration(), Enumeration(staggered=True)), "enumeration")
+                exact = _by_rules(model, guide, batch, (Enumeration(), Enumeration(staggered=True)), "enumeration")
             elif fits_gauss_hermite(guide_trace):
-                found = _by_rules(
+                exact = _by_rules(
                     model, guide, batch, (GaussHermite(64), GaussHermite(51, staggered=True)), "quadrature"
                 )
             else:
-                found = None
-            if found is not None:
-                return found
+                exact = None
+            if exact is not None:
+                return exact
             pathwise = all(site["fn"].has_rsample for site in sites)
             if not pathwise and _interacting(model, guide, batch):
                 raise InputError(
@@ -119,24 +121,24 @@ def reference_gradient(
 def _by_rules(
     model: Program, guide: Program, batch: tuple[Any, ...], rules: Sequence[LogWeightELBO], source: str
 ) -> Reference | None:
-    """By two rules, whose difference is the error; None where that is not small.
+    """Takes the gradient by two rules, whose difference is the error; None where that is not small.
 
     They differ for a ReLU's kinks, and where the density of one data point depends on the latents of another, which
     stand in another order in the second rule.
     """
-    found = []
+    gradients = []
     for rule in rules:
         with drawing(model, guide, rule, batch) as draw:
             try:
-                found.append(draw(1)[0].double())
+                gradients.append(draw(1)[0].double())
             except Exception:  # scales, factors of no data point, a program that doesn't spread over states
                 return None
-    error = (found[0] - found[1]).abs()
-    return Reference(found[0].cpu(), error.cpu(), source) if error.norm() <= _AGREE * found[0].norm() else None
+    error = (gradients[0] - gradients[1]).abs()
+    return Reference(gradients[0].cpu(), error.cpu(), source) if error.norm() <= _AGREE * gradients[0].norm() else None
 
 
 def _random_beside(model: Program, guide: Program, batch: tuple[Any, ...], guide_trace: Trace) -> bool:
-    """Whether a pair whose latents are given still draws random numbers, as dropout does: no sum holds them all."""
+    """Says whether a pair with given latents still draws random numbers, as dropout does: no sum holds them all."""
     before, noticed = generators(), RandomOperations()
     with noticed:
         trace_model(model, trace(guide, batch, given=guide_trace), batch, 1, 0)
@@ -144,7 +146,7 @@ def _random_beside(model: Program, guide: Program, batch: tuple[Any, ...], guide
 
 
 def _interacting(model: Program, guide: Program, batch: tuple[Any, ...]) -> bool:
-    """Whether log-weights change with the latents of other data points, which are put in another order of particles."""
+    """Says whether log-weights change with other data points' latents, put in another order of particles."""
     count, probe = 3, Reinforce(3)
     order = (torch.arange(count)[:, None] + torch.arange(len(batch[0]))) % count
     with random_state_kept(), torch.no_grad(), local_parameters(model, guide), buffers_kept(model, guide):
@@ -162,7 +164,10 @@ def _interacting(model: Program, guide: Program, batch: tuple[Any, ...]) -> bool
 def _by_draws(
     model: Program, guide: Program, batch: tuple[Any, ...], elbo: ELBO, draws: int, source: str, progress: bool
 ) -> Reference:
-    """The mean and its error, by sums of differences from the first draws' mean, which keep their digits."""
+    """Takes the mean of draws and its error, by sums of differences from the first draws' mean.
+
+    These keep their digits where sums of squares would not.
+    """
     shown = stage("reference gradient", draws, progress, shorten="draws")
     with drawing(model, guide, elbo, batch) as draw, shown as advance:
         held(draw.elbo)
@@ -181,13 +186,13 @@ def _by_draws(
 
 @contextmanager
 def _reparameterized(guide: Program) -> Iterator[None]:
-    """A guide with ``reparameterized=False`` draws by its path."""
-    own: Any = guide
+    """Lets a guide with ``reparameterized=False`` draw by its path meanwhile."""
+    module: Any = guide
     switched = isinstance(guide, nn.Module) and getattr(guide, "reparameterized", None) is False
     try:
         if switched:
-            own.reparameterized = True
+            module.reparameterized = True
         yield
     finally:
         if switched:
-            own.reparameterized = False
+            module.reparameterized = False

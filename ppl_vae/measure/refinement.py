@@ -23,7 +23,7 @@ _CHUNK_BYTES = 2**26  # for the largest tensor of a step
 
 
 class Held(FamilyGuide):
-    """A family with the parameters of one batch: the last argument is the index of each data point in that batch.
+    """A family with the parameters of one batch; its last argument is the index of each data point in that batch.
 
     Args:
         family: shared with the guide it comes from; it is not registered as a part of this one.
@@ -43,12 +43,12 @@ class Held(FamilyGuide):
         return self._family[0]
 
     def params(self, x: Tensor, *given: Tensor) -> Tensor:
-        """The rows at the index, shape (batch, num_params)."""
+        """Returns the rows at the index, shape (batch, num_params)."""
         return self.held[last_index(self, x, given)]
 
 
 class Antithetic(TorchDispatchMode):
-    """Standard normal noise for the particles comes in pairs e, -e, whatever distribution asks for it.
+    """Makes the standard normal noise of the particles come in pairs e, -e, whatever distribution asks for it.
 
     The average over a pair has no error from the odd part of what is averaged: for a Gaussian q and a nearly quadratic
     log p(x, z), none in the gradient for the mean.
@@ -66,6 +66,8 @@ class Antithetic(TorchDispatchMode):
         standard = func is torch.ops.aten.normal_.default and args[1:] in ((), (0.0,), (0.0, 1.0))
         if (standard or func is torch.ops.aten.randn.default) and noise.dim() and len(noise) == self.particles:
             half = self.particles // 2
+            # -e is as likely as e, so the mean stays unbiased; what is odd in e, the gradient for a Gaussian's mean for
+            # the most part, cancels in each pair. An odd particle is left by itself.
             noise[half : 2 * half] = -noise[:half]
         return noise
 
@@ -138,7 +140,7 @@ def refined(
     tolerance: float = 5e-4,
     progress: bool = True,
 ) -> Held:
-    """:func:`refine` for a pair; call it inside ``pair.measuring``."""
+    """Does for a pair what :func:`refine` does; call it inside ``pair.measuring``."""
     guide: Any = pair.guide
     params, left = [], []
     total = pair.size * rounds * steps

@@ -37,7 +37,7 @@ def tightness(
     seed: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """The bounds, the evidence, the gap and its causes, and the diagnostics of each data point.
+    """Measures how tight a pair's ELBO is, and why: bounds, evidence, gaps and diagnostics of each data point.
 
     log p(x) - ELBO is the inference gap. With ``split`` it is taken apart (Cremer et al. 2018, eqs. 6 to 8): the
     approximation gap log p(x) - ELBO* is what the family's best member leaves, the amortization gap ELBO* - ELBO is
@@ -96,7 +96,7 @@ def measured_pair(
     refinement: Mapping[str, Any],
     progress: bool = True,
 ) -> xr.Dataset:
-    """What :func:`tightness` tells of a guide, but for the evidence: one pass over the draws of the pair.
+    """Measures what :func:`tightness` tells of a guide, but for the evidence: one pass over the draws of the pair.
 
     Call it inside ``pair.measuring``.
     """
@@ -118,7 +118,7 @@ def measured_pair(
 
 
 def _refined(pair: Pair, particles: int, refinement: Mapping[str, Any], progress: bool) -> xr.Dataset:
-    """What the bounds of the family's best members are, with what the optimizer has left as the ELBO's bias."""
+    """Measures the bounds of the family's best members; what the optimizer has left is the bias of their ELBO."""
     best_guide = refined(pair, **refinement, progress=progress)
     best_pair = pair.with_guide(best_guide, torch.arange(pair.size))
     bounds = Bounds(particles, (particles,))
@@ -140,7 +140,7 @@ def _refined(pair: Pair, particles: int, refinement: Mapping[str, Any], progress
 
 
 def evidence_of(measured: Mapping[str, xr.Dataset], known: Source | Evidence | None) -> Evidence:
-    """The best estimate of one model's log p(x) from what was measured with some guides.
+    """Finds the best estimate of one model's log p(x) from what was measured with some guides.
 
     Args:
         measured: what :func:`tightness` has found so far, by the guide's name.
@@ -165,20 +165,22 @@ def evidence_of(measured: Mapping[str, xr.Dataset], known: Source | Evidence | N
     return Evidence(nothing, nothing, nothing, "unknown: the guide has no density, so there are no importance weights")
 
 
-def with_evidence(found: xr.Dataset, evidence: Evidence) -> xr.Dataset:
+def with_evidence(measured: xr.Dataset, evidence: Evidence) -> xr.Dataset:
     """Adds ``log_evidence`` and the gaps between it and the bounds; NaN where the guide gives no bound."""
-    found = found.assign(log_evidence=evidence.value, log_evidence_se=evidence.error, log_evidence_bias=evidence.bias)
-    found = found.assign_attrs(evidence=evidence.words)
-    sound = 1.0 if found.attrs["is_bound"] else np.nan
+    measured = measured.assign(
+        log_evidence=evidence.value, log_evidence_se=evidence.error, log_evidence_bias=evidence.bias
+    )
+    measured = measured.assign_attrs(evidence=evidence.words)
+    sound = 1.0 if measured.attrs["is_bound"] else np.nan
     pairs = {"gap": ("log_evidence", "elbo")}
-    if "refined_elbo" in found:
+    if "refined_elbo" in measured:
         pairs |= {"approximation_gap": ("log_evidence", "refined_elbo"), "amortization_gap": ("refined_elbo", "elbo")}
     for name, (upper, lower) in pairs.items():
-        found[name] = sound * (found[upper] - found[lower])
-        found[f"{name}_se"] = sound * np.hypot(found[f"{upper}_se"], found[f"{lower}_se"])
-        biases = (found[f"{side}_bias"] for side in (upper, lower) if f"{side}_bias" in found)
-        found[f"{name}_bias"] = sound * sum(biases, xr.zeros_like(found[name]))
-    return found
+        measured[name] = sound * (measured[upper] - measured[lower])
+        measured[f"{name}_se"] = sound * np.hypot(measured[f"{upper}_se"], measured[f"{lower}_se"])
+        biases = (measured[f"{side}_bias"] for side in (upper, lower) if f"{side}_bias" in measured)
+        measured[f"{name}_bias"] = sound * sum(biases, xr.zeros_like(measured[name]))
+    return measured
 
 
 def generalization(
@@ -192,7 +194,7 @@ def generalization(
     seed: int | None = None,
     progress: bool = True,
 ) -> dict[str, tuple[float, float]]:
-    """How much better a pair does on the images it was trained on than on others (Cremer et al. 2018, section 5.4).
+    """Measures how much better a pair does on training data than on other data (Cremer et al. 2018, section 5.4).
 
     Args:
         model: any Pyro program whose local latents live in the plate "data".
@@ -222,16 +224,19 @@ def generalization(
     sides = [tightness(model, guide, part, particles=particles, **options) for part in (data, held_out)]
     differences = {}
     for name in ("log_evidence", "gap", "elbo"):
-        one, other = (side[name].values for side in sides)
-        error = float(np.hypot(one.std(ddof=1) / len(one) ** 0.5, other.std(ddof=1) / len(other) ** 0.5))
-        differences[name] = (float(one.mean() - other.mean()), error)
+        on_data, on_held_out = (side[name].values for side in sides)
+        errors = (values.std(ddof=1) / len(values) ** 0.5 for values in (on_data, on_held_out))
+        error = float(np.hypot(*errors))
+        differences[name] = (float(on_data.mean() - on_held_out.mean()), error)
     return differences
 
 
 def model_evidence(
     pair: Pair, source: str, annealing: Mapping[str, Any], progress: bool = True
 ) -> Source | Evidence | None:
-    """log p(x) as the model alone tells it: exactly, or annealed where asked for; None where weights are to tell it.
+    """Finds log p(x) as the model alone tells it: exactly, or annealed where asked for.
+
+    It is None where weights are to tell it.
 
     Call it inside ``pair.measuring``.
     """

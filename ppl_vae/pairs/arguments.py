@@ -15,7 +15,7 @@ Data = Tensor | tuple[Any, ...] | list[Any] | DataLoader
 
 
 def batch_of(data: Data) -> Batch:
-    """The arguments of both programs: the data as a tuple. A DataLoader is read once, its batches put together.
+    """Turns the data into the arguments of both programs, a tuple; a DataLoader is read once and put together.
 
     Raises:
         InputError: for anything but a tensor, a tuple or list that begins with one, or a ``DataLoader`` of these; and
@@ -35,13 +35,13 @@ def batch_of(data: Data) -> Batch:
 
 
 def device_batch(data: Data, *programs: Program | None) -> Batch:
-    """All of the data as arguments, on the device of the programs."""
+    """Turns all of the data into arguments, on the device of the programs."""
     batch = batch_of(data)
     return rows(batch, batch_size(batch), 0, batch_size(batch), device_of(batch, *programs))
 
 
 def batch_size(batch: Batch) -> int:
-    """The number of data points in a pair's arguments; InputError where there is none."""
+    """Returns the number of data points in a pair's arguments; InputError where there is none."""
     if not batch:
         raise InputError("the data are empty; expected a tensor with a row for each data point, or a tuple of some")
     first = batch[0]
@@ -58,7 +58,7 @@ def batch_size(batch: Batch) -> int:
 
 
 def rows(batch: Batch, size: int, start: int, stop: int, device: torch.device | None = None) -> Batch:
-    """A pair's arguments for the data points from start to stop, on a device where one is given."""
+    """Cuts a pair's arguments to the data points from start to stop, and moves them where a device is given."""
     if start > 0 or stop < size:
         batch = tuple(
             arg[start:stop] if isinstance(arg, Tensor) and arg.dim() and len(arg) == size else arg for arg in batch
@@ -69,7 +69,7 @@ def rows(batch: Batch, size: int, start: int, stop: int, device: torch.device | 
 
 
 def device_of(batch: Batch, *programs: Program | None) -> torch.device:
-    """Where a pair runs: on the device of its parameters, those of its modules first, else where the data are."""
+    """Returns the device of a pair: that of its parameters, those of its modules first, else that of the data."""
     for module in modules_of(*programs):
         for tensor in (*module.parameters(), *module.buffers()):
             return tensor.device

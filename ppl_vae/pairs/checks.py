@@ -33,7 +33,7 @@ _FEW = 4
 
 
 class SharedLatentWarning(UserWarning):
-    """A pair is sound, but what all its data share can't be measured per data point."""
+    """Warns that a sound pair has what all its data share, so that nothing can be measured per data point."""
 
 
 def check(model: Program, guide: Program, data: Data) -> list[str]:
@@ -53,15 +53,27 @@ def check(model: Program, guide: Program, data: Data) -> list[str]:
 
     Returns:
         One sentence for each mistake: what it is and how to mend it. An empty list means that none was found.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import check
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> model, guide = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> check(model, guide, torch.bernoulli(torch.full((5, 64), 0.3)))
+        []
+        >>> for mistake in check(model, guide, torch.full((5, 64), 0.3)):
+        ...     print(mistake.partition(",")[0])
+        the support of the likelihood at 'x'
     """
     batch = batch_of(data)
     size, device = batch_size(batch), device_of(batch, model, guide)
     with modules_kept(modules_of(model, guide)), alone():
-        found = _mistakes(model, guide, batch)
-        if not found:
+        mistakes = _mistakes(model, guide, batch)
+        if not mistakes:
             part = rows(batch, size, 0, _few(guide, size)[0], device)
             with local_parameters(model, guide):
-                found += _gradients(model, guide, part)
+                mistakes += _gradients(model, guide, part)
             with evaluating(model, guide):
                 shared = sorted(shared_sites(model, guide, batch, len(part[0])))
             if shared:
@@ -72,39 +84,39 @@ def check(model: Program, guide: Program, data: Data) -> list[str]:
                     SharedLatentWarning,
                     stacklevel=2,
                 )
-    return found
+    return mistakes
 
 
 def _mistakes(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> list[str]:
-    """Those that runs show, without a look at gradients; of the model alone where the guide is None."""
+    """Lists the mistakes that runs show, gradients aside; those of the model alone where the guide is None."""
     size, device = batch_size(batch), device_of(batch, model, guide)
     with evaluating(model, guide), alone():  # dropout would weigh otherwise each time
-        found = list(numbers(batch))
-        if found:
-            return found
+        mistakes = list(numbers(batch))
+        if mistakes:
+            return mistakes
         pairs: list[tuple[Trace, Trace]] = []
         for count in _few(guide, size):  # two sizes: one may equal the number of latents by chance
             try:
                 pairs.append(run(model, guide, rows(batch, size, 0, count, device)))
             except Exception as error:
                 return [told(error)]
-        found = list(everywhere(model, guide, batch))
+        mistakes = list(everywhere(model, guide, batch))
         shared = shared_sites(model, guide, batch, _few(guide, size)[0])
         for count, pair in zip(_few(guide, size), pairs, strict=True):
-            found += [line for line in _structure(*pair, count, shared) if line not in found]
-        if found:
-            return found
+            mistakes += [line for line in _structure(*pair, count, shared) if line not in mistakes]
+        if mistakes:
+            return mistakes
         part = rows(batch, size, 0, _few(guide, size)[0], device)
         nesting = plates_below(*pairs[0])
         if guide is not None and _is_enumerated(*pairs[0]):
-            found += _enumeration(model, guide, part, nesting)
+            mistakes += _enumeration(model, guide, part, nesting)
         if not shared and follows_rows(guide) and not _summed_out(*pairs[0]):  # those have no log-weights
-            found += _particles(model, guide, part, nesting)
-    return found
+            mistakes += _particles(model, guide, part, nesting)
+    return mistakes
 
 
 def _few(guide: Program | None, size: int) -> list[int]:
-    """How many rows to run: two numbers of them, but all where the guide is made for all."""
+    """Says how many rows to run: two numbers of them, but all where the guide is made for all."""
     if not follows_rows(guide):
         return [size]
     return sorted({max(1, min(size, _FEW) - 1), min(size, _FEW)}, reverse=True)
@@ -112,7 +124,7 @@ def _few(guide: Program | None, size: int) -> list[int]:
 
 @contextmanager
 def explained(model: Program, guide: Program | None, batch: Batch) -> Iterator[None]:
-    """The error of a pair that runs for the first time, as the sentence that :func:`check` has for it.
+    """Turns the error of a pair that runs for the first time into the sentence that :func:`check` has for it.
 
     NaN in the data are refused at once. A guide that is None is that of a model that is measured by itself.
     """
@@ -121,16 +133,19 @@ def explained(model: Program, guide: Program | None, batch: Batch) -> Iterator[N
         raise InputError(line)
     try:
         yield
-    except InputError:
+    except InputError as error:
+        sentence, *shapes_by_pyro = str(error).splitlines()
+        if shapes_by_pyro:  # raised inside a program, to whose errors Pyro adds the shapes of its trace
+            raise InputError(sentence) from error
         raise
     except Exception as error:
         try:
-            found = _mistakes(model, guide, batch)
+            mistakes = _mistakes(model, guide, batch)
         except Exception:  # the first error says more
-            found = []
-        if not found:
+            mistakes = []
+        if not mistakes:
             raise
-        raise InputError(found[0]) from error
+        raise InputError(mistakes[0]) from error
 
 
 def _structure(guide_trace: Trace, model_trace: Trace, size: int, shared: set[str]) -> Iterator[str]:
@@ -159,19 +174,19 @@ def _structure(guide_trace: Trace, model_trace: Trace, size: int, shared: set[st
 
 
 def _is_enumerated(guide_trace: Trace, model_trace: Trace) -> bool:
-    """Whether a latent is summed over: one that the guide marks, or that the model marks and the guide lacks."""
+    """Says whether a latent is summed over: one that the guide marks, or that the model marks and the guide lacks."""
     sites = (*random_sites(guide_trace), *_summed_out(guide_trace, model_trace))
     return any(site["infer"].get("enumerate") for site in sites)
 
 
 def _summed_out(guide_trace: Trace, model_trace: Trace) -> list[dict[str, Any]]:
-    """The model's latents that the guide lacks."""
+    """Lists the model's latents that the guide lacks."""
     ours = {site["name"] for site in random_sites(guide_trace)}
     return [site for site in latent_sites(model_trace) if site["name"] not in ours]
 
 
 def _enumeration(model: Program, guide: Program, batch: tuple[Any, ...], nesting: int) -> Iterator[str]:
-    """The values of what is enumerated come in dimensions of their own, left of the plates."""
+    """Finds what fails once latents are enumerated: their values come in dimensions left of the plates."""
     try:
         with local_parameters(model, guide), pyro.validation_enabled(True), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -184,7 +199,7 @@ def _enumeration(model: Program, guide: Program, batch: tuple[Any, ...], nesting
 
 
 def _particles(model: Program, guide: Program | None, batch: tuple[Any, ...], nesting: int) -> Iterator[str]:
-    """Two particles at once must weigh what each weighs alone."""
+    """Finds what breaks with particles: two at once must weigh what each weighs alone."""
     mend = "keep leading dimensions as they are: no reshape(-1, ...) or flatten(0, ...), no indexing from the left"
     try:
         together = run(model, guide, batch, _PARTICLES, nesting)
@@ -243,7 +258,7 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
 
 
 def _loss(model: Program, guide: Program, batch: tuple[Any, ...]) -> Tensor:
-    """Minus the ELBO, with what a neural baseline learns by where the guide has one."""
+    """Returns minus the ELBO, with what a neural baseline learns by where the guide has one."""
     pair = run(model, guide, batch)
     nesting = plates_below(*pair)
     if _is_enumerated(*pair):

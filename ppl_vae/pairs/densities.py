@@ -10,7 +10,7 @@ _FACTORS = 64  # so many sigmoids of a positive number multiply to 2^-64 at leas
 
 
 def log_density(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """fn.log_prob(value); for bits with logits, and where no gradient is asked for, at a third of the cost."""
+    """Returns fn.log_prob(value); at a third of the cost for bits with logits where no gradient is asked for."""
     if (
         not torch.is_grad_enabled()
         and not args
@@ -27,7 +27,9 @@ def log_density(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def bits_log_prob(logits: Tensor, value: Tensor) -> Tensor:
-    """log p of bits, summed over the last dimension: value . logits - sum softplus(logits), without gradients.
+    """Returns log p of bits, summed over the last dimension, without gradients.
+
+    It is value . logits - sum softplus(logits).
 
     With a = |logit|: x l - softplus(l) = (x - 1/2) l - a / 2 + log sigmoid(a). A product of sigmoids takes one
     logarithm for many of them; torch's softplus takes its slow log1p for each.
@@ -43,7 +45,7 @@ def bits_log_prob(logits: Tensor, value: Tensor) -> Tensor:
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
-    """The inner products over the last dimension, as matrix products where second has no particles of its own."""
+    """Returns inner products over the last dimension, as matrix products where second has no particles of its own."""
     if second.dim() != 2 or first.dim() != 3:
         return (first * second).sum(-1)
     return torch.einsum("pbd,bd->pb", first, second)

@@ -50,7 +50,7 @@ _ANY = -1
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a value is kept, under a key of a dictionary or list or as an attribute, and what was there."""
+    """The place of a value, under a key of a dictionary or list or as an attribute, and what was there."""
 
     holder: Any
     key: Any
@@ -85,8 +85,8 @@ class Held:
 
     def __init__(self, programs: Iterable[Program], changing: Iterable[Tensor] = ()) -> None:
         programs = tuple(programs)
-        own = [tensor for part in modules_of(*programs) for tensor in (*part.parameters(), *part.buffers())]
-        self._moving = {tensor.data_ptr() for tensor in (*own, *changing)} - {0}
+        own_tensors = [tensor for part in modules_of(*programs) for tensor in (*part.parameters(), *part.buffers())]
+        self._moving = {tensor.data_ptr() for tensor in (*own_tensors, *changing)} - {0}
         self._places: dict[str, _Place] = {}
         self._states: dict[str, Any] = {}
         self._small: list[tuple[str, Any, Any]] = []  # what is cheap to look at again
@@ -99,7 +99,7 @@ class Held:
             self._look(*self._left.popleft())
 
     def changed_since(self, before: "Held") -> str:
-        """The name of something that is new, gone or another than it was in an earlier picture; empty for nothing."""
+        """Names something that is new, gone or another than it was in an earlier picture; empty for nothing."""
         for name in {**self._states, **before._states}:
             if not _same(before._states.get(name, _GONE), self._states.get(name, _GONE)):
                 return name
@@ -110,7 +110,7 @@ class Held:
         return ""
 
     def drifted(self) -> str:
-        """The name of a number or tensor that is another by now; cheap enough for each step of a training."""
+        """Names a number or tensor that is another by now; cheap enough for each step of a training."""
         for name, place in self._places.items():
             now = place.now()
             if now is not place.value and not _same(place.value, _kept(now)):
@@ -172,7 +172,7 @@ class Held:
                 self._add(f"{name}.{key}", owner, key)
 
     def _look_at_class(self, kind: type, name: str = "", owner: Any = None) -> None:
-        """The functions of a class, and its plain attributes as an instance has them."""
+        """Looks at the functions of a class, and at its plain attributes as an instance has them."""
         for base in kind.__mro__:
             if _of_library(base):
                 continue
@@ -201,14 +201,14 @@ class Held:
 
 
 def _kept(value: Any) -> Any:
-    """A value as a picture keeps it."""
+    """Returns a value as a picture keeps it."""
     if not isinstance(value, Tensor):
         return value
     return _Versioned(value, _ANY if value.is_inference() else value._version)
 
 
 def _attributes(value: Any) -> list[str]:
-    """The names of an instance's attributes, those in slots too."""
+    """Names an instance's attributes, those in slots too."""
     slots = [slot for base in type(value).__mro__ for slot in _listed(base.__dict__.get("__slots__", ()))]
     return [*getattr(value, "__dict__", ()), *(slot for slot in slots if not slot.startswith("__"))]
 
@@ -225,21 +225,21 @@ def _of_library(value: Any) -> bool:
     return str(getattr(value, "__module__", "")).partition(".")[0] in _LIBRARIES
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether a value is what it was; a NaN is the same NaN."""
-    if one is other:
+def _same(before: Any, now: Any) -> bool:
+    """Says whether a value is what it was; a NaN is the same NaN."""
+    if before is now:
         return True
-    if type(one) is not type(other):
+    if type(before) is not type(now):
         return False
-    if isinstance(one, _Versioned):
-        return one.tensor is other.tensor and one.version in (_ANY, other.version)
-    if isinstance(one, tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other) or bool(one != one and other != other)
+    if isinstance(before, _Versioned):
+        return before.tensor is now.tensor and before.version in (_ANY, now.version)
+    if isinstance(before, tuple):
+        return len(before) == len(now) and all(map(_same, before, now))
+    return bool(before == now) or bool(before != before and now != now)
 
 
 def _content(value: Any) -> Any:
-    """What a container, an array or the like holds, its length at least; None for other objects."""
+    """Returns what a container, an array or the like holds, its length at least; None for other objects."""
     if isinstance(value, dict | list | tuple | set | frozenset | deque):
         return len(value)
     if isinstance(value, ContextVar):
@@ -254,7 +254,7 @@ def _content(value: Any) -> Any:
 
 
 def _position(value: Any) -> Any:
-    """How far a generator or an iterator has come, as far as it says so; None for other objects."""
+    """Returns how far a generator or an iterator has come, as far as it says so; None for other objects."""
     if isinstance(value, random.Random):
         return value.getstate()
     if isinstance(value, np.random.Generator):
@@ -278,13 +278,13 @@ def _position(value: Any) -> Any:
 
 
 def _plain_of(values: Iterable[Any]) -> tuple[Any, ...]:
-    """The plain values among some, those inside tuples and iterators too."""
-    found: list[Any] = []
+    """Lists the plain values among some, those inside tuples and iterators too."""
+    plain: list[Any] = []
     for value in values:
         if isinstance(value, _PLAIN):
-            found.append(value)
+            plain.append(value)
         elif isinstance(value, tuple):
-            found += _plain_of(value)
+            plain += _plain_of(value)
         elif hasattr(value, "__next__"):
-            found += _position(value) or ()
-    return tuple(found)
+            plain += _position(value) or ()
+    return tuple(plain)

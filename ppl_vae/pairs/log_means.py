@@ -36,7 +36,9 @@ class LogMean:
 
 
 def of_draws(log_weights: Tensor, khat: np.ndarray) -> LogMean:
-    """From many independent draws, shape (particles, batch), and the shapes k-hat of their tails, shape (batch,).
+    """Estimates log E[w] from many independent draws, shape (particles, batch).
+
+    k-hat, shape (batch,), is the shape of the tail of each data point's weights.
 
     To the delta method's variance comes that of the mean of the largest weights, a generalized Pareto tail of scale s
     and shape k fitted to M of S weights: (M / S) s / (1 - k)^2 for each unit of k, whose standard error is
@@ -55,6 +57,8 @@ def of_draws(log_weights: Tensor, khat: np.ndarray) -> LogMean:
     excess = weights.topk(length + 1, 0).values
     middle = (excess[:-1] - excess[-1]).median(0).values
     scale = middle / torch.where(shape.abs() < 1e-6, math.log(2), torch.expm1(shape * math.log(2)) / shape)
+    # The tail's mean goes like 1 / (1 - k), so an error in k moves it by the derivative 1 / (1 - k)^2. That is what the
+    # weights that were not drawn may add, and it grows where the delta method's variance, of those drawn, sees nothing.
     upper = (shape + (1 + shape.clamp(min=0)) / math.sqrt(length)).clamp(-0.5, _LARGEST_SHAPE)
     unseen = length / count * scale / (1 - upper).square() * (1 + upper) / math.sqrt(length) / mean
     error = torch.where(reliable, (variance + unseen.square()).sqrt(), torch.nan)
@@ -62,7 +66,7 @@ def of_draws(log_weights: Tensor, khat: np.ndarray) -> LogMean:
 
 
 def of_chains(log_weights: Tensor) -> LogMean:
-    """From a few independent chains, shape (chains, batch), at least 2.
+    """Estimates log E[w] from a few independent chains, shape (chains, batch), at least 2.
 
     So few weights do not show their tail. The log-weight of an annealed chain is a sum over many steps and all but
     normal, which makes the relative variance of a weight exp(v) - 1 for log-weights of variance v; the larger one of
@@ -86,5 +90,5 @@ def of_chains(log_weights: Tensor) -> LogMean:
 
 @cache
 def student(freedom: int) -> float:
-    """How much wider a 95% interval is by Student's t than by the normal distribution."""
+    """Says how much wider a 95% interval is by Student's t than by the normal distribution."""
     return float(stdtrit(freedom, 0.975) / ndtri(0.975)) if freedom > 0 else math.nan

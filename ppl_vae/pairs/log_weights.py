@@ -13,7 +13,9 @@ from ppl_vae.pairs.restore import seeded
 
 
 def log_weights(model: Program, guide: Program, data: Data, *, particles: int = 1, seed: int | None = None) -> Tensor:
-    """Draws z from the guide and weighs it: log p(x, z) - log q(z | x), differentiable as Pyro's own traces are.
+    """Draws z from the guide and returns the log-weights log p(x, z) - log q(z | x).
+
+    They are differentiable as Pyro's own traces are.
 
     The pair is run on one chunk of data points and particles after the other, so the memory stays bounded (without
     gradients) whatever the sizes. ``poutine.mask`` is honoured, ``poutine.scale`` is not: weights are densities.

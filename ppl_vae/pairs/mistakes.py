@@ -23,13 +23,13 @@ _ROWS = 1024  # of a run over all the data
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Nothing is drawn from the random numbers or put into the parameter store, and no distribution complains."""
+    """Keeps random numbers and the parameter store as they are, and distributions from complaining."""
     with random_state_kept(), store_kept(), pyro.validation_enabled(False):
         yield
 
 
 def require_sound(model: Program, guide: Program | None, batch: Batch) -> None:
-    """InputError with the first mistake that one draw for each data point shows, in the words of ``check``.
+    """Raises InputError with the first mistake that one draw for each data point shows, in the words of ``check``.
 
     Args:
         model: a Pyro program.
@@ -42,46 +42,46 @@ def require_sound(model: Program, guide: Program | None, batch: Batch) -> None:
 
 
 def everywhere(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> Iterator[str]:
-    """What is wrong in the first rows where anything is, by one draw for each data point."""
+    """Lists what is wrong in the first rows where anything is, by one draw for each data point."""
     size, device = batch_size(batch), device_of(batch, model, guide)
     yield from numbers(batch)
     at_once = _ROWS if follows_rows(guide) else size
     with alone(), torch.no_grad():
         for start in range(0, size, at_once):
             try:
-                found = list(seen(*run(model, guide, rows(batch, size, start, start + at_once, device))))
+                sentences = list(seen(*run(model, guide, rows(batch, size, start, start + at_once, device))))
             except Exception as error:
-                found = [told(error)]
-            yield from found
-            if found:
+                sentences = [told(error)]
+            yield from sentences
+            if sentences:
                 return
 
 
 def run(
     model: Program, guide: Program | None, batch: Batch, particles: int | None = None, nesting: int = 1
 ) -> tuple[Trace, Trace]:
-    """The traces of both programs; the model's own prior stands in for a guide that is None."""
+    """Runs both programs and returns their traces; the model's own prior stands in for a guide that is None."""
     with local_parameters(model, *(() if guide is None else (guide,))):
         guide_trace = trace(guide if guide is not None else prior_of(model), batch, particles, nesting)
         return guide_trace, trace(model, batch, particles, nesting, guide_trace)
 
 
 def seen(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
-    """What the traces of a pair show: latents that don't match, then values and densities that are not finite."""
+    """Lists what the traces of a pair show: latents that don't match, then values and densities that are not finite."""
     sites = random_sites(guide_trace), random_sites(model_trace)
     lines = list(mismatches(*sites, summed_out=True)) or list(strays(*sites))
     yield from lines or _values(guide_trace, model_trace)
 
 
 def numbers(batch: tuple[Any, ...]) -> Iterator[str]:
-    """One sentence for each argument with NaN or infinity in it."""
+    """Gives one sentence for each argument with NaN or infinity in it."""
     for position, tensor in enumerate(batch):
         if isinstance(tensor, Tensor) and tensor.dim():
             yield from not_finite(f"argument {position}", tensor)
 
 
 def not_finite(name: str, tensor: Tensor) -> Iterator[str]:
-    """A sentence where a tensor, one row a data point, has NaN or infinity; memory is taken for a few rows alone."""
+    """Gives a sentence where a tensor, one row a data point, has NaN or infinity; looks at a few rows at once."""
     if not tensor.is_floating_point() or not tensor.numel():
         return
     bad = torch.cat([~some.isfinite().all(1) for some in tensor.reshape(len(tensor), -1).split(_ROWS)])
@@ -113,22 +113,22 @@ def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
 
 
 def _masked(site: dict[str, Any]) -> Any:
-    """What of a site counts for nothing."""
+    """Returns what of a site counts for nothing."""
     mask = site["mask"]
     return False if mask is None else not mask if isinstance(mask, bool) else ~mask
 
 
 def told(error: Exception, where: str = "") -> str:
-    """A shape error of Pyro's or torch's in terms of its mending."""
+    """Turns an error into one sentence: a shape error of Pyro's or torch's becomes how to mend it."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, InputError) or (isinstance(error, ValueError) and _raised_by(error).startswith("ppl_vae")):
+    if isinstance(error, InputError):
         return f"the pair fails{where}: {text}" if where else text
     shape = re.search(r"Shape mismatch inside plate\('?(\w+)'?\) at site (\w+) dim (-?\d+), (\d+) vs (\d+)", text)
     if shape:
-        plate, site, _, one, other = shape.groups()
+        plate, site, _, plate_size, size = shape.groups()
         return (
-            f"site {site!r}: its batch shape does not fit the plate {plate!r} ({one} against {other}): if the last "
-            f"dimension is one data point's own, move it into the event by .to_event(1); else make the plate as "
+            f"site {site!r}: its batch shape does not fit the plate {plate!r} ({plate_size} against {size}): if the "
+            f"last dimension is one data point's own, move it into the event by .to_event(1); else make the plate as "
             "long as the batch, len(x)"
         )
     widths = re.search(r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)", text)
@@ -141,11 +141,3 @@ def told(error: Exception, where: str = "") -> str:
     if types:
         return f"numbers of type {types[1]} meet a network of type {types[2]}{where}: convert the data, by .float() say"
     return f"the pair fails{where} with {type(error).__name__}: {text}"
-
-
-def _raised_by(error: Exception) -> str:
-    """The module that raised an error: this package's own messages are sentences already."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return str(frame.tb_frame.f_globals.get("__name__", "")) if frame is not None else ""

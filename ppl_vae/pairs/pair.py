@@ -42,7 +42,7 @@ _MANY = 8  # particles from which on the data are looked at once, and not in eve
 
 @dataclass(frozen=True)
 class Draws:
-    """What a pair's run on some of the data gives: the terms of the log-weights, in nats, and the draws.
+    """What a pair gives for some of the data: the terms of the log-weights, in nats, and the draws.
 
     Attributes:
         start: the number of the first data point.
@@ -60,7 +60,7 @@ class Draws:
 
     @property
     def log_weights(self) -> Tensor:
-        """log p(x, z) - log q(z | x), shape (particles, points)."""
+        """The log-weights log p(x, z) - log q(z | x), shape (particles, points)."""
         return self.prior + self.likelihood - self.proposed
 
 
@@ -118,7 +118,10 @@ class Pair:
         self.sites = random_sites(together.model)
 
     def with_guide(self, guide: Program, *more: Tensor) -> "Pair":
-        """The same model and data with another guide of the same shapes, which takes more arguments; not run anew."""
+        """Returns the same model and data with another guide of the same shapes, which takes more arguments.
+
+        Nothing is run anew.
+        """
         other = object.__new__(Pair)
         vars(other).update(vars(self))
         other.guide = other.own_guide = guide
@@ -126,17 +129,17 @@ class Pair:
         return other
 
     def alone(self) -> "Pair":
-        """The same model and data without the guide; not run anew."""
+        """Returns the same model and data without the guide; nothing is run anew."""
         other = self.with_guide(prior_of(self.model))
         other.own_guide = None
         return other
 
     def rows(self, start: int, stop: int) -> Batch:
-        """The arguments for the data points from start to stop, on the pair's device."""
+        """Returns the arguments for the data points from start to stop, on the pair's device."""
         return rows(self.batch, self.size, start, stop, self.device)
 
     def parts(self, particles: int, memory: int | None = None) -> Iterator[tuple[int, Batch]]:
-        """The data in parts of which so many particles fit the memory, each with the number of its first point."""
+        """Cuts the data into parts, so many particles of which fit the memory, each with its first number."""
         points = self._points(particles, memory or CHUNK_BYTES)
         for start in range(0, self.size, points):
             yield start, self.rows(start, start + points)
@@ -147,12 +150,12 @@ class Pair:
         return min(self.size, max(1, memory // (self.largest_bytes * particles)))
 
     def run(self, part: Batch, particles: int) -> Run:
-        """One run of both on a part of the data."""
+        """Runs both programs once on a part of the data."""
         with self._parameters():
             return run(self.model, self.guide, part, particles, self.nesting)
 
     def weigh(self, part: Batch, particles: int) -> Tensor:
-        """The log-weights of one run, shape (particles, points), in nats, differentiable as Pyro's own traces are."""
+        """Returns the log-weights of one run, shape (particles, points), in nats, differentiable as Pyro's traces."""
         return self.run(part, particles).log_weights
 
     def chunks(self, particles: int) -> Iterator[Draws]:
@@ -183,27 +186,27 @@ class Pair:
             yield draws
 
     def _terms(self, part: Batch, particles: int) -> list[Tensor]:
-        """The three terms of one run and, where they have a shape of their own for each data point, its latents."""
+        """Returns the three terms of one run, and its latents where each data point has a value of its own."""
         once = self.run(part, particles)
         latents = once.latents().values() if self.nesting == 1 else ()
         return [once.prior, once.likelihood, once.proposed, *latents]
 
     def log_joint(self, part: Batch, values: dict[str, Tensor], particles: int) -> tuple[Tensor, Tensor]:
-        """log p(z) and log p(x | z) at the values, each of shape (particles, points), in nats."""
+        """Returns log p(z) and log p(x | z) at the values, each of shape (particles, points), in nats."""
         return split_density(self.model_at(part, values, particles), self.nesting, zeros_for(part, particles))
 
     def model_at(self, part: Batch, values: dict[str, Tensor] | None = None, particles: int | None = None) -> Trace:
-        """The model's trace at the values of its latents; they are drawn, and in no plate of particles, where None."""
+        """Runs the model at the values of its latents; where None, they are drawn, and in no plate of particles."""
         with local_parameters(self.model):
             return trace(self.model, part, particles, self.nesting, values)
 
     def generated(self, part: Batch) -> Trace:
-        """The model's trace with all of its sites drawn, observed ones too; with one particle in a plate."""
+        """Runs the model with all of its sites drawn, observed ones too, and one particle in a plate."""
         with local_parameters(self.model):
             return trace(uncondition(self.model), part, 1, self.nesting)
 
     def log_guide(self, part: Batch, values: dict[str, Tensor], particles: int) -> Tensor:
-        """log q(z | x) at the values, shape (particles, points), in nats.
+        """Returns log q(z | x) at the values, shape (particles, points), in nats.
 
         Raises InputError where the guide has other sites than the model.
         """
@@ -218,23 +221,23 @@ class Pair:
         return sum_density(sites, self.nesting, zeros_for(part, particles))
 
     def proposals(self, part: Batch, particles: int) -> dict[str, Tensor]:
-        """The guide's draws by name, with the particles in their first dimension."""
+        """Draws from the guide; the draws are by name, with the particles in their first dimension."""
         with self._parameters():
             return latent_values(trace(self.guide, part, particles, self.nesting))
 
     def latents(self) -> list[Site]:
-        """The model's latent sites in a run of two particles."""
+        """Returns the model's latent sites in a run of two particles."""
         return [site for site in self.sites if not site["is_observed"]]
 
     def require_sound(self) -> None:
-        """InputError with the first mistake that one draw for each data point shows; looked for once."""
+        """Raises InputError with the first mistake that one draw for each data point shows; looks once."""
         if not self._checked:
             require_sound(self.model, self.own_guide, self.batch)
             self._checked = True
 
     @contextmanager
     def measuring(self, seed: int | None = None) -> Iterator[None]:
-        """Modules in eval mode, no gradients; with a seed, its random numbers, those of before put back afterwards."""
+        """Puts modules in eval mode without gradients and, with a seed, draws by it; puts all back afterwards."""
         with evaluating(self.model, self.own_guide), seeded(seed):
             yield
 

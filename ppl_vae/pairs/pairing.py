@@ -34,7 +34,7 @@ def require_a_pair(
 
 
 def mismatches(guide_sites: list[Site], model_sites: list[Site], summed_out: bool = False) -> Iterator[str]:
-    """What keeps two programs from being a pair, one sentence each; no draw is looked at.
+    """Says what keeps two programs from being a pair, one sentence each; no draw is looked at.
 
     With ``summed_out``, a latent that the model enumerates may be missing in the guide: ``TraceEnum_ELBO`` needs none.
     """
@@ -58,7 +58,7 @@ def mismatches(guide_sites: list[Site], model_sites: list[Site], summed_out: boo
 
 
 def strays(guide_sites: list[Site], model_sites: list[Site]) -> Iterator[str]:
-    """One sentence for each latent whose draws leave the support of the model's prior, or count in one alone."""
+    """Says which latents leave the support of the model's prior, or count in one program alone; one sentence each."""
     ours, theirs = _latents(guide_sites), _latents(model_sites)
     for name in sorted(ours.keys() & theirs.keys()):
         support, value = _support_of_latent(theirs[name]["fn"]), theirs[name]["value"]
@@ -72,7 +72,7 @@ def strays(guide_sites: list[Site], model_sites: list[Site]) -> Iterator[str]:
 
 
 def _unlike(name: str, ours: Any, theirs: Any) -> Iterator[str]:
-    """How a latent's two distributions differ in kind, in shape, or by a range that goes beyond the model's."""
+    """Says how a latent's two distributions differ in kind, in shape, or by a range that goes beyond the model's."""
     kinds = [_is_discrete(fn) for fn in (ours, theirs)]
     if None not in kinds and kinds[0] != kinds[1] and not isinstance(_base(ours), Delta):
         words = ["discrete" if kind else "continuous" for kind in kinds]
@@ -105,14 +105,14 @@ def _leaves(name: str, ours: Any, theirs: Any) -> str:
 
 
 def _latents(sites: list[Site]) -> dict[str, Site]:
-    """A trace's latents by name; a guide's auxiliary sites are none."""
+    """Returns a trace's latents by name; a guide's auxiliary sites are none."""
     return {
         site["name"]: site for site in sites if not site["is_observed"] and not site["infer"].get("is_auxiliary", False)
     }
 
 
 def _goes_beyond(ours: Any, theirs: Any) -> bool:
-    """Whether the range of one goes beyond the other's, as far as both are intervals."""
+    """Says whether the range of one goes beyond the other's, as far as both are intervals."""
     inner, outer = _range(_support_of_latent(ours)), _range(_support_of_latent(theirs))
     if inner is None or outer is None or isinstance(_base(ours), Delta):
         return False
@@ -123,7 +123,7 @@ def _goes_beyond(ours: Any, theirs: Any) -> bool:
 
 
 def _range(support: Any) -> tuple[Any, Any] | None:
-    """The least and the largest value of a support, None where it is no interval."""
+    """Returns the least and the largest value of a support, None where it is no interval."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     if support is constraints.real:
@@ -137,7 +137,7 @@ def _range(support: Any) -> tuple[Any, Any] | None:
 
 
 def support_of(fn: Any) -> Any:
-    """A distribution's support, None where it does not say."""
+    """Returns a distribution's support, None where it does not say."""
     try:
         return fn.support
     except (AttributeError, NotImplementedError):
@@ -145,14 +145,14 @@ def support_of(fn: Any) -> Any:
 
 
 def _support_of_latent(fn: Any) -> Any:
-    """Where a latent's density integrates to 1: an angle's over one turn, though it is defined for all numbers."""
+    """Returns where a latent's density integrates to 1: for an angle one turn, though it is defined for all numbers."""
     return constraints.interval(-math.pi, math.pi) if isinstance(_base(fn), VonMises) else support_of(fn)
 
 
-def _same_mask(one: Any, other: Any) -> bool:
-    """Whether two masks are equal; None masks nothing."""
-    one, other = (torch.as_tensor(True if mask is None else mask) for mask in (one, other))
-    return bool((one == other).all())
+def _same_mask(ours: Any, theirs: Any) -> bool:
+    """Says whether two masks are equal; None masks nothing."""
+    ours, theirs = (torch.as_tensor(True if mask is None else mask) for mask in (ours, theirs))
+    return bool((ours == theirs).all())
 
 
 def _is_discrete(fn: Any) -> bool | None:
@@ -162,10 +162,10 @@ def _is_discrete(fn: Any) -> bool | None:
         return None
 
 
-def _same_but_for_ones(one: Any, other: Any) -> bool:
-    """Whether shapes are equal, but for dimensions of 1 on the left."""
-    width = max(len(one), len(other))
-    return (1,) * (width - len(one)) + tuple(one) == (1,) * (width - len(other)) + tuple(other)
+def _same_but_for_ones(first: Any, second: Any) -> bool:
+    """Says whether shapes are equal, but for dimensions of 1 on the left."""
+    width = max(len(first), len(second))
+    return (1,) * (width - len(first)) + tuple(first) == (1,) * (width - len(second)) + tuple(second)
 
 
 def _base(fn: Any) -> Any:
@@ -175,7 +175,7 @@ def _base(fn: Any) -> Any:
 
 
 def _name(fn: Any) -> str:
-    """The name that a distribution is known by: that of what is inside .to_event() and .mask()."""
+    """Returns the name that a distribution is known by: that of what is inside .to_event() and .mask()."""
     while type(fn).__name__ in ("Independent", "MaskedDistribution", "ExpandedDistribution", "NotReparameterized"):
         fn = getattr(fn, "base_dist", None) or fn.base
     return type(fn).__name__

@@ -81,7 +81,7 @@ def whole(title: str) -> Iterator[None]:
 
 
 class _ToGo(TimeRemainingColumn):
-    """The time to go; once a stage is done, the time that it took."""
+    """A column with the time to go; once a stage is done, with the time that it took."""
 
     def __init__(self) -> None:
         super().__init__(compact=True, elapsed_when_finished=True)
@@ -94,7 +94,7 @@ class _ToGo(TimeRemainingColumn):
 
 
 class _Elapsed(ProgressColumn):
-    """The time since the whole command began."""
+    """A column with the time since the whole command began."""
 
     def render(self, task: Task) -> Text:
         minutes, seconds = divmod(int(task.elapsed or 0), 60)
@@ -112,7 +112,7 @@ class _Display:
         self._title_line: TaskID | None = None
 
     def add(self, description: str, total: int, completed: int) -> TaskID | None:
-        """A new line; None where nothing is drawn."""
+        """Adds a line; returns None where nothing is drawn."""
         if not self._drawn:
             return None
         if self._progress is None:
@@ -199,7 +199,7 @@ class _Line:
 
 @contextmanager
 def _line(description: str, total: int, start: int, shorten: str) -> Iterator[_Line]:
-    """A line of the whole command's display, or of one of its own; after an exception it disappears."""
+    """Opens a line of the whole command's display, or of one of its own; after an exception it disappears."""
     with whole("") if _current.get() is None else nullcontext():
         display = _current.get()
         if display is None:  # never: whole() has made one
@@ -214,7 +214,7 @@ def _line(description: str, total: int, start: int, shorten: str) -> Iterator[_L
 
 
 def _duration(seconds: float) -> str:
-    """A duration in words, as exact as an estimate deserves."""
+    """Writes a duration in words, as exact as an estimate deserves."""
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
 

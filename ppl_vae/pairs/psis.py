@@ -14,7 +14,9 @@ _EVEN = 1e-3  # weights that differ by less than a thousandth have no tail
 
 
 def pareto_k(log_weights: Tensor) -> np.ndarray:
-    """k-hat of each data point from log-weights of shape (particles, batch): the shape of the largest weights' tail.
+    """Returns each data point's k-hat, the shape of its largest weights' tail.
+
+    The log-weights have shape (particles, batch).
 
     The error of an importance-weighted estimate falls as it should where k-hat is under :func:`khat_threshold`
     (Vehtari et al. 2024). ArviZ fits it; weights that are all but equal get 0, and it is infinite where there are too
@@ -22,14 +24,14 @@ def pareto_k(log_weights: Tensor) -> np.ndarray:
     """
     raw = log_weights.detach().double().cpu().numpy().T
     khat = np.full(len(raw), np.inf)
-    told = np.isfinite(raw.max(1))
-    if told.any():
-        khat[told] = _smoothed(raw[told])[1]
+    finite = np.isfinite(raw.max(1))
+    if finite.any():
+        khat[finite] = _smoothed(raw[finite])[1]
     return khat
 
 
 def smoothed(log_weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Normalized log-weights with a smoothed tail, shape (particles, batch), and k-hat, shape (batch,), by ArviZ."""
+    """Smooths the tail of log-weights, by ArviZ: normalized, shape (particles, batch), and k-hat, shape (batch,)."""
     raw = log_weights.detach().double().cpu().numpy().T
     if not np.isfinite(raw.max(1)).all():
         raise InputError("the log-weights of a data point are all -inf or NaN: its k-hat can't be told")
@@ -47,17 +49,17 @@ def _smoothed(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tail_length(particles: int) -> int:
-    """How many of the largest weights are the tail: min(S / 5, 3 sqrt(S)) (Vehtari et al. 2024, section 6)."""
+    """Says how many of the largest weights are the tail: min(S / 5, 3 sqrt(S)) (Vehtari et al. 2024, section 6)."""
     return min(max(1, math.ceil(min(particles / 5, 3 * math.sqrt(particles)))), particles - 1)
 
 
 def khat_threshold(particles: int) -> float:
-    """Below it a k-hat is good: min(1 - 1 / log10(S), 0.7) for S particles (Vehtari et al. 2024, eq. 13)."""
+    """Returns the k-hat below which S weights are good: min(1 - 1 / log10(S), 0.7) (Vehtari et al. 2024, eq. 13)."""
     return min(1 - 1 / math.log10(particles), 0.7) if particles > 10 else 0.0
 
 
 def shares(khat: Any, threshold: float) -> dict[str, float]:
-    """The share of data points whose k-hat is good (under the threshold), bad (up to 1) and very bad."""
+    """Returns the share of data points whose k-hat is good (under the threshold), bad (up to 1) and very bad."""
     values = np.asarray(khat)
     if np.isnan(values).any():
         return dict.fromkeys(CLASSES, math.nan)
@@ -66,13 +68,13 @@ def shares(khat: Any, threshold: float) -> dict[str, float]:
 
 
 def effective_sample_size(log_weights: Tensor) -> np.ndarray:
-    """(sum w)^2 / sum w^2 for log-weights of shape (particles, batch), shape (batch,) (Kong 1992)."""
+    """Returns (sum w)^2 / sum w^2 of log-weights of shape (particles, batch), shape (batch,) (Kong 1992)."""
     weights = log_weights.double()
     return (2 * weights.logsumexp(0) - (2 * weights).logsumexp(0)).exp().cpu().numpy()
 
 
 def _psislw(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ArviZ keeps it in two places: 0.23, and 1.x with its statistics in a package of their own."""
+    """Calls ArviZ's psislw, which lies in a package of its own from 1.x on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ArviZ 0.23 announces its successor when it is imported
         try:
@@ -85,7 +87,10 @@ def _psislw(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _one_by_one(psislw: Any, log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ArviZ 1.x takes minus the log-weights, and raises where 0.23 gives infinity: a tail of under 5, or of equals."""
+    """Calls psislw of ArviZ 1.x row by row, which takes minus the log-weights.
+
+    It raises where 0.23 gives infinity: for a tail of under 5, or of equals.
+    """
     smooth, khat = log_weights - np.logaddexp.reduce(log_weights, axis=1, keepdims=True), np.empty(len(log_weights))
     for row, values in enumerate(log_weights):
         try:

@@ -33,7 +33,7 @@ class ReplayedRun:
         self._held: Held | None = None
 
     def __call__(self, batch: tuple[Any, ...], particles: int) -> Sequence[Tensor]:
-        """What the programs give, on the same random numbers."""
+        """Returns what the programs give, on the same random numbers."""
         if not self._wanted or not all(isinstance(part, Tensor) for part in batch):
             return self._by_programs(batch, particles)
         key = (particles, *((part.shape, part.dtype) for part in batch))
@@ -45,7 +45,7 @@ class ReplayedRun:
         return graph(*batch)
 
     def _graph(self, batch: tuple[Any, ...], particles: int) -> Callable[..., Any] | None:
-        """None where the pair can't be traced, or its trace gives other numbers on the same random ones."""
+        """Traces the pair; None where that fails, or where the trace gives other numbers on the same random ones."""
 
         def run(*batch: Tensor) -> list[Tensor]:
             return self._by_programs(batch, particles)

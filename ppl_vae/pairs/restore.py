@@ -17,7 +17,7 @@ from ppl_vae.pairs.modules import Program, modules_of, own_modules, programs_tha
 
 
 class Moment:
-    """The random numbers, on every device in use, and some tensors as they are now, to be put back.
+    """A moment to go back to: the random numbers, on every device in use, and some tensors.
 
     Args:
         tensors: what a run changes in place and must leave as it was: buffers such as running means, parameters.
@@ -29,7 +29,7 @@ class Moment:
         self._on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
     def has_the_random_numbers_of_now(self) -> bool:
-        """Whether torch's random numbers go on as they did at this moment."""
+        """Says whether torch's random numbers go on as they did at this moment."""
         gpus = torch.cuda.get_rng_state_all() if self._on_gpus else []
         states = [self._random["torch"], *self._on_gpus], [torch.get_rng_state(), *gpus]
         return all(map(torch.equal, *states))
@@ -56,7 +56,7 @@ def random_state_kept() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
-    """The random numbers of a seed, those of before put back afterwards; as they come where it is None."""
+    """Draws by a seed and puts the random numbers of before back; leaves them as they come where it is None."""
     if seed is None:
         yield
         return
@@ -77,7 +77,7 @@ def store_kept() -> Iterator[Callable[[], list[str]]]:
 
 
 def store_watched() -> Callable[[], list[str]]:
-    """A function that names what is another tensor in the global parameter store than now."""
+    """Returns a function that names what is another tensor in the global parameter store than now."""
     before = pyro.get_param_store().get_state()["params"]
 
     def changed() -> list[str]:
@@ -122,7 +122,7 @@ def modules_kept(modules: Iterable[nn.Module], always: bool = True) -> Iterator[
 
 @contextmanager
 def undone_on_error(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """What is refused leaves nothing behind, in modules or in the parameter store."""
+    """Leaves nothing of what is refused behind, in modules or in the parameter store."""
     store = pyro.get_param_store()
     before = store.get_state()
     with modules_kept(modules, always=False):
@@ -135,7 +135,7 @@ def undone_on_error(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _containers(part: nn.Module) -> Iterator[Any]:
-    """The dicts, lists and sets in which a module keeps things; those of Pyro's parameters too."""
+    """Finds the dicts, lists and sets in which a module keeps things; those of Pyro's parameters too."""
     for attributes in (vars(part), pyro_state_of(part)):
         yield attributes
         for value in attributes.values():
@@ -161,7 +161,7 @@ def tensors_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
 def restored_unless_finite(
     parameters: Sequence[Tensor], tensors: Sequence[Tensor], spare: Sequence[Tensor]
 ) -> Iterator[None]:
-    """After an InputError puts tensors back as they were, where the parameters among them are not finite any more.
+    """Puts tensors back after an InputError, where the parameters among them are not finite any more.
 
     Args:
         parameters: those that are looked at.
@@ -181,13 +181,13 @@ def restored_unless_finite(
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no number in it is NaN or infinite, in one pass without memory of its own."""
+    """Says whether no number in a tensor is NaN or infinite, in one pass without memory of its own."""
     return tensor.numel() == 0 or all(bool(end.isfinite()) for end in tensor.detach().aminmax())
 
 
 @contextmanager
 def local_parameters(*programs: Program) -> Iterator[None]:
-    """Each module keeps its own parameters, and frozen ones stay frozen, whatever the global store holds.
+    """Lets each module keep its own parameters, and frozen ones frozen, whatever the global store holds.
 
     Pyro keeps this state per module only if the setting was on when the module was made; it is added here. A pair of
     plain functions is left alone, their parameters live in the global store as in any SVI script; so is an autoguide of
@@ -205,7 +205,7 @@ def local_parameters(*programs: Program) -> Iterator[None]:
 
 @contextmanager
 def evaluating(*programs: Program | None) -> Iterator[None]:
-    """Modules in eval mode and without gradients, each submodule as it was afterwards."""
+    """Puts modules in eval mode and takes no gradients; each submodule is as it was afterwards."""
     modules = [part for module in modules_of(*programs) for part in module.modules()]
     modes = [part.training for part in modules]
     try:

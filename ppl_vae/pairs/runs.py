@@ -25,6 +25,16 @@ class Run:
         prior: log p(z).
         likelihood: log p(x | z).
         proposed: log q(z | x).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.estimators import IWAE
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> run = IWAE(num_particles=3).run(VAE(64, 2), Amortized(Diagonal(2), 64), (x,))
+        >>> run.log_weights.shape, run.latents()["z"].shape
+        (torch.Size([3, 5]), torch.Size([3, 5, 2]))
     """
 
     guide: Trace
@@ -35,16 +45,16 @@ class Run:
 
     @property
     def joint(self) -> Tensor:
-        """log p(x, z), shape (particles, batch)."""
+        """The joint density log p(x, z), shape (particles, batch)."""
         return self.prior + self.likelihood
 
     @property
     def log_weights(self) -> Tensor:
-        """log p(x, z) - log q(z | x), shape (particles, batch)."""
+        """The log-weights log p(x, z) - log q(z | x), shape (particles, batch)."""
         return self.joint - self.proposed
 
     def latents(self) -> dict[str, Tensor]:
-        """The model's latents by name, shape (particles, batch, event) each where no plate lies below the data."""
+        """Returns the model's latents by name, shape (particles, batch, event) where no plate lies below the data."""
         shape = self.prior.shape
         return {
             site["name"]: site["value"].expand(*shape, *site["fn"].event_shape) for site in latent_sites(self.model)
@@ -91,7 +101,7 @@ def run(
 def propose(
     guide: Program, batch: Batch, particles: int, nesting: int, draw: Callable[[Site], Tensor] | None = None
 ) -> Trace:
-    """The guide's half of :func:`run`."""
+    """Runs the guide alone, as :func:`run` does before the model."""
     if draw is None:
         return trace_guide(guide, batch, particles, nesting)
     with _Redraw(draw):
@@ -99,7 +109,7 @@ def propose(
 
 
 def zeros_for(batch: Batch, particles: int) -> Tensor:
-    """Zeros of shape (particles, batch) on the data's device.
+    """Makes zeros of shape (particles, batch) on the data's device.
 
     They have torch's default type: what is added to them, in another floating-point type, decides that of the sum.
     """
@@ -107,7 +117,7 @@ def zeros_for(batch: Batch, particles: int) -> Tensor:
 
 
 class _Redraw(Messenger):
-    """Stands outside the trace, so that it changes a value after the plates have spread it and before it is kept."""
+    """Changes a latent's value after the plates have spread it and before the trace, inside, keeps it."""
 
     def __init__(self, draw: Callable[[Site], Tensor]) -> None:
         super().__init__()

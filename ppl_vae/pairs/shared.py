@@ -17,7 +17,7 @@ from ppl_vae.pairs.traces import DATA_PLATE, Site, random_sites
 
 
 def shared_sites(model: Program, guide: Program | None, batch: tuple[Any, ...], count: int) -> set[str]:
-    """The names of the sites that all the data share: latents and factors whose shape no number of rows changes.
+    """Names the sites that all the data share: latents and factors whose shape no number of rows changes.
 
     An observed site is shared where it also has the same density for other rows, with the shared latents as they were;
     one that a program has summed over the rows by itself is not. An autoguide, which is made for the rows of its first
@@ -37,18 +37,19 @@ def shared_sites(model: Program, guide: Program | None, batch: tuple[Any, ...], 
     count = max(2, count)
     with torch.no_grad(), modules_kept(modules_of(model, guide)), alone():
         first = _sites(run(model, guide, rows(batch, size, 0, count, device)))
-        found = {name for name, site in first.items() if not _in_data(site)}
-        if not found:
-            return found
+        names = {name for name, site in first.items() if not _in_data(site)}
+        if not names:
+            return names
         fewer = _sites(run(model, guide, rows(batch, size, 0, count - 1, device)))
-        found = {name for name in found if name in fewer and _shape(first[name]) == _shape(fewer[name])}
-        kept = Trace()
-        for name in found:
+        names = {name for name in names if name in fewer and _shape(first[name]) == _shape(fewer[name])}
+        shared_latents = Trace()
+        for name in names:
             if not first[name]["is_observed"]:
-                kept.add_node(name, **first[name])
-        held = poutine.replay(guide, trace=kept) if guide is not None else None
-        others = _sites(run(poutine.replay(model, trace=kept), held, rows(batch, size, 1, count, device)))
-        return {name for name in found if not first[name]["is_observed"] or _same_density(first[name], others[name])}
+                shared_latents.add_node(name, **first[name])
+        guide_at_them = poutine.replay(guide, trace=shared_latents) if guide is not None else None
+        model_at_them = poutine.replay(model, trace=shared_latents)
+        others = _sites(run(model_at_them, guide_at_them, rows(batch, size, 1, count, device)))
+        return {name for name in names if not first[name]["is_observed"] or _same_density(first[name], others[name])}
 
 
 def require_whole(
@@ -100,13 +101,13 @@ def _refuse_rows_of_an_autoguide(guide: Program, sites: list[Site], count: int, 
 
 
 def _rows_of(sites: dict[str, Site], shared: set[str]) -> list[Site]:
-    """The sites that are sums over the data points: the observed ones where there are some."""
-    own = [site for name, site in sites.items() if name not in shared]
-    return [site for site in own if site["is_observed"]] or own
+    """Lists the sites that are sums over the data points: the observed ones where there are some."""
+    unshared = [site for name, site in sites.items() if name not in shared]
+    return [site for site in unshared if site["is_observed"]] or unshared
 
 
 def _points(site: Site, shared: Site, count: int) -> float:
-    """How many data points the rows of a site stand for, where a shared one is counted once."""
+    """Says how many data points the rows of a site stand for, where a shared one is counted once."""
     for frame in _plates(site):
         if frame.full_size not in (None, frame.size):
             return float(frame.full_size)
@@ -135,6 +136,6 @@ def _shape(site: Site) -> tuple[Any, ...]:
     return site["value"].shape, site["fn"].batch_shape
 
 
-def _same_density(one: Site, other: Site) -> bool:
-    densities = [site["fn"].log_prob(site["value"]) for site in (one, other)]
+def _same_density(first: Site, second: Site) -> bool:
+    densities = [site["fn"].log_prob(site["value"]) for site in (first, second)]
     return densities[0].shape == densities[1].shape and torch.allclose(*densities)

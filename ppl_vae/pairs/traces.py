@@ -32,7 +32,7 @@ def trace(
     nesting: int = 1,
     given: Trace | dict[str, Tensor] | None = None,
 ) -> Trace:
-    """One run of a program, without the sites of subsampling.
+    """Runs a program once and returns its trace, without the sites of subsampling.
 
     Args:
         program: a model or a guide, its parameters wherever Pyro now keeps them.
@@ -56,19 +56,19 @@ def _as_trace(values: dict[str, Tensor]) -> Trace:
 
 
 def trace_guide(guide: Program, batch: tuple[Any, ...], particles: int, nesting: int) -> Trace:
-    """One run of the guide; particles in a plate where there are several."""
+    """Runs the guide once; particles are in a plate where there are several."""
     return trace(guide, batch, particles if nesting and particles > 1 else None, nesting)
 
 
 def trace_model(model: Program, guide_trace: Trace, batch: tuple[Any, ...], particles: int, nesting: int) -> Trace:
-    """One run of the model on the guide's draws; InputError where the two are no pair."""
+    """Runs the model once on the guide's draws; InputError where the two are no pair."""
     model_trace = trace(model, batch, particles if nesting and particles > 1 else None, nesting, guide_trace)
     require_a_pair(random_sites(guide_trace), random_sites(model_trace))
     return model_trace
 
 
 def prior_of(model: Program) -> Program:
-    """The model's latents, drawn from its prior: the guide of a model that is measured by itself."""
+    """Returns the program that draws the model's latents from its prior: the guide of a model measured by itself."""
     return poutine.block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
 
 
@@ -78,7 +78,7 @@ def parameters_recorded() -> AbstractContextManager[Any]:
 
 
 def random_sites(trace: Trace) -> list[Site]:
-    """The random sites of a trace; ``pyro.deterministic`` has no density."""
+    """Lists the random sites of a trace; ``pyro.deterministic`` has no density."""
     return [
         site
         for site in trace.nodes.values()
@@ -87,29 +87,29 @@ def random_sites(trace: Trace) -> list[Site]:
 
 
 def latent_sites(trace: Trace) -> list[Site]:
-    """The sites of a trace that are drawn."""
+    """Lists the sites of a trace that are drawn."""
     return [site for site in random_sites(trace) if not site["is_observed"]]
 
 
 def latent_values(trace: Trace) -> dict[str, Tensor]:
-    """The values of the latents of a trace by name."""
+    """Returns the values of the latents of a trace by name."""
     return {site["name"]: site["value"] for site in latent_sites(trace)}
 
 
 def parameter_sites(trace: Trace) -> dict[str, Tensor]:
-    """The leaves behind the parameter sites of a trace, by name; those of ``pyro.param`` are unconstrained."""
+    """Returns the leaves behind a trace's parameter sites by name; those of ``pyro.param`` are unconstrained."""
     values = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "param"}
     return {name: leaf.unconstrained() if hasattr(leaf, "unconstrained") else leaf for name, leaf in values.items()}
 
 
 def plates_below(*traces: Trace) -> int:
-    """How many plates of the programs' own lie below the particles."""
+    """Says how many plates of the programs' own lie below the particles."""
     sites = [site for trace in traces for site in random_sites(trace)]
     return max((-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized), default=1)
 
 
 def bounds_evidence(guide_trace: Trace) -> bool:
-    """Whether E[log w] is a lower bound on log p(x): not where a latent is a point mass, which has no density.
+    """Says whether E[log w] is a lower bound on log p(x): not where a latent is a point mass, without a density.
 
     An autoguide's point masses are images of auxiliary sites, which have one; other auxiliary sites have no partner in
     the model.
@@ -120,7 +120,7 @@ def bounds_evidence(guide_trace: Trace) -> bool:
 
 
 def has_weights(*traces: Trace) -> bool:
-    """Whether a site is weighted by ``poutine.scale``, by a KL weight say, beyond what its plates subsample."""
+    """Says whether a site is weighted by ``poutine.scale``, a KL weight say, beyond what its plates subsample."""
     for site in (site for trace in traces for site in random_sites(trace)):
         scale = site["scale"]
         for frame in site["cond_indep_stack"]:
@@ -131,7 +131,7 @@ def has_weights(*traces: Trace) -> bool:
 
 
 def data_dimension(site: Site) -> int:
-    """The dimension, counted from the right, of a site's plate "data"; InputError where it lies outside."""
+    """Returns the dimension of a site's plate "data", counted from the right; InputError where it lies outside."""
     for frame in site["cond_indep_stack"]:
         if frame.vectorized and frame.name == DATA_PLATE:
             return frame.dim
@@ -143,14 +143,17 @@ def data_dimension(site: Site) -> int:
 
 
 def split_density(model_trace: Trace, nesting: int, zeros: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(z), with a guide's auxiliary sites in the model, and log p(x | z) of a trace, shapes that of zeros."""
+    """Returns log p(z) and log p(x | z) of a trace, each of the shape of zeros.
+
+    A guide's auxiliary sites in the model count as latents.
+    """
     sites = random_sites(model_trace)
     latent = sum_density([site for site in sites if not site["is_observed"]], nesting, zeros)
     return latent, sum_density([site for site in sites if site["is_observed"]], nesting, zeros)
 
 
 def sum_density(sites: list[Site], nesting: int, zeros: Tensor) -> Tensor:
-    """The log-density of some sites of a trace by particle and data point, shape that of zeros.
+    """Sums the log-density of some sites of a trace by particle and data point, to the shape of zeros.
 
     Each site's is summed over every dimension but the particles' and that of the plate "data".
     """
@@ -159,7 +162,7 @@ def sum_density(sites: list[Site], nesting: int, zeros: Tensor) -> Tensor:
 
 
 def _per_point(site: Site, nesting: int, shape: tuple[int, int]) -> Tensor:
-    """A site's log-density, every dimension but the particles' and the data's summed out."""
+    """Returns a site's log-density, every dimension but the particles' and the data's summed out."""
     data_dim = data_dimension(site)
     log_prob = log_density(site["fn"], site["value"], *site["args"], **site["kwargs"])
     log_prob = scale_and_mask(log_prob, 1.0, site["mask"])

@@ -54,7 +54,7 @@ def watched(
     before, renamed = Held(programs, changing), store_watched()
     python, *numpy = generators()
     with _clocks_read() as clocks:
-        found = run()
+        result = run()
     after = Held(programs, changing)
     python_after, *numpy_after = generators()
     if python_after != python:
@@ -68,12 +68,12 @@ def watched(
     else:
         changed = after.changed_since(before)
         reason = f"it sets {changed} anew at each run, which a graph can't" if changed else ""
-    return found, reason, after
+    return result, reason, after
 
 
 @contextmanager
 def _clocks_read() -> Iterator[list[str]]:
-    """The clocks that are read inside, and the operating system's sources of random numbers, by name."""
+    """Notes the clocks that are read inside, and the operating system's sources of random numbers, by name."""
     read: list[str] = []
 
     def note(frame: FrameType, event: str, called: Any) -> None:

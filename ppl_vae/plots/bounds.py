@@ -13,7 +13,19 @@ NOT_A_BOUND = "not a bound"
 
 
 def bound_curves(comparison: Comparison) -> Figure:
-    """Draws IWELBO_K against K for every guide, with two standard errors, and the best estimate of log p(x)."""
+    """Draws IWELBO_K against K for every guide, with two standard errors, and the best estimate of log p(x).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import compare
+        >>> from ppl_vae.guides import ExactPosterior
+        >>> from ppl_vae.models import LinearGaussian
+        >>> from ppl_vae.plots.bounds import bound_curves
+        >>> model, x = LinearGaussian(3, 2), torch.randn(5, 3)
+        >>> comparison = compare(model, {"exact": ExactPosterior(model)}, x, test=x, particles=10, progress=False)
+        >>> [line.get_label() for line in bound_curves(comparison).axes[0].lines]
+        ['exact', 'log p(x), exact']
+    """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     data = comparison.bounds
@@ -43,7 +55,15 @@ def bound_curves(comparison: Comparison) -> Figure:
 
 
 def training_curves(histories: Mapping[str, History]) -> Figure:
-    """Draws the training ELBO by epoch; the scale ignores the first tenth of each training."""
+    """Draws the training ELBO by epoch; the scale ignores the first tenth of each training.
+
+    Examples:
+        >>> from ppl_vae import History
+        >>> from ppl_vae.plots.bounds import training_curves
+        >>> history = History(size=100, elbo=[-50.0, -45.0, -44.0], seconds=[0.5, 0.25, 0.25])
+        >>> training_curves({"diagonal": history}).axes[0].get_xlabel()
+        'epoch'
+    """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, history in histories.items():

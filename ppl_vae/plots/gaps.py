@@ -15,7 +15,19 @@ from ppl_vae.plots.images import show_image
 
 
 def stacked_gaps(comparison: Comparison) -> Figure:
-    """Draws the gap of each guide as a bar, split into approximation and amortization where they were measured."""
+    """Draws the gap of each guide as a bar, split into approximation and amortization where they were measured.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import compare
+        >>> from ppl_vae.guides import ExactPosterior
+        >>> from ppl_vae.models import LinearGaussian
+        >>> from ppl_vae.plots.gaps import stacked_gaps
+        >>> model, x = LinearGaussian(3, 2), torch.randn(5, 3)
+        >>> comparison = compare(model, {"exact": ExactPosterior(model)}, x, test=x, particles=10, progress=False)
+        >>> stacked_gaps(comparison).axes[0].get_xlabel()
+        'log p(x) - ELBO, nats per image'
+    """
     figure = Figure(figsize=(7, 0.5 * len(comparison.rows) + 2), layout="constrained")
     axes = figure.add_subplot()
     rows = [row for row in comparison.rows if row.gap is not None][::-1]
@@ -42,7 +54,18 @@ def stacked_gaps(comparison: Comparison) -> Figure:
 
 
 def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = None) -> Figure:
-    """Draws the annealed estimate of log p(x), or both sides of a sandwich, against the number of distributions."""
+    """Draws the annealed estimate of log p(x), or both sides of a sandwich, against the number of distributions.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import annealed
+        >>> from ppl_vae.models import LinearGaussian
+        >>> from ppl_vae.plots.gaps import annealing_curve
+        >>> model, x = LinearGaussian(3, 1), torch.randn(5, 3)
+        >>> runs = {steps: annealed(model, None, x, steps=steps, chains=2, progress=False) for steps in (2, 4)}
+        >>> annealing_curve(runs, reference=model.log_evidence(x).mean().item()).axes[0].get_xscale()
+        'log'
+    """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     lengths = sorted(runs)
@@ -62,7 +85,20 @@ def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = No
 
 
 def khat_by_image(bounds: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: int = 8) -> Figure:
-    """Draws the k-hat of every image in order, and the images where it is highest, from one guide's bounds."""
+    """Draws the k-hat of every image in order, and the images where it is highest, from one guide's bounds.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import bounds
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> from ppl_vae.plots.gaps import khat_by_image
+        >>> model, guide = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.3))
+        >>> figure = khat_by_image(bounds(model, guide, x, particles=100, progress=False), x, shape=(8, 8), worst=4)
+        >>> len(figure.subfigs)
+        2
+    """
     khat, threshold = bounds.khat.values, bounds.attrs["khat_threshold"]
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(3, 2))[0]
@@ -85,7 +121,19 @@ def khat_by_image(bounds: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: 
 
 
 def rate_distortion(comparison: Comparison) -> Figure:
-    """Draws each guide by its rate and distortion; grey lines join points of equal ELBO (Alemi et al. 2018)."""
+    """Draws each guide by its rate and distortion; grey lines join points of equal ELBO (Alemi et al. 2018).
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import compare
+        >>> from ppl_vae.guides import ExactPosterior
+        >>> from ppl_vae.models import LinearGaussian
+        >>> from ppl_vae.plots.gaps import rate_distortion
+        >>> model, x = LinearGaussian(3, 2), torch.randn(5, 3)
+        >>> comparison = compare(model, {"exact": ExactPosterior(model)}, x, test=x, particles=10, progress=False)
+        >>> rate_distortion(comparison).axes[0].get_xlabel()
+        'rate KL(q(z | x) || p(z)), nats per image'
+    """
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.add_subplot()
     data = comparison.bounds

@@ -12,7 +12,15 @@ _LABELS = {"epoch": "epochs of training", "latents": "latents", "particles": "pa
 
 
 def variances(records: Sequence[Mapping[str, Any]], axis: str) -> Figure:
-    """Draws each estimator's variance, with its interval, against "epoch", "latents" or "particles", on log axes."""
+    """Draws each estimator's variance, with its interval, against "epoch", "latents" or "particles", on log axes.
+
+    Examples:
+        >>> from ppl_vae.plots.gradients import variances
+        >>> record = {"estimator": "rloo", "biased": False, "variance": 3.0, "variance_low": 2.0, "variance_high": 5.0}
+        >>> figure = variances([record | {"particles": count} for count in (2, 4, 8)], axis="particles")
+        >>> figure.axes[0].get_xlabel()
+        'particles'
+    """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for number, name in enumerate(dict.fromkeys(record["estimator"] for record in records)):
@@ -40,7 +48,15 @@ def variances(records: Sequence[Mapping[str, Any]], axis: str) -> Figure:
 
 
 def side_by_side(histories: Mapping[str, History], batch_size: int) -> Figure:
-    """Draws the training ELBO against steps and seconds; the scale ignores the first tenth of each training."""
+    """Draws the training ELBO against steps and seconds; the scale ignores the first tenth of each training.
+
+    Examples:
+        >>> from ppl_vae import History
+        >>> from ppl_vae.plots.gradients import side_by_side
+        >>> history = History(size=100, elbo=[-50.0, -45.0, -44.0], seconds=[0.5, 0.25, 0.25])
+        >>> [axes.get_xlabel() for axes in side_by_side({"rloo": history}, batch_size=20).axes]
+        ['steps', 'seconds']
+    """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     late = []

@@ -20,7 +20,17 @@ Programs = tuple[Program, Program]
 
 
 def reconstructions(pairs: Mapping[str, Programs], data: Data, shape: tuple[int, int]) -> Figure:
-    """Draws data points above their reconstructions: the mean of p(x | z) for one z drawn from each guide."""
+    """Draws data points above their reconstructions: the mean of p(x | z) for one z drawn from each guide.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> from ppl_vae.plots.images import reconstructions
+        >>> model, guide = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> len(reconstructions({"diagonal": (model, guide)}, torch.rand(5, 64), shape=(8, 8)).axes)  # 2 rows of 5
+        10
+    """
     x = batch_of(data)[0]
     rows = {"x": x} | {name: reconstruct(*pair, data) for name, pair in pairs.items()}
     figure = Figure(figsize=(0.8 * len(x) + 1.2, 0.85 * len(rows)), layout="constrained")
@@ -33,7 +43,17 @@ def reconstructions(pairs: Mapping[str, Programs], data: Data, shape: tuple[int,
 
 
 def reconstruct(model: Program, guide: Program, data: Data) -> Tensor:
-    """Returns the mean of p(x | z) for one z drawn from the guide, for any pair with one observed site."""
+    """Returns the mean of p(x | z) for one z drawn from the guide, for any pair with one observed site.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> from ppl_vae.plots.images import reconstruct
+        >>> model, guide = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> reconstruct(model, guide, torch.rand(5, 64)).shape
+        torch.Size([5, 64])
+    """
     pair = Pair(model, guide, data, placeholder=True)  # grey images are looked at too where bits are modelled
     part = pair.rows(0, pair.size)
     with pair.measuring():
@@ -43,14 +63,30 @@ def reconstruct(model: Program, guide: Program, data: Data) -> Tensor:
 
 
 def samples(model: LatentVariableModel, shape: tuple[int, int], *given: Tensor, side: int = 10) -> Figure:
-    """The mean of p(x | z) for side x side draws of z from the prior, given a row for each where it is conditional."""
+    """Draws side x side images, each the mean of p(x | z) for a draw of z from the prior.
+
+    A conditional model is given a row for each.
+
+    Examples:
+        >>> from ppl_vae.models import VAE
+        >>> from ppl_vae.plots.images import samples
+        >>> samples(VAE(64, 2), shape=(8, 8), side=3).axes[0].get_title()
+        'Drawn from the prior: the mean of p(x | z)'
+    """
     with evaluating(model):
         images = model.generate(side**2, *(part.to(model.prior_loc.device) for part in given))[1].mean
     return _tiles(images, shape, side, "Drawn from the prior: the mean of p(x | z)")
 
 
 def manifold(model: LatentVariableModel, shape: tuple[int, int], side: int = 20) -> Figure:
-    """The mean of p(x | z) over a grid of a 2-d latent at the prior's quantiles (Kingma & Welling 2014, fig. 4)."""
+    """Draws the mean of p(x | z) over a grid of a 2-d latent at the prior's quantiles (Kingma & Welling 2014, fig. 4).
+
+    Examples:
+        >>> from ppl_vae.models import VAE
+        >>> from ppl_vae.plots.images import manifold
+        >>> manifold(VAE(64, 2), shape=(8, 8), side=3).axes[0].get_title()
+        "The mean of p(x | z) over the two latents, at the prior's quantiles"
+    """
     ticks = Normal(0.0, 1.0).icdf(torch.linspace(0.5 / side, 1 - 0.5 / side, side))
     grid = torch.cartesian_prod(-ticks, ticks).flip(1).to(model.prior_loc)
     with evaluating(model):
@@ -70,6 +106,16 @@ def _tiles(images: Tensor, shape: tuple[int, int], side: int, title: str) -> Fig
 
 
 def show_image(axes: Axes, image: Tensor, shape: tuple[int, int]) -> None:
-    """Draws pixels in [0, 1] as they are, 0 black and 1 white; the image holds height x width of them."""
+    """Draws pixels in [0, 1] as they are, 0 black and 1 white; the image holds height x width of them.
+
+    Examples:
+        >>> import torch
+        >>> from matplotlib.figure import Figure
+        >>> from ppl_vae.plots.images import show_image
+        >>> axes = Figure().add_subplot()
+        >>> show_image(axes, torch.rand(64), shape=(8, 8))
+        >>> axes.get_images()[0].get_array().shape
+        (8, 8)
+    """
     axes.imshow(image.reshape(shape).cpu().numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])

@@ -35,6 +35,16 @@ def clusters(
         columns: their names.
         title: of the figure.
         labels: a true class for each data point, drawn as the marker's shape.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.models import GaussianMixture
+        >>> from ppl_vae.plots.mixtures import clusters
+        >>> x = torch.cat([torch.randn(50, 2) - 4, torch.randn(50, 2) + 4])
+        >>> mixture = GaussianMixture(2, 2).initialize(x)
+        >>> figure = clusters(x, mixture.posterior(x).probs, mixture.means, mixture.covariances, ("width", "height"))
+        >>> len(figure.axes[0].patches)  # two ellipses each
+        4
     """
     points, centers, spreads = (part.detach().double().cpu().numpy() for part in (x, means, covariances))
     if points.shape[1] > _MOST_COLUMNS:
@@ -97,6 +107,15 @@ def conditional_density(
         x: likewise the output.
         axes: where to draw.
         size: the points along each side.
+
+    Examples:
+        >>> from matplotlib.figure import Figure
+        >>> from ppl_vae.models import MixtureDensityNetwork
+        >>> from ppl_vae.plots.mixtures import conditional_density
+        >>> axes, model = Figure().add_subplot(), MixtureDensityNetwork(1, 3, given_dim=1)
+        >>> conditional_density(model.log_evidence, given=(0.0, 1.0), x=(-2.0, 2.0), axes=axes, size=20)
+        >>> axes.get_images()[0].get_array().shape
+        (20, 20)
     """
     inputs, outputs = torch.linspace(*given, size), torch.linspace(*x, size)
     grid = torch.cartesian_prod(outputs, inputs)

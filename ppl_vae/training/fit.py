@@ -93,6 +93,17 @@ def fit(
             (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered), or an ELBO or
             parameters that are no longer finite. The parameters are then those before the failed step on a CPU; on a
             GPU, or where those were not finite any more, those at the beginning of the failed epoch.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import fit
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((50, 64), 0.3))
+        >>> model, guide = VAE(64, 2, hidden=(32,)), Amortized(Diagonal(2), 64, hidden=(32,))
+        >>> history = fit(model, guide, x, epochs=3, seed=0, progress=False)
+        >>> len(history.elbo), history.size
+        (3, 50)
     """
     optimizer = optimizer_or_adam(optimizer, lr)
     require_arguments(model, guide, elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
@@ -134,5 +145,13 @@ def fit(
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Takes the parameters out of any further training, and dropout and the like out of use; returns the module."""
+    """Takes the parameters out of any further training, and dropout and the like out of use; returns the module.
+
+    Examples:
+        >>> from ppl_vae import freeze
+        >>> from ppl_vae.models import VAE
+        >>> model = freeze(VAE(64, 2))
+        >>> any(parameter.requires_grad for parameter in model.parameters())
+        False
+    """
     return module.requires_grad_(False).eval()

@@ -26,7 +26,7 @@ class Totals:
 
 @dataclass
 class History:
-    """How a training went, one entry for each epoch.
+    """The curve of a training and its times, one entry for each epoch.
 
     Attributes:
         elbo: mean training ELBO, nats per data point (the estimate that the steps themselves used; with
@@ -38,6 +38,12 @@ class History:
         weighted: True where ``poutine.scale`` weights sites, as a KL weight (beta) does; the scale of a plate that
             subsamples the data is none.
         compile_seconds: what of it a compiler took.
+
+    Examples:
+        >>> from ppl_vae import History
+        >>> history = History(size=100, elbo=[-50.0, -45.0], seconds=[0.5, 0.25])
+        >>> history.latest, history.points_per_second
+        (-45.0, 200.0)
     """
 
     size: int
@@ -49,17 +55,17 @@ class History:
 
     @property
     def latest(self) -> float:
-        """The last epoch's ELBO, NaN before."""
+        """The last epoch's ELBO, NaN before there is one."""
         return self.elbo[-1] if self.elbo else math.nan
 
     @property
     def note(self) -> str:
-        """What to say beside the curve, empty for one of bounds."""
+        """What to say beside the curve; empty where the curve is one of bounds."""
         return "" if self.is_bound else "weighted objective, not a bound" if self.weighted else "not a bound"
 
     @property
     def points_per_second(self) -> float:
-        """Data points that the median epoch went through in a second."""
+        """The data points that the median epoch went through in a second."""
         return self.size / sorted(self.seconds)[len(self.seconds) // 2]
 
     @property

@@ -68,10 +68,24 @@ def _after(schedule: Schedule, steps: int, step: int) -> float:
 
 
 def cosine(done: float) -> float:
-    """A schedule from 1 to 0 along half a cosine: the step noise dies away at the end."""
+    """Falls from 1 to 0 along half a cosine as a training goes on: the step noise dies away at the end.
+
+    Examples:
+        >>> from ppl_vae import cosine
+        >>> cosine(0.0), cosine(1.0)
+        (1.0, 0.0)
+    """
     return (1 + math.cos(math.pi * done)) / 2
 
 
 def cooldown(done: float) -> float:
-    """A schedule that stays at 1 and falls linearly to 0 over the last 30%: as far as the steps go, then no noise."""
+    """Stays at 1, and falls linearly to 0 over the last 30% of a training.
+
+    It goes as far as the steps go, then the noise dies away.
+
+    Examples:
+        >>> from ppl_vae import cooldown
+        >>> cooldown(0.0), cooldown(0.5), cooldown(1.0)
+        (1.0, 1.0, 0.0)
+    """
     return min(1.0, (1 - done) / 0.3)

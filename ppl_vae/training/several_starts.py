@@ -21,6 +21,15 @@ class LogEvidence(LogWeightELBO):
 
     A mixture's latent is summed out in one pass; ``TraceEnum_ELBO`` with the empty guide gives the same numbers
     through Pyro's tensor contraction. The guide is not called.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import LogEvidence, fit, no_guide
+        >>> from ppl_vae.models import GaussianMixture
+        >>> x = torch.cat([torch.randn(50, 2) - 4, torch.randn(50, 2) + 4])
+        >>> mixture = GaussianMixture(2, 2).initialize(x)
+        >>> len(fit(mixture, no_guide, x, elbo=LogEvidence(), epochs=3, progress=False).elbo)
+        3
     """
 
     runs_guide = False
@@ -46,7 +55,14 @@ class LogEvidence(LogWeightELBO):
 
 
 def no_guide(*batch: Any) -> None:
-    """The empty guide: ``LogEvidence`` needs none, and ``TraceEnum_ELBO`` sums out every latent that it lacks."""
+    """Samples nothing: the guide where ``LogEvidence`` or ``TraceEnum_ELBO`` sums out every latent.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import no_guide
+        >>> no_guide(torch.zeros(5, 2)) is None
+        True
+    """
 
 
 class EarlyStopping:
@@ -62,6 +78,18 @@ class EarlyStopping:
     Attributes:
         best: the highest mean of log p(x) over the held-out data, in nats.
         epoch: the number of epochs after which it was reached.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import EarlyStopping, LogEvidence, fit, no_guide
+        >>> from ppl_vae.models import GaussianMixture
+        >>> x = torch.cat([torch.randn(50, 2) - 4, torch.randn(50, 2) + 4])
+        >>> mixture = GaussianMixture(2, 2).initialize(x)
+        >>> stopping = EarlyStopping(mixture, held_out=(x[::5],), patience=2)
+        >>> history = fit(mixture, no_guide, x, elbo=LogEvidence(), epochs=5, after_epoch=stopping, progress=False)
+        >>> stopping.restore()
+        >>> 1 <= stopping.epoch <= 5
+        True
     """
 
     def __init__(self, model: nn.Module, held_out: tuple[Tensor, ...], patience: int | None = None) -> None:
@@ -92,7 +120,7 @@ def total_log_evidence(model: nn.Module, batch: tuple[Tensor, ...]) -> float:
 
 @dataclass(frozen=True)
 class Start:
-    """What one start of :func:`best_of` led to.
+    """The record of one start of :func:`best_of`.
 
     Attributes:
         seed: of its initialization.
@@ -103,6 +131,12 @@ class Start:
         kept: whether it is the one that was kept.
         held_out: the mean of log p(x) over the held-out data, in nats; None where there are none.
         epochs: the number of epochs after which its parameters were taken.
+
+    Examples:
+        >>> from ppl_vae import Start
+        >>> start = Start(seed=0, log_likelihood=-310.5, smallest_eigenvalue=0.2, degenerate=False, seconds=1.5)
+        >>> start.kept
+        False
     """
 
     seed: int
@@ -146,6 +180,17 @@ def best_of(
 
     Raises:
         InputError: for no start, no patience, empty held-out data, or what ``fit`` refuses.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import best_of
+        >>> from ppl_vae.models import GaussianMixture
+        >>> x = torch.cat([torch.randn(50, 2) - 4, torch.randn(50, 2) + 4])
+        >>> mixture, starts = best_of(
+        ...     lambda seed: GaussianMixture(2, 2).initialize(x, seed), x, starts=2, epochs=2, progress=False
+        ... )
+        >>> [start.seed for start in starts], sum(start.kept for start in starts)
+        ([0, 1], 1)
     """
     if starts < 1:
         raise InputError(f"starts is {starts}; at least 1 is needed")

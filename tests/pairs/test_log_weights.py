@@ -8,15 +8,17 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.nn import PyroModule
 from torch import nn
 from zoo import Case
 
 from ppl_vae import InputError, bounds, log_weights
-from ppl_vae.guides import Amortized, Delta, Diagonal, ExactPosterior
+from ppl_vae.estimators import LogWeightELBO
+from ppl_vae.guides import Amortized, Delta, Diagonal, ExactPosterior, Family
 from ppl_vae.models import VAE, LinearGaussian
 from ppl_vae.pairs.densities import log_density
 from ppl_vae.pairs.pair import Pair
-from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
 
 
 def function_model(x):
@@ -187,11 +189,33 @@ MISTAKES = {
         lambda: log_weights(LinearGaussian(7, 2), Amortized(Diagonal(2), 4), X),
         r"event shape \(7,\), but each data point has shape \(4,\): make the two agree",
     ),
-    "no likelihood": (
-        lambda: log_weights(LatentVariableModel(2), Amortized(Diagonal(2), 4), X),
-        "define likelihood",
+    "a base as a model": (
+        lambda: LatentVariableModel(2),
+        r"LatentVariableModel has no likelihood: define likelihood\(self, z, \*given\) or a forward of its own",
     ),
-    "no posterior": (lambda: log_weights(LinearGaussian(4, 2), Guide(), X), "define posterior"),
+    "no likelihood": (
+        lambda: type("Mine", (LatentVariableModel,), {"prior": lambda self, *given: None}),
+        r"Mine has no likelihood: define likelihood\(self, z, \*given\) or a forward of its own",
+    ),
+    "a base as a guide": (
+        lambda: Guide(),
+        r"Guide has no posterior: define posterior\(self, x, \*given\) or a forward of its own",
+    ),
+    "no posterior": (
+        lambda: type("Mine", (Guide,), {}),
+        r"Mine has no posterior: define posterior\(self, x, \*given\) or a forward of its own",
+    ),
+    "a base as a source": (lambda: FamilyGuide(), r"FamilyGuide has no params: define params\(self, x, \*given\)"),
+    "no params": (
+        lambda: type("Mine", (FamilyGuide,), {}),
+        r"Mine has no params: define params\(self, x, \*given\) or a forward of its own",
+    ),
+    "a base as a family": (lambda: Family(2, 2), r"Family has no forward: define forward\(self, params\)$"),
+    "no forward": (
+        lambda: type("Mine", (Family,), {}),
+        r"Mine has no forward: define forward\(self, params\)$",
+    ),
+    "no objective": (lambda: type("Mine", (LogWeightELBO,), {})(), "abstract .*objective"),
     "encoder of a wrong width": (
         lambda: log_weights(LinearGaussian(4, 2), Amortized(Delta(2), encoder=nn.Linear(4, 3)), X),
         r"for 4 data points Amortized gives parameters of shape \(4, 3\), but Delta needs \(4, 2\): end its network",
@@ -231,6 +255,21 @@ def test_mistakes_are_named_with_their_mending(mistake):
     first, *rest = str(caught.value).split("\n")
     assert re.search(message, first)
     assert not rest or "Trace Shapes" in rest[0]  # what Pyro adds to any error inside a program
+
+
+def test_a_class_that_writes_its_own_forward_needs_no_density():
+    forward = {"forward": lambda self, x, *given: None}
+    for base in (LatentVariableModel, Guide, FamilyGuide):
+        type("Mine", (base,), forward)
+    type("Mine", (FamilyGuide,), {"posterior": lambda self, x, *given: None})
+    for base in (LatentVariableModel, Guide, FamilyGuide, Family):
+        type("Base", (base,), {}, abstract=True)
+
+
+@pytest.mark.parametrize("kind", [Diagonal, Delta])
+def test_pyro_can_mix_a_family_with_its_modules(kind):
+    params = torch.zeros(3, kind(2).num_params)
+    assert PyroModule[kind](2)(params).batch_shape == (3,)
 
 
 def test_input_errors_are_value_errors():
