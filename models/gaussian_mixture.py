@@ -42,10 +42,10 @@ class GaussianMixture(LatentVariableModel):
         >>> from ppl_vae.models import GaussianMixture
         >>> x = torch.cat([torch.randn(50, 2) - 4, torch.randn(50, 2) + 4])
         >>> mixture = GaussianMixture(observed_dim=2, latent_dim=2).initialize(x)
-        >>> mixture.weights.sort().values  # of the k-means start; fit improves on it
-        tensor([0.5000, 0.5000], grad_fn=<SortBackward0>)
-        >>> mixture.posterior(x[:1]).probs.max() > 0.99
-        tensor(True)
+        >>> mixture.weights.detach()  # of the k-means start; fit improves on it
+        tensor([0.5000, 0.5000])
+        >>> bool(mixture.posterior(x[:1]).probs.max() > 0.99)
+        True
     """
 
     center: Tensor

@@ -16,6 +16,12 @@ class InputError(ValueError):
     """
 
 
+def require_count(name: str, value: Any, least: int) -> None:
+    """Raises InputError where a value is no whole number, or too small a one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}; a whole number from {least} on is needed")
+
+
 class Abstract:
     """A base class that is there to be derived from, and says what a subclass has to define.
 

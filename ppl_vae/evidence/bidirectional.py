@@ -5,6 +5,7 @@ from typing import Any
 import pyro
 import torch
 import xarray as xr
+from pyro.poutine import Trace
 from torch import Tensor
 
 from ppl_vae.errors import InputError
@@ -16,7 +17,8 @@ from ppl_vae.pairs.log_means import LogMean, of_chains
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
-from ppl_vae.pairs.traces import random_sites
+from ppl_vae.pairs.runs import zeros_for
+from ppl_vae.pairs.traces import random_sites, sum_density
 
 
 def sandwich(
@@ -108,7 +110,7 @@ def simulate(model: Program, data: Data) -> tuple[tuple[Any, ...], dict[str, Ten
 
 
 def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
-    Coordinates(pair)  # refuses a model whose latents can't be moved through
+    Coordinates(pair, part)  # refuses a model whose latents can't be moved through
     observed = {site["name"]: site["value"] for site in random_sites(pair.model_at(part)) if site["is_observed"]}
     positions = {name: n for name, value in observed.items() for n, arg in enumerate(part) if _same_numbers(arg, value)}
     missing = [name for name in observed if name not in positions]
@@ -117,11 +119,31 @@ def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
             f"the model observes {missing[0]!r}, which is none of its arguments, at most reshaped: data drawn from "
             "the model could not be given to it; observe an argument itself"
         )
-    values = {site["name"]: site["value"] for site in random_sites(pair.generated(part))}
+    for name, position in positions.items():
+        if sum(arg is part[position] for arg in part) > 1:
+            raise InputError(
+                f"the observed {name!r} is given as two arguments, one of which would be simulated: copy it"
+            )
+    generated = pair.generated(part)
+    values = {site["name"]: site["value"] for site in random_sites(generated)}
     simulated = list(part)
     for name, position in positions.items():
         simulated[position] = values.pop(name).reshape(part[position].shape)
+    _require_generative(pair, generated, values, tuple(simulated))
     return tuple(simulated), values
+
+
+def _require_generative(pair: Pair, generated: Trace, latents: dict[str, Tensor], simulated: Batch) -> None:
+    """Refuses a model whose density of the data looks at the data, as teacher forcing does: it has not drawn them."""
+    sites = [site for site in random_sites(generated) if site["name"] not in latents]
+    drawn = sum_density(sites, pair.nesting, zeros_for(simulated, 1))
+    _, read_back = pair.log_joint(simulated, latents, 1)
+    if not torch.allclose(drawn, read_back, rtol=1e-3, atol=1e-3):
+        names = ", ".join(repr(site["name"]) for site in sites)
+        raise InputError(
+            f"the density of {names} depends on the data that it is the density of, so the model can't draw data: a "
+            "sandwich needs a model that generates them from its latents"
+        )
 
 
 def _where_they_were(batch: Batch, origin: Batch) -> Batch:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import biject_to, transforms
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.arguments import Batch
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.traces import data_dimension
 
@@ -23,7 +24,8 @@ class Coordinates:
     """The continuous latents of a pair's model as one unconstrained vector u for each particle and data point.
 
     Args:
-        pair: the pair, which has run its programs once.
+        pair: the pair.
+        part: the arguments for some of its data points, whose latents may have supports of their own.
 
     Attributes:
         dim: the length of u.
@@ -32,10 +34,10 @@ class Coordinates:
         InputError: for a discrete latent, or none at all.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, part: Batch) -> None:
         self._sites: list[_Site] = []
         self.dim = 0
-        for site in pair.latents():
+        for site in pair.latents(part):
             if site["fn"].support.is_discrete:
                 raise InputError(
                     f"the latent {site['name']!r} is discrete: annealing and quadrature move through real numbers; "

@@ -9,12 +9,13 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_vae.evidence.path import dataset_of
-from ppl_vae.pairs.arguments import Data, batch_size
+from ppl_vae.pairs.arguments import Batch, Data, batch_size
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Pair
 from ppl_vae.pairs.progress import stage
 
 MOST_STATES = 2**16
+_FEW_STATES = 16  # of a data point, for the size of a part; more are run one after the other
 
 
 def exact_evidence(model: Program, data: Data, *, progress: bool = True) -> xr.Dataset | None:
@@ -51,15 +52,22 @@ def exact_pair(pair: Pair, progress: bool = True) -> xr.Dataset | None:
     pair.require_sound()
     if hasattr(pair.model, "log_evidence"):
         return dataset_of({"log_evidence": pair.model.log_evidence(*pair.rows(0, pair.size))})
-    states = _states(pair)
-    return None if states is None else dataset_of({"log_evidence": _counted(pair, states, progress)})
+    parts = []
+    with stage("states of the latents", pair.size, progress, shorten="data points") as advance:
+        for _, part in pair.parts(_FEW_STATES):
+            states = _states(pair, part)
+            if states is None:
+                return None
+            parts.append(_counted(pair, part, states))
+            advance(batch_size(part))
+    return dataset_of({"log_evidence": torch.cat(parts)})
 
 
-def _states(pair: Pair) -> dict[str, Tensor] | None:
+def _states(pair: Pair, part: Batch) -> dict[str, Tensor] | None:
     """Lists every combination of the latents' values, shape (states, 1, event) each; None where there are too many."""
     if pair.nesting > 1:
         return None
-    choices = {site["name"]: states_of(site["fn"]) for site in pair.latents()}
+    choices = {site["name"]: states_of(site["fn"]) for site in pair.latents(part)}
     each = [values for values in choices.values() if values is not None]
     if not each or len(each) < len(choices) or math.prod(len(values) for values in each) > MOST_STATES:
         return None
@@ -80,7 +88,10 @@ def states_of(fn: Any) -> Tensor | None:
         base = base.base_dist
     if not base.has_enumerate_support:
         return None
-    choices = base.enumerate_support(expand=False)
+    try:
+        choices = base.enumerate_support(expand=False)
+    except NotImplementedError:  # binomials of different totals
+        return None
     choices = choices.reshape(len(choices), *base.event_shape)
     cells = math.prod(fn.event_shape) // math.prod(base.event_shape)
     if len(choices) ** cells > MOST_STATES:
@@ -89,19 +100,14 @@ def states_of(fn: Any) -> Tensor | None:
     return combined.reshape(-1, *fn.event_shape)
 
 
-def _counted(pair: Pair, states: dict[str, Tensor], progress: bool) -> Tensor:
-    count = len(next(iter(states.values())))
-    evidence = []
-    with stage("states of the latents", pair.size, progress, shorten="data points") as advance:
-        for _, part in pair.parts(count):
-            length = batch_size(part)
-            at_once = max(2, min(count, CHUNK_BYTES // (pair.largest_bytes * length)))
-            joint = []
-            for start in range(0, count, at_once):
-                values = {name: value[start : start + at_once] for name, value in states.items()}
-                values = {name: value.expand(-1, length, *value.shape[2:]) for name, value in values.items()}
-                prior, likelihood = pair.log_joint(part, values, len(next(iter(values.values()))))
-                joint.append(prior + likelihood)
-            evidence.append(torch.cat(joint).double().logsumexp(0))
-            advance(length)
-    return torch.cat(evidence)
+def _counted(pair: Pair, part: Batch, states: dict[str, Tensor]) -> Tensor:
+    """Sums over the states of some data points' latents, as many at once as memory allows."""
+    count, length = len(next(iter(states.values()))), batch_size(part)
+    at_once = max(2, min(count, CHUNK_BYTES // (pair.largest_bytes * length)))
+    total = torch.full((), -math.inf, dtype=torch.float64, device=part[0].device)
+    for start in range(0, count, at_once):
+        values = {name: value[start : start + at_once] for name, value in states.items()}
+        values = {name: value.expand(-1, length, *value.shape[2:]) for name, value in values.items()}
+        prior, likelihood = pair.log_joint(part, values, len(next(iter(values.values()))))
+        total = torch.logaddexp(total, (prior + likelihood).double().logsumexp(0))
+    return total

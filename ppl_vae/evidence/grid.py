@@ -41,12 +41,12 @@ def quadrature(model: Program, data: Data, *, nodes: int = 401) -> xr.Dataset:
     pair = Pair(model, None, data)
     pair.require_sound()
     with pair.measuring(), random_state_kept():
-        coordinates = Coordinates(pair)
+        batch = pair.rows(0, pair.size)
+        coordinates = Coordinates(pair, batch)
         if coordinates.dim > 2:
             raise InputError(
                 f"quadrature is for one or two latents, the model has {coordinates.dim}: take annealed(model, None, x)"
             )
-        batch = pair.rows(0, pair.size)
         drawn = coordinates.vector(pair.proposals(batch, 1000)).flatten(0, 1)
         middle, reach = drawn.mean(0), 8 * drawn.std(0)
         low, high = (middle - reach).expand(pair.size, -1), (middle + reach).expand(pair.size, -1)

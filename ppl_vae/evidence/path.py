@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.evidence.coordinates import Coordinates
 from ppl_vae.pairs.arguments import Batch
 from ppl_vae.pairs.log_means import LogMean
@@ -35,8 +35,7 @@ def temperatures(schedule: str, steps: int) -> Tensor:
         >>> temperatures("linear", steps=4)
         tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000], dtype=torch.float64)
     """
-    if steps < 1:
-        raise InputError(f"steps is {steps}; at least 1 is needed")
+    require_count("steps", steps, 1)
     done = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     if schedule == "linear":
         return done
@@ -53,7 +52,7 @@ class Target:
 
     def __init__(self, pair: Pair, part: Batch) -> None:
         self.pair, self.part = pair, part
-        self.coordinates = Coordinates(pair)
+        self.coordinates = Coordinates(pair, part)
 
     def start(self, chains: int) -> Tensor:
         """Draws u from the start, shape (chains, batch, dim)."""
@@ -113,9 +112,8 @@ class Path:
     """
 
     def __init__(self, betas: Tensor, leapfrog: int, chains: int) -> None:
-        for name, value, least in (("chains", chains, 2), ("leapfrog", leapfrog, 1)):
-            if value < least:
-                raise InputError(f"{name} is {value}; at least {least} is needed")
+        require_count("chains", chains, 2)
+        require_count("leapfrog", leapfrog, 1)
         self.betas, self.leapfrog, self.chains = betas.tolist(), leapfrog, chains
         self.advance: Callable[[int], object] = lambda points: None
 

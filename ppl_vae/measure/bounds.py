@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.log_means import LogMean, of_draws, student
 from ppl_vae.pairs.modules import Program
@@ -38,7 +38,7 @@ def bounds(
         model: any Pyro program whose local latents live in the plate "data".
         guide: its guide.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
-        particles: draws of z for each data point.
+        particles: draws of z for each data point, at least 2.
         curve: the values of K; 1, 2, 5, 10, ... up to ``particles`` where None.
         seed: of the random numbers; None takes them as they come.
         progress: a progress bar on standard error.
@@ -82,11 +82,11 @@ class Bounds:
     """
 
     def __init__(self, particles: int, curve: Iterable[int] | None = None) -> None:
-        if particles < 1:
-            raise InputError(f"particles is {particles}; at least 1 is needed")
+        require_count("particles", particles, 2)
         self.particles = particles
         self.counts = sorted(set(curve)) if curve is not None else default_curve(particles)
-        if not self.counts or self.counts[0] < 1 or self.counts[-1] > particles:
+        whole = all(isinstance(count, int) for count in self.counts)
+        if not self.counts or not whole or self.counts[0] < 1 or self.counts[-1] > particles:
             raise InputError(f"curve is {self.counts}; each K is a number of particles, from 1 to {particles}")
         self._values: list[np.ndarray] = []
         self._errors: list[np.ndarray] = []

@@ -176,11 +176,11 @@ def compare(
             freeze(model)
         programs, seconds = {}, {}
         for name, guide in guides.items():
-            programs[name] = copy.deepcopy((model, guide)) if joint else (model, guide)
+            programs[name] = copy.deepcopy((model, guide)) if joint else (model, _by_itself(guide, model))
             start = time.perf_counter()
             if any(parameter.requires_grad for part in programs[name] for parameter in part.parameters()):
                 options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
-                histories[name] = fit(*programs[name], data, elbo=_elbo(elbo, guide), **options)
+                histories[name] = fit(*programs[name], data, elbo=_elbo(elbo, programs[name][1]), **options)
             seconds[name] = time.perf_counter() - start
         pairs = _pairs(programs, test, resolve_device(fit_options.get("device", "auto")))
         measured = {}
@@ -194,6 +194,11 @@ def compare(
     table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
     return Comparison(table, _stack(measured, joint), words, programs, histories)
+
+
+def _by_itself(guide: nn.Module, model: nn.Module) -> nn.Module:
+    """Copies a guide but for the model in it: guides that share an encoder would go on from each other's training."""
+    return copy.deepcopy(guide, {id(model): model})
 
 
 def _pairs(programs: Mapping[str, tuple[nn.Module, nn.Module]], data: Data, device: torch.device) -> dict[str, Pair]:

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Draws, Pair
@@ -81,8 +81,9 @@ class Information:
     """
 
     def __init__(self, particles: int, marginal: int | None = 500) -> None:
-        if particles < 2:
-            raise InputError(f"particles is {particles}; at least 2 are needed for a standard error")
+        require_count("particles", particles, 2)
+        if marginal is not None:
+            require_count("marginal", marginal, 1)
         self._particles, self._marginal = particles, marginal
         self._columns: dict[str, list[Tensor]] = {}
         self._means: list[Tensor] = []

@@ -154,7 +154,10 @@ def drawing(model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]) 
     require_sound(model, guide if getattr(elbo, "runs_guide", True) else None, batch)
     programs = {"model": model, "guide": guide}
     parts = {name: program for name, program in programs.items() if isinstance(program, nn.Module)}
+    with_gradients = torch.inference_mode(False), torch.enable_grad()  # whatever the caller has turned off
     with local_parameters(model, guide), pyro.validation_enabled(False), ExitStack() as kept:
+        for mode in with_gradients:
+            kept.enter_context(mode)
         kept.enter_context(buffers_kept(model, guide))
         with explained(model, guide, batch):
             ready = first_run(own_elbo, model, guide, None, batch)

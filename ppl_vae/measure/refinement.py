@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.graphs.private import TorchDispatchMode
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
@@ -126,6 +126,8 @@ def refine(
         raise InputError(
             f"refine needs a guide with params(x) and a family, a FamilyGuide; it got {type(guide).__name__}"
         )
+    for name, value, least in (("particles", particles, 2), ("steps", steps, 1), ("rounds", rounds, 1)):
+        require_count(name, value, least)
     pair = Pair(model, guide, data)
     with pair.measuring(seed):
         return refined(pair, lr, particles, steps, rounds, tolerance, progress)

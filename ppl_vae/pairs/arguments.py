@@ -5,10 +5,11 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.modules import Program, modules_of
+from ppl_vae.pairs.restore import random_state_kept
 
 Batch = tuple[Any, ...]
 Data = Tensor | tuple[Any, ...] | list[Any] | DataLoader
@@ -22,9 +23,17 @@ def batch_of(data: Data) -> Batch:
             for data without a row.
     """
     if isinstance(data, DataLoader):
-        batches = [tuple(part) if isinstance(part, tuple | list) else (part,) for part in data]
+        if isinstance(data.sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler):
+            raise InputError(
+                "the loader shuffles, and what is measured comes back by data point in the order of the data: make it "
+                "with shuffle=False"
+            )
+        with random_state_kept():  # a loader draws a seed for its workers
+            batches = [tuple(part) if isinstance(part, tuple | list) else (part,) for part in data]
         if not batches or not all(isinstance(value, Tensor) for part in batches for value in part):
             raise InputError("the loader gives no tensors: let it give one tensor, or a tuple of them, for each batch")
+        if len({tuple((part.shape[1:], part.dim()) for part in batch) for batch in batches}) > 1:
+            raise InputError("the loader's batches differ in more than their number of rows: give the data as tensors")
         batch: Batch = tuple(map(torch.cat, zip(*batches, strict=True)))
     elif isinstance(data, tuple | list):
         batch = tuple(data)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent
 
+_BERNOULLIS = (Bernoulli, pyro.distributions.Bernoulli)
 _FACTORS = 64  # so many sigmoids of a positive number multiply to 2^-64 at least, far above float32's smallest
 
 
@@ -17,8 +19,9 @@ def log_density(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         and not kwargs
         and isinstance(fn, Independent)
         and fn.reinterpreted_batch_ndims == 1
-        and isinstance(fn.base_dist, Bernoulli)
+        and type(fn.base_dist) in _BERNOULLIS  # a subclass may have a density of its own
         and "logits" in fn.base_dist.__dict__
+        and fn.base_dist.logits.dtype in (torch.float32, torch.float64)  # the products below underflow in others
     ):
         if fn._validate_args:
             fn.base_dist._validate_sample(value)

@@ -194,7 +194,8 @@ class Held:
         elif isinstance(value, _PLAIN):
             self._places[name] = _Place(holder, key, value)
         elif isinstance(value, _Versioned):
-            moves = value.tensor.data_ptr() in self._moving  # it may change, and must stay the tensor that it is
+            # it may change, and must stay the tensor that it is; an empty one has no place in memory to know it by
+            moves = value.tensor.data_ptr() in self._moving or not value.tensor.numel()
             self._places[name] = _Place(holder, key, _Versioned(value.tensor, _ANY) if moves else value)
         elif value is not _GONE:
             self._left.append((name, value))

@@ -9,6 +9,7 @@ from pyro.infer.autoguide import AutoGuide
 from torch import nn
 
 Program = Callable[..., Any]
+_CALL = "__call__"
 
 
 def modules_of(*programs: Program | None) -> list[nn.Module]:
@@ -60,8 +61,18 @@ def _behind(programs: Iterable[Any]) -> Iterator[Any]:
     for program in programs:
         if isinstance(program, partial):
             yield from _behind((program.func, *program.args, *program.keywords.values()))
+        elif (method := _call_of(program)) is not None:
+            yield method
         else:
             yield program
+
+
+def _call_of(program: Any) -> MethodType | None:
+    """Returns the method behind an object that can be called: what it holds is looked into as a method's object is."""
+    if isinstance(program, nn.Module | type | MethodType | FunctionType):
+        return None
+    method = getattr(program, _CALL, None)
+    return method if isinstance(method, MethodType) else None
 
 
 def _referred(programs: Iterable[Any]) -> list[tuple[str, nn.Module]]:

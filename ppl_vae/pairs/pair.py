@@ -11,19 +11,20 @@ from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace, uncondition
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.graphs.private import TorchDispatchMode
 from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of, rows
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.mistakes import require_sound, seen
 from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.replayed import ReplayedRun
-from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, seeded
+from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, seeded, store_kept
 from ppl_vae.pairs.runs import Run, run, zeros_for
 from ppl_vae.pairs.traces import (
     Site,
     bounds_evidence,
     data_dimension,
+    latent_sites,
     latent_values,
     plates_below,
     prior_of,
@@ -165,8 +166,7 @@ class Pair:
             InputError: for fewer particles than one, and for data outside the likelihood's support or latents outside
                 the prior's, in the words of :func:`ppl_vae.check`.
         """
-        if particles < 1:
-            raise InputError(f"particles is {particles}; at least 1 is needed")
+        require_count("particles", particles, 1)
         at_once = min(particles, max(1, CHUNK_BYTES // self.largest_bytes))
         checked = particles >= _MANY and is_validation_enabled()
         if checked:  # every data point once, not for every particle: it takes a pass over each tensor
@@ -225,9 +225,10 @@ class Pair:
         with self._parameters():
             return latent_values(trace(self.guide, part, particles, self.nesting))
 
-    def latents(self) -> list[Site]:
-        """Returns the model's latent sites in a run of two particles."""
-        return [site for site in self.sites if not site["is_observed"]]
+    def latents(self, part: Batch) -> list[Site]:
+        """Returns the model's latent sites on a part of the data, in a run of two particles."""
+        with random_state_kept(), torch.no_grad():
+            return latent_sites(self.model_at(part, particles=2))
 
     def require_sound(self) -> None:
         """Raises InputError with the first mistake that one draw for each data point shows; looks once."""
@@ -238,7 +239,7 @@ class Pair:
     @contextmanager
     def measuring(self, seed: int | None = None) -> Iterator[None]:
         """Puts modules in eval mode without gradients and, with a seed, draws by it; puts all back afterwards."""
-        with evaluating(self.model, self.own_guide), seeded(seed):
+        with evaluating(self.model, self.own_guide), seeded(seed), store_kept():
             yield
 
     def _explained(self, part: Batch) -> Any:

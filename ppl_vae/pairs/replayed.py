@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.errors import InputError
 from ppl_vae.graphs.tracing import agree, replay, traced
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.modules import Program, modules_of
-from ppl_vae.pairs.restore import random_state_kept, unvalidated
+from ppl_vae.pairs.restore import Moment, random_state_kept, unvalidated
 from ppl_vae.pairs.watching import watched
 
 _MANY_RUNS = 300  # of one shape earn the tracing back
@@ -31,6 +32,7 @@ class ReplayedRun:
         self._wanted = expected >= _MANY_RUNS and not torch.is_grad_enabled()
         self._graphs: dict[Any, Callable[..., Any] | None] = {}
         self._held: Held | None = None
+        self._replays: dict[Any, int] = {}
 
     def __call__(self, batch: tuple[Any, ...], particles: int) -> Sequence[Tensor]:
         """Returns what the programs give, on the same random numbers."""
@@ -42,7 +44,33 @@ class ReplayedRun:
         graph = self._graphs[key]
         if graph is None or (self._held is not None and self._held.drifted()):
             return self._by_programs(batch, particles)
-        return graph(*batch)
+        self._replays[key] = replays = self._replays.get(key, 0) + 1
+        if replays & (replays - 1):  # no power of two
+            return graph(*batch)
+        return self._compared(key, graph, batch, particles)
+
+    def _compared(
+        self, key: Any, graph: Callable[..., Any], batch: tuple[Any, ...], particles: int
+    ) -> Sequence[Tensor]:
+        """Replays the graph beside the programs, after 1, 2, 4, ... replays: on other data than it was recorded from.
+
+        What a program reads from its data by Python or numpy is a constant of the graph, and shows at the first one.
+        """
+        before = Moment()
+        by_programs, reason, _ = watched(lambda: self._by_programs(batch, particles), self._pair)
+        after = Moment()
+        before.put_back()
+        by_graph = graph(*batch)
+        if not reason and agree(by_programs, by_graph):
+            return by_graph
+        if self._replays[key] > 1:
+            raise InputError(
+                f"the pair gives other weights than {self._replays[key]} chunks of data before: it depends on something "
+                "that changes from run to run, so its bounds would mean nothing; look for a counter, a file or a clock"
+            )
+        self._graphs[key] = None
+        after.put_back()
+        return by_programs
 
     def _graph(self, batch: tuple[Any, ...], particles: int) -> Callable[..., Any] | None:
         """Traces the pair; None where that fails, or where the trace gives other numbers on the same random ones."""

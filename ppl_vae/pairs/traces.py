@@ -164,12 +164,13 @@ def sum_density(sites: list[Site], nesting: int, zeros: Tensor) -> Tensor:
 def _per_point(site: Site, nesting: int, shape: tuple[int, int]) -> Tensor:
     """Returns a site's log-density, every dimension but the particles' and the data's summed out."""
     data_dim = data_dimension(site)
+    length = next(frame.size for frame in site["cond_indep_stack"] if frame.vectorized and frame.name == DATA_PLATE)
     log_prob = log_density(site["fn"], site["value"], *site["args"], **site["kwargs"])
     log_prob = scale_and_mask(log_prob, 1.0, site["mask"])
     others = [dim for dim in range(-log_prob.dim(), 0) if dim not in (data_dim, -1 - nesting)]
     if others:
         log_prob = log_prob.sum(others)
-    if log_prob.dim() > 2 or log_prob.shape[-1] not in (1, shape[1]):
+    if length != shape[1] or log_prob.dim() > 2 or log_prob.shape[-1] not in (1, shape[1]):
         raise InputError(
             f"site {site['name']!r} has log-densities of shape {tuple(log_prob.shape)}, expected {shape} (particles, "
             f"data points): the plate {DATA_PLATE!r} must be as long as the batch"

@@ -8,15 +8,14 @@ from pyro.infer import ELBO
 from pyro.optim import PyroOptim
 from torch.optim import Optimizer
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.training import distributed
 
 
 def require_arguments(model: Any, guide: Any, elbo: Any, optimizer: Any, capture: Any, **counts: Any) -> None:
     """Raises an InputError where an argument is not of the kind that ``fit`` expects."""
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} is {value!r}; a whole number from 1 on is needed")
+        require_count(name, value, 1)
     for name, program in (("model", model), ("guide", guide)):
         if isinstance(program, type) or not callable(program):
             raise InputError(f"the {name} is {program!r}; expected a Pyro program: a made module, or a function")

@@ -185,8 +185,8 @@ def test_temperatures_rise_from_0_to_1(schedule):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: annealed(*pca_by_itself(2), steps=0), "steps is 0; at least 1 is needed"),
-        (lambda: annealed(*pca_by_itself(2), chains=1), "chains is 1; at least 2"),
+        (lambda: annealed(*pca_by_itself(2), steps=0), "steps is 0; a whole number from 1 on is needed"),
+        (lambda: annealed(*pca_by_itself(2), chains=1), "chains is 1; a whole number from 2 on"),
         (lambda: annealed(*pca_by_itself(2), leapfrog=0), "leapfrog is 0"),
         (lambda: annealed(*pca_by_itself(2), schedule="cubic"), "schedule is 'cubic'; choose from sigmoid"),
         (lambda: annealed(MODELS["bernoulli-vae"](), None, torch.zeros(2, OBSERVED)), "the latent 'z' is discrete"),

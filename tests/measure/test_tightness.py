@@ -213,7 +213,10 @@ def test_to_arviz_draws_from_the_posterior():
         ),
         (lambda model, x: to_arviz(model, ExactPosterior(model), x, chains=2, draws=5), "chains x draws is 2 x 5"),
         (lambda model, x: to_arviz(model, Amortized(Delta(4), 12).double(), x), "the guide is a point mass"),
-        (lambda model, x: information(model, ExactPosterior(model), x, particles=1), "particles is 1; at least 2"),
+        (
+            lambda model, x: information(model, ExactPosterior(model), x, particles=1),
+            "particles is 1; a whole number from 2 on",
+        ),
     ],
 )
 def test_mistakes(make, message):

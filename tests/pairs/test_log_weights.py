@@ -237,7 +237,7 @@ MISTAKES = {
         lambda: log_weights(outside, function_guide, torch.zeros(5)),
         "the model's latent 'scale' is missing in the guide: sample it there",
     ),
-    "no particles": (lambda: log_weights(function_model, function_guide, torch.zeros(5), particles=0), "at least 1"),
+    "no particles": (lambda: log_weights(function_model, function_guide, torch.zeros(5), particles=0), "from 1 on"),
     "no data": (lambda: log_weights(function_model, function_guide, torch.zeros(0)), "at least one"),
     "no tensor": (lambda: log_weights(function_model, function_guide, ()), "expected a tensor with a row"),
     "K above the particles": (

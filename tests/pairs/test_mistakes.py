@@ -137,9 +137,9 @@ KINDS = {
         lambda: compare(model, [guide], bits(), test=bits()),
         "guides is a list; expected guides by name, such as",
     ),
-    "particles": (lambda: bounds(model, guide, bits(), particles=-1), "particles is -1; at least 1 is needed"),
+    "particles": (lambda: bounds(model, guide, bits(), particles=-1), "particles is -1; a whole number from 2 on"),
     "latents": (lambda: Diagonal(0), "latent_dim is 0; Diagonal needs at least 1"),
-    "guide not named": (lambda: annealed(model, None, (guide, bits())), "name it, guide=..."),
+    "guide not named": (lambda: annealed(model, None, (guide, bits())), "give the model, the guide, then the data"),
 }
 
 
