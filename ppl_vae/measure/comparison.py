@@ -164,6 +164,8 @@ def compare(
         ['diagonal', 'full']
     """
     _refuse_other_kinds(model, guides)
+    elbos = {name: _elbo(elbo, guide) for name, guide in guides.items()}  # which may look a guide up: not a copy of it
+    elbo_of_base = _elbo(elbo, base) if base is not None else None
     model, guides, base = copy.deepcopy((model, dict(guides), base))
     options = {"seed": seed, "progress": progress, **fit_options}
     with random_state_kept() if seed is not None else nullcontext():
@@ -171,7 +173,7 @@ def compare(
         if not joint:
             if base is not None:
                 histories["model"] = fit(
-                    model, base, data, elbo=_elbo(elbo, base), epochs=epochs, description="model", **options
+                    model, base, data, elbo=elbo_of_base, epochs=epochs, description="model", **options
                 )
             freeze(model)
         programs, seconds = {}, {}
@@ -180,7 +182,7 @@ def compare(
             start = time.perf_counter()
             if any(parameter.requires_grad for part in programs[name] for parameter in part.parameters()):
                 options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
-                histories[name] = fit(*programs[name], data, elbo=_elbo(elbo, programs[name][1]), **options)
+                histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
             seconds[name] = time.perf_counter() - start
         pairs = _pairs(programs, test, resolve_device(fit_options.get("device", "auto")))
         measured = {}

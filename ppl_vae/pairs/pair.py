@@ -36,9 +36,11 @@ from ppl_vae.pairs.traces import (
     trace_model,
 )
 
-CHUNK_BYTES = 2**22  # for the largest tensor of a chunk: a few at once stay near the cache, and malloc reuses them
+# Of the largest tensor of a chunk: a few such tensors fit the processor's cache, and their memory is used again.
+CHUNK_BYTES = 2**22
 _FEW = 4  # data points of the probe
-_MANY = 8  # particles from which on the data are looked at once, and not in every run
+# From so many particles on, values are validated beforehand, once a data point, and not again in every run.
+_MANY = 8
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,13 @@ class Pair:
         guide: its guide, called with the same arguments; None for the model by itself, whose latents come from its
             prior.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
-        placeholder: whether the data tell shapes alone, so that the likelihood's support need not hold them.
+        placeholder: whether the data are there for their shapes only: the likelihood's support need not hold them.
 
     Attributes:
         batch: the data as a tuple, where they were.
         size: the number of data points.
         device: where the pair runs.
-        nesting: how many plates of the pair's own lie below the particles.
+        nesting: how many plates the programs have, that of the data included: the particles are a plate outside all.
         largest_bytes: the largest tensor that any operation makes, for one particle of one data point.
         is_bound: False where a latent of the guide is a point mass, so that log w bounds nothing.
         sites: the model's random sites in a run of two particles.
@@ -92,7 +94,7 @@ class Pair:
     """
 
     def __init__(self, model: Program, guide: Program | None, data: Data, *, placeholder: bool = False) -> None:
-        self.model, self.own_guide = model, guide
+        self.model, self.own_guide = model, guide  # None where the model is by itself: then ``guide`` is its prior
         self.guide: Program = prior_of(model) if guide is None else guide
         self.batch = batch_of(data)
         self.size = batch_size(self.batch)
@@ -101,6 +103,7 @@ class Pair:
         self._probe(placeholder)
 
     def _probe(self, placeholder: bool) -> None:
+        """Runs both programs once by themselves, which shows their plates, then two particles at once, which shows sizes."""
         points = min(self.size, _FEW) if follows_rows(self.own_guide) else self.size
         part = self.rows(0, points)
         validated = pyro.validation_enabled(is_validation_enabled() and not placeholder)
@@ -119,9 +122,9 @@ class Pair:
         self.sites = random_sites(together.model)
 
     def with_guide(self, guide: Program, *more: Tensor) -> "Pair":
-        """Returns the same model and data with another guide of the same shapes, which takes more arguments.
+        """Returns the same model and data with another guide of the same shapes, without another probe.
 
-        Nothing is run anew.
+        What the guide takes beside the data is given to both programs.
         """
         other = object.__new__(Pair)
         vars(other).update(vars(self))
@@ -130,7 +133,7 @@ class Pair:
         return other
 
     def alone(self) -> "Pair":
-        """Returns the same model and data without the guide; nothing is run anew."""
+        """Returns the same model and data without the guide, and without another probe."""
         other = self.with_guide(prior_of(self.model))
         other.own_guide = None
         return other

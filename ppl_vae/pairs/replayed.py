@@ -44,8 +44,8 @@ class ReplayedRun:
         graph = self._graphs[key]
         if graph is None or (self._held is not None and self._held.drifted()):
             return self._by_programs(batch, particles)
-        self._replays[key] = replays = self._replays.get(key, 0) + 1
-        if replays & (replays - 1):  # no power of two
+        self._replays[key] = replays = self._replays.get(key, -1) + 1  # 0 is the one that it was recorded from
+        if not replays or replays & (replays - 1):  # no power of two
             return graph(*batch)
         return self._compared(key, graph, batch, particles)
 
@@ -65,8 +65,8 @@ class ReplayedRun:
             return by_graph
         if self._replays[key] > 1:
             raise InputError(
-                f"the pair gives other weights than {self._replays[key]} chunks of data before: it depends on something "
-                "that changes from run to run, so its bounds would mean nothing; look for a counter, a file or a clock"
+                f"after {self._replays[key]} chunks of data the pair gives other weights than before: it depends on "
+                "something that changes from run to run, so its bounds would mean nothing; look for a counter, a file or a clock"
             )
         self._graphs[key] = None
         after.put_back()
