@@ -58,7 +58,7 @@ def pixels_model(x):
 def test_annealing_reaches_the_exact_evidence(schedule):
     model, x = pca(3)
     torch.manual_seed(1)
-    found = annealed(model, None, x, steps=60, chains=64, schedule=schedule)
+    found = annealed(model, None, x, steps=60, chains=32, schedule=schedule)
     within(found, model.log_evidence(x))
     assert float(found.acceptance.min()) > 0.4
     assert float(found.acceptance.max()) < 0.95
@@ -68,13 +68,13 @@ def test_annealing_reaches_the_exact_evidence(schedule):
 def test_annealing_from_a_guide():
     model, x = pca(3)
     torch.manual_seed(1)
-    within(annealed(model, Amortized(Diagonal(3), 6).double(), x, steps=60, chains=64), model.log_evidence(x))
+    within(annealed(model, Amortized(Diagonal(3), 6).double(), x, steps=30, chains=32), model.log_evidence(x))
 
 
 def test_a_longer_path_is_a_tighter_bound():
     model, x = pca(3, scale=0.3)
     exact_values = model.log_evidence(x).detach().numpy()
-    errors = [float((annealed(model, None, x, steps=steps).log_evidence - exact_values).mean()) for steps in (5, 80)]
+    errors = [float((annealed(model, None, x, steps=steps).log_evidence - exact_values).mean()) for steps in (5, 40)]
     assert errors[0] < errors[1] - 0.5
 
 
@@ -84,7 +84,7 @@ def test_annealing_through_a_constrained_latent():
     torch.manual_seed(0)
     with torch.no_grad():
         torch.testing.assert_close(known(quadrature(counts_model, x)), truth, atol=2e-5, rtol=0)
-    within(annealed(counts_model, None, x.float(), steps=60, chains=64), truth)
+    within(annealed(counts_model, None, x.float(), steps=30, chains=64), truth)
 
 
 def test_annealing_with_a_plate_below_the_data():
@@ -92,7 +92,7 @@ def test_annealing_with_a_plate_below_the_data():
     x = torch.randn(5, 3)
     truth = dist.MultivariateNormal(torch.zeros(3), torch.eye(3) + 1).log_prob(x)
     torch.testing.assert_close(known(quadrature(pixels_model, x)).float(), truth, atol=1e-4, rtol=0)
-    within(annealed(pixels_model, None, x, steps=60, chains=64), truth)
+    within(annealed(pixels_model, None, x, steps=30, chains=64), truth)
 
 
 @pytest.mark.parametrize("name", ["vae", "vae-gaussian", "two-layer-vae", "conditional-vae"])
@@ -100,7 +100,7 @@ def test_the_sandwich_closes(name):
     torch.manual_seed(0)
     model = freeze(MODELS[name]())
     given = (torch.randn(4, 2),) if model.given_count else ()
-    batch, found = sandwich(model, (torch.zeros(4, OBSERVED), *given), steps=100, leapfrog=5)
+    batch, found = sandwich(model, (torch.zeros(4, OBSERVED), *given), steps=50, leapfrog=4)
     assert batch[0].shape == (4, OBSERVED)
     assert batch[0].abs().sum() > 0
     error = np.sqrt((found.lower_se**2 + found.upper_se**2).sum()) / 4
