@@ -58,7 +58,7 @@ def pixels_model(x):
 def test_annealing_reaches_the_exact_evidence(schedule):
     model, x = pca(3)
     torch.manual_seed(1)
-    found = annealed(model, None, x, steps=60, chains=32, schedule=schedule)
+    found = annealed(model, None, x, steps=60, chains=64, schedule=schedule)
     within(found, model.log_evidence(x))
     assert float(found.acceptance.min()) > 0.4
     assert float(found.acceptance.max()) < 0.95
@@ -68,7 +68,7 @@ def test_annealing_reaches_the_exact_evidence(schedule):
 def test_annealing_from_a_guide():
     model, x = pca(3)
     torch.manual_seed(1)
-    within(annealed(model, Amortized(Diagonal(3), 6).double(), x, steps=30, chains=32), model.log_evidence(x))
+    within(annealed(model, Amortized(Diagonal(3), 6).double(), x, steps=60, chains=64), model.log_evidence(x))
 
 
 def test_a_longer_path_is_a_tighter_bound():
@@ -84,7 +84,7 @@ def test_annealing_through_a_constrained_latent():
     torch.manual_seed(0)
     with torch.no_grad():
         torch.testing.assert_close(known(quadrature(counts_model, x)), truth, atol=2e-5, rtol=0)
-    within(annealed(counts_model, None, x.float(), steps=30, chains=64), truth)
+    within(annealed(counts_model, None, x.float(), steps=60, chains=64), truth)
 
 
 def test_annealing_with_a_plate_below_the_data():
@@ -92,7 +92,7 @@ def test_annealing_with_a_plate_below_the_data():
     x = torch.randn(5, 3)
     truth = dist.MultivariateNormal(torch.zeros(3), torch.eye(3) + 1).log_prob(x)
     torch.testing.assert_close(known(quadrature(pixels_model, x)).float(), truth, atol=1e-4, rtol=0)
-    within(annealed(pixels_model, None, x, steps=30, chains=64), truth)
+    within(annealed(pixels_model, None, x, steps=60, chains=64), truth)
 
 
 @pytest.mark.parametrize("name", ["vae", "vae-gaussian", "two-layer-vae", "conditional-vae"])
