@@ -15,12 +15,15 @@ from ppl_vae import fit
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {
-    "discrete_latents": ("--steps", "5", "--latents", "10"),
-    "reparameterized_or_score_function": ("--latents", "2,3", "--draws", "50"),
+    "bayesian_mixture": ("--chains", "1"),
+    "discrete_latents": ("--steps", "2", "--latents", "5"),
+    "imitation": ("--demonstrations", "20", "--episodes", "20"),
+    "mixture_density_network": ("--starts", "2"),
+    "reparameterized_or_score_function": ("--latents", "2", "--draws", "15"),
     "how_tight_is_the_bound": ("--particles", "32"),
-    "why_encode_a_variance": ("--images", "50"),
-    "can_the_evidence_be_trusted": ("--longest", "30", "--repeats", "2", "--points", "10"),
-    "where_the_gap_comes_from": ("--images", "6", "--latents", "2", "--anneal", "5"),
+    "why_encode_a_variance": ("--latents", "2", "--images", "20"),
+    "can_the_evidence_be_trusted": ("--longest", "30", "--repeats", "2", "--points", "4"),
+    "where_the_gap_comes_from": ("--images", "4", "--latents", "2", "--anneal", "3"),
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from pyro.optim import Adam
 from torch import nn
-from zoo import SOUND, Case
+from zoo import EACH_ONCE, Case
 
 from ppl_vae import Guide, InputError, fit, freeze
 from ppl_vae.estimators import (
@@ -51,7 +51,7 @@ def continuous(**options):
     return VAE(OBSERVED, 2, hidden=(8,)), Amortized(Diagonal(2), OBSERVED, hidden=(8,), **options), x
 
 
-@pytest.mark.parametrize("case", SOUND, ids=str)
+@pytest.mark.parametrize("case", [case for case in EACH_ONCE if case.is_bound], ids=str)
 def test_every_estimator_that_fits_reaches_every_parameter(case: Case):
     tried = 0
     for name, entry in ESTIMATORS.items():
@@ -126,13 +126,13 @@ def test_the_switch_gives_pyros_two_gradients():
         leaf = list(guide.parameters())[-1]
         draws = []
         pyro.clear_param_store()
-        for _ in range(400):
+        for _ in range(200):
             leaf.grad = None
             elbo.loss_and_grads(model, guide, x)
             draws.append(leaf.grad.clone())
         found[reparameterized] = torch.stack(draws)
     path, score = found[True], found[False]
-    error = (path.var(0) / 400 + score.var(0) / 400).sqrt()
+    error = (path.var(0) / 200 + score.var(0) / 200).sqrt()
     assert ((path.mean(0) - score.mean(0)).abs() / error).max() < 4
     assert score.var(0).sum() > 5 * path.var(0).sum()
 
@@ -182,7 +182,7 @@ def test_relax_learns_to_vary_less():
                 model, guide, x, elbo=RELAX(temperature=0.1), draws=500, learning_steps=steps
             ).variance.sel(group="guide")
         )
-        for steps in (0, 300)
+        for steps in (0, 150)
     ]
     assert found[1] < 0.7 * found[0]
 

@@ -52,7 +52,7 @@ def test_both_sides_of_the_sandwich_cover_the_evidence():
     """The upper side's chains start from different draws of the posterior."""
     torch.manual_seed(0)
     model = LinearGaussian(10, 5, scale=0.5)
-    (x,), run = sandwich(model, torch.zeros(REPEATS, 10), steps=200, leapfrog=5)
+    (x,), run = sandwich(model, torch.zeros(REPEATS, 10), steps=120, leapfrog=5)
     exact = model.log_evidence(x).detach().double().numpy()
     for side in ("lower", "upper", "log_evidence"):
         off = run[side] - exact
@@ -135,7 +135,7 @@ def test_no_gap_is_negative_beyond_its_error():
     model = freeze(StudentModel())
     x = model.generate(40)[1].sample()
     guide = Amortized(Diagonal(2), 6, hidden=(8,))
-    found = tightness(model, guide, x, split=True, refinement={"steps": 200, "rounds": 2})
+    found = tightness(model, guide, x, split=True, refinement={"steps": 80, "rounds": 2})
     assert "refined" in found.attrs["evidence"]
     told = found.log_evidence_se.notnull().values
     good = [(found[name] < found.attrs["khat_threshold"]).values for name in ("khat", "refined_khat")]
@@ -161,8 +161,7 @@ def test_what_the_optimizer_leaves_is_in_the_error():
     model = freeze(LinearGaussian(12, 6, scale=0.7))
     x = model.generate(20)[1].sample()
     guide = Amortized(Full(6), 12, hidden=(8,))
-    refined = refine(model, guide, x, steps=150, rounds=3)
-    assert refined.left.shape == (20,)
+    assert refine(model, guide, x, steps=2, rounds=1).left.shape == (20,)
     found = tightness(model, guide, x, split=True, refinement={"steps": 150, "rounds": 3})
     gap, error = average(found.approximation_gap, found.approximation_gap_se, found.approximation_gap_bias)
     assert 0 < gap < 2 * error

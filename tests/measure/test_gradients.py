@@ -79,7 +79,7 @@ def test_the_mean_is_the_exact_gradient_unless_the_estimator_says_otherwise(name
     if latents == "continuous" and spec.latents == "not reparameterized":
         guide.reparameterized = False
     torch.manual_seed(1)
-    draws = 200 if name == "enumeration" else 6000
+    draws = 200 if name == "enumeration" else 4000
     found = gradient_statistics(model, guide, x, elbo=estimator(name), draws=draws, reference=exact, learning_steps=20)
     total = found.sel(group="total")
     if spec.biased:
@@ -96,7 +96,7 @@ def test_no_estimator_is_left_out_of_the_law():
     assert set(ESTIMATORS) == {name for name, _ in CASES}
 
 
-@pytest.mark.parametrize("distance", [0.0, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("distance", [0.0, 1.0, 4.0])
 def test_variances_of_the_quadratic_are_the_closed_forms(distance):
     known = known_variances(distance)
     torch.manual_seed(0)
@@ -109,10 +109,10 @@ def test_variances_of_the_quadratic_are_the_closed_forms(distance):
     for name, form, held in ways:
         model, guide, x = quadratic(distance, held=held)
         guide.reparameterized = name != "score-function"
-        total = gradient_statistics(model, guide, x, elbo=estimator(name), draws=40000).sel(group="total")
+        total = gradient_statistics(model, guide, x, elbo=estimator(name), draws=10000).sel(group="total")
         error = float(total.variance_high - total.variance_low) / 3.92
         assert abs(float(total.variance) - known[form]) < 4 * error
-        assert float(total["mean_norm"]) == pytest.approx(2 * distance, abs=4 * (known[form] / 40000) ** 0.5)
+        assert float(total["mean_norm"]) == pytest.approx(2 * distance, abs=4 * (known[form] / 10000) ** 0.5)
 
 
 def test_draws_at_once_are_those_one_by_one():

@@ -21,8 +21,8 @@ def test_intervals_of_the_quadratics_variance_cover_it(way, distance):
     guide.reparameterized = way == "pathwise"
     torch.manual_seed(0)
     with drawing(model, guide, estimator(way), (x,)) as draw:
-        gradients = draw(REPEATS * 1000).double().numpy().reshape(REPEATS, 1000)
-    for draws in (200, 1000):
+        gradients = draw(REPEATS * 600).double().numpy().reshape(REPEATS, 600)
+    for draws in (200, 600):
         part = gradients[:, :draws]
         lengths = (part - part.mean(1, keepdims=True)) ** 2 * draws / (draws - 1)
         low, high = mean_interval(lengths)

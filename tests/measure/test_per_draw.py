@@ -16,7 +16,7 @@ from ppl_vae.measure.intervals import mean_interval
 from ppl_vae.measure.per_draw_gradients import drawing
 from ppl_vae.pairs.restore import local_parameters
 
-LOOPS = 200
+LOOPS = 100
 
 
 def loops(model, guide, x, leaves, draws=LOOPS):
@@ -46,7 +46,7 @@ def test_gradients_and_reference_are_those_of_plain_runs(name):
     model, guide, x = odd_pairs.make(name)
     leaves = leaves_of(model, guide, x)
     plain = loops(model, guide, x, leaves)
-    draws = LOOPS if name in odd_pairs.ONE_BY_ONE else 3000
+    draws = LOOPS if name in odd_pairs.ONE_BY_ONE else 1000
     found = gradient_statistics(model, guide, x, elbo=Pathwise(), draws=draws)
     assert found.attrs["vectorized"] == (name not in odd_pairs.ONE_BY_ONE)
     assert furthest(*(torch.tensor(found[key].values) for key in ("mean", "mean_se")), plain) < 4.5
@@ -114,7 +114,7 @@ def test_particles_drawn_one_after_the_other_are_averaged():
     """Pyro's loop over particles gives the mean of as many gradients: a fifth of the variance."""
     model, guide, x = odd_pairs.make("tied")
     one, five = (
-        gradient_statistics(model, guide, x, elbo=Trace_ELBO(num_particles=count), draws=4000).sel(group="total")
+        gradient_statistics(model, guide, x, elbo=Trace_ELBO(num_particles=count), draws=2000).sel(group="total")
         for count in (1, 5)
     )
     assert five.variance_low < one.variance / 5 < five.variance_high

@@ -35,9 +35,9 @@ def fitted(model, x, family, epochs=60):
 
 
 def test_the_gap_splits_into_known_parts():
-    model, x = pca()
+    model, x = pca(count=30)
     guide = fitted(model, x, Diagonal(4))
-    found = tightness(model, guide, x, split=True, refinement={"particles": 64, "steps": 200})
+    found = tightness(model, guide, x, split=True, refinement={"steps": 100})
     precision = model.posterior_precision()
     best = float(precision.diagonal().log().sum() - precision.logdet()) / 2
     approximation, error = average(found.approximation_gap, found.approximation_gap_se)

@@ -165,7 +165,7 @@ def variance(make, pair, group):
     pyro.set_rng_seed(0)
     model, guide, x = pair()
     pyro.set_rng_seed(1)
-    found = gradient_statistics(model, guide, x, elbo=make(), draws=4000).sel(group=group)
+    found = gradient_statistics(model, guide, x, elbo=make(), draws=2000).sel(group=group)
     return float(found.variance_low), float(found.variance), float(found.variance_high)
 
 
@@ -182,7 +182,7 @@ def test_a_biased_gradient_is_near_the_exact_one(name):
     model, guide, x = one_hot()
     own = sum(leaf.numel() for leaf in guide.parameters())  # the last components
     exact = reference_gradient(model, guide, x).mean[-own:]
-    mean = torch.tensor(gradient_statistics(model, guide, x, elbo=estimator(name), draws=2000)["mean"].values[-own:])
+    mean = torch.tensor(gradient_statistics(model, guide, x, elbo=estimator(name), draws=1000)["mean"].values[-own:])
     assert (mean - exact).norm() < 0.3 * exact.norm()
 
 

@@ -103,12 +103,18 @@ def test_a_latent_that_is_summed_out_may_be_the_models_alone():
 
 def test_validation_is_on_after_the_import():
     """zuko turns it off for all distributions when it is imported."""
-    line = "import ppl_vae.guides, torch; print(torch.distributions.Distribution._validate_args)"
-    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True"
-    line = f"import pyro; pyro.enable_validation(False); {line}"
-    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    script = """
+import sys, torch, pyro
+for wanted in (None, False):
+    if wanted is not None:
+        pyro.enable_validation(wanted)
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("ppl_vae", "zuko")]:
+            del sys.modules[name]  # to be imported anew
+    import ppl_vae.guides
+    print(torch.distributions.Distribution._validate_args)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 model, guide = pair()

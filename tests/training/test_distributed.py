@@ -1,6 +1,7 @@
 """Two processes train as one does, with the same global batch; one that dies ends the run, its checkpoint whole."""
 
 import json
+import runpy
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -16,24 +17,24 @@ from ppl_vae.training.distributed import summed
 from ppl_vae.training.shared_noise import Share
 
 SCRIPT = """
-import json, os, sys
+import json, os, runpy, sys
+from contextlib import contextmanager
 import torch
 from ppl_vae import fit
-from ppl_vae.training.distributed import joined, rank
+from ppl_vae.training import distributed
+from ppl_vae.training.distributed import rank
 from ppl_vae.estimators import IWAE, LeaveOneOut, RunningMean
 from ppl_vae.guides import FAMILIES, Amortized, Diagonal, PerDatapoint
 from ppl_vae.models import VAE, BernoulliVAE, CategoricalVAE, GaussianMixture
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
-torch.set_num_threads(1)
-capture, kinds, place = sys.argv[1] == "True", sys.argv[2], sys.argv[3]
-dying = [20] if sys.argv[4] == "True" else []
 discrete = {"bernoulli": BernoulliVAE, "categorical": CategoricalVAE, "one-hot": GaussianMixture}
 elbos = {"many": lambda: IWAE(4), "mean": RunningMean}
 elbos |= {"categorical": lambda: LeaveOneOut(3), "bernoulli": TraceGraph_ELBO}
+dying = []
 
 
-def train(kind):
+def train(kind, place=None, epochs=3):
     torch.manual_seed(0)
     x = torch.rand(23, 12).double()
     family = FAMILIES.get(kind, Diagonal)(3)
@@ -53,82 +54,97 @@ def train(kind):
 
     transform.calls = 0
     elbo = elbos.get(kind, Trace_ELBO)()
-    history = fit(model, guide, data, elbo=elbo, epochs=8 if kind == "one" else 3, batch_size=11, transform=transform,
-                  seed=0, progress=False, capture=capture and kind == "many", device="cpu",
-                  checkpoint=place or None)
+    history = fit(model, guide, data, elbo=elbo, epochs=epochs, batch_size=11, transform=transform, seed=0,
+                  progress=False, capture=kind == "many", device="cpu", checkpoint=place)
     state = torch.cat([leaf.detach().flatten() for leaf in (*model.parameters(), *guide.parameters())])
     return {"elbo": history.elbo, "parameters": state.tolist()}
 
 
-with joined():
-    found = {kind: train(kind) for kind in kinds.split(",")}
-    if rank() == 0:
-        print(json.dumps(found))
+@contextmanager
+def joined_for_longer():
+    with joined():
+        yield
+        found = {kind: train(kind) for kind in kinds.split(",")}
+        if rank() == 0:
+            print(json.dumps(found), flush=True)
+        dying.append(20)
+        train("one", place, epochs=8)
+
+
+if "WORLD_SIZE" in os.environ:  # torchrun sets it
+    torch.set_num_threads(1)
+    place, kinds, *sys.argv[1:] = sys.argv[1:]
+    joined = distributed.joined
+    distributed.joined = joined_for_longer
+    runpy.run_module("ppl_vae", run_name="__main__")
 """
+KINDS = ["one", "many", "mean", "table", *FAMILIES]  # uncaptured, captured, a state, sparse gradients, all families
+COMMAND_LINE = [
+    "train",
+    "--epochs",
+    "2",
+    "--hidden",
+    "8",
+    "--particles",
+    "5",
+    "--images",
+    "9",
+    "--folder",
+    "a",
+    "--json",
+]
 
 
-def launch(tmp_path, *arguments, processes):
-    script = tmp_path / "train.py"
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """Two processes run the command line, and before they part train pairs; in the last training one of them dies.
+
+    Returns what trains a pair in one process, the folder, and how the processes ended.
+    """
+    folder = tmp_path_factory.mktemp("launched")
+    script = folder / "train.py"
     script.write_text(SCRIPT)
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.run(
-        [*start, str(script), *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, str(script), str(folder / "kept.pt"), ",".join(KINDS), *COMMAND_LINE],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
+    return runpy.run_path(str(script), run_name="__main__")["train"], folder, done
 
 
-def test_two_processes_give_the_curve_of_one(tmp_path):
+def test_two_processes_give_the_curve_of_one(launched):
     """Batches of 11, 11 and 1: the shares differ, and one process gets none of the last."""
-    kinds = ["one", "many", "mean", "table", *FAMILIES]  # uncaptured, captured, a state, sparse gradients, all families
-    found = []
-    for processes in (1, 2):
-        done = launch(tmp_path, True, ",".join(kinds), "", False, processes=processes)
-        assert done.returncode == 0, done.stderr[-2000:]
-        found.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    one, two = found
-    for kind in kinds:
-        assert two[kind]["elbo"] == pytest.approx(one[kind]["elbo"], rel=1e-9), kind
-        assert two[kind]["parameters"] == pytest.approx(one[kind]["parameters"], rel=1e-6, abs=1e-9), kind
+    train, _, done = launched
+    assert done.stdout.strip(), done.stderr[-2000:]
+    two = json.loads(done.stdout.strip().splitlines()[-1])
+    for kind in KINDS:
+        one = train(kind)
+        assert two[kind]["elbo"] == pytest.approx(one["elbo"], rel=1e-9), kind
+        assert two[kind]["parameters"] == pytest.approx(one["parameters"], rel=1e-6, abs=1e-9), kind
 
 
-def test_a_process_that_dies_ends_the_run_and_the_checkpoint_is_whole(tmp_path):
-    place = tmp_path / "kept.pt"
-    done = launch(tmp_path, False, "one", place, True, processes=2)
+def test_a_process_that_dies_ends_the_run_and_the_checkpoint_is_whole(launched):
+    train, folder, done = launched
+    place = folder / "kept.pt"
     assert done.returncode != 0
     assert "one of the 2 processes is gone" in done.stderr
     epochs = len(torch.load(place, weights_only=True)["progress"]["elbo"])
     assert 0 < epochs < 8
-    rest = launch(tmp_path, False, "one", place, False, processes=1)
-    whole = launch(tmp_path, False, "one", "", False, processes=1)
-    assert rest.returncode == whole.returncode == 0, rest.stderr[-2000:]
-    rest, whole = (json.loads(one.stdout.strip().splitlines()[-1])["one"] for one in (rest, whole))
+    rest, whole = train("one", place, epochs=8), train("one", epochs=8)
     assert rest["elbo"] == pytest.approx(whole["elbo"], rel=1e-4)
-    assert list(tmp_path.glob(".*")) == []
+    assert list(folder.glob(".*")) == []
 
 
-def test_the_command_line_under_torchrun(tmp_path):
-    arguments = [
-        "train",
-        "--epochs",
-        "2",
-        "--hidden",
-        "8",
-        "--particles",
-        "5",
-        "--images",
-        "9",
-        "--folder",
-        "a",
-        "--json",
-    ]
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*start, "-m", "ppl_vae", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout)["settings"]["epochs"] == 2
-    assert list((tmp_path / "a").glob("*.json"))
+def test_the_command_line_under_torchrun(launched):
+    _, folder, done = launched
+    shown = done.stdout.strip().rpartition("\n")[0]
+    assert shown, done.stderr[-2000:]
+    assert json.loads(shown)["settings"]["epochs"] == 2
+    assert list((folder / "a").glob("*.json"))
 
 
 def test_processes_whose_random_numbers_part_are_told_so(monkeypatch):

@@ -46,15 +46,17 @@ def closed_form(model, family):
     return {"unit": float(precision.trace() - len(precision) - precision.logdet()) / 2}.get(family, 0.0)
 
 
-@pytest.mark.parametrize("family", [Diagonal, Full, partial(LowRank, rank=8)])
-def test_refine_reaches_the_familys_optimum(pca, family):
-    model, x = pca
-    guide = Amortized(family(8), 20, hidden=()).double()
+@pytest.mark.parametrize("family", [Diagonal, Full, partial(LowRank, rank=3)])
+def test_refine_reaches_the_familys_optimum(family):
+    torch.manual_seed(0)
+    model = freeze(LinearGaussian(6, 3, scale=0.5).double())
+    x = model.generate(20)[1].sample()
+    guide = Amortized(family(3), 6, hidden=()).double()
     before = {name: value.clone() for name, value in guide.state_dict().items()}
-    fit(model, guide, x, epochs=50, progress=False, seed=0, optimizer=partial(torch.optim.Adam, lr=2e-2))
+    fit(model, guide, x, epochs=20, progress=False, seed=0, optimizer=partial(torch.optim.Adam, lr=2e-2))
     started = gap(model, guide, x)
-    refined = refine(model, guide, x, particles=64)
-    reached = gap(model, refined, x, torch.arange(len(x)))
+    refined = refine(model, guide, x, steps=130)
+    reached = gap(model, refined, x, torch.arange(len(x)), particles=40_000)
     expected = closed_form(model, "diagonal" if family is Diagonal else "full")
     assert started > expected + 0.5
     assert reached == pytest.approx(expected, abs=5e-3)
@@ -64,7 +66,7 @@ def test_refine_reaches_the_familys_optimum(pca, family):
 def test_refine_has_no_noise_where_antithetic_pairs_cancel_it(pca):
     """A Gaussian posterior and sigma = 1: only the mean is fitted, and its gradient is linear in the noise."""
     model, x = pca
-    refined = refine(model, Amortized(Unit(8), 20, hidden=()).double(), x, steps=200)
+    refined = refine(model, Amortized(Unit(8), 20, hidden=()).double(), x, steps=100)
     means = refined.posterior(x, torch.arange(len(x))).mean
     torch.testing.assert_close(means, model.posterior(x).mean, atol=1e-4, rtol=0)
 
@@ -79,11 +81,12 @@ def test_refine_changes_neither_model_nor_guide(pca):
     assert all(parameter.grad is None for part in (model, guide) for parameter in part.parameters())
 
 
-@pytest.mark.parametrize("source", ["amortized", "per-datapoint", "semi-amortized"])
-@pytest.mark.parametrize("family", ["diagonal", "iaf"])
+@pytest.mark.parametrize(
+    ("source", "family"), [("amortized", "iaf"), ("per-datapoint", "diagonal"), ("semi-amortized", "diagonal")]
+)
 def test_refine_starts_from_any_source(source, family):
     model, guide, batch = Case("linear-gaussian", family, source).make()
-    refined = refine(model, guide, batch, steps=100)
+    refined = refine(model, guide, batch, steps=60, rounds=1)
     assert gap(model, refined, *batch, torch.arange(len(batch[0]))) < gap(model, guide, *batch) + 1e-3
 
 
@@ -104,7 +107,7 @@ def test_a_table_reaches_the_closed_form_without_an_encoder(pca):
         guide,
         (x, torch.arange(len(x))),
         elbo=Trace_ELBO(num_particles=8, vectorize_particles=True),
-        epochs=600,
+        epochs=500,
         batch_size=25,
         schedule=cosine,
         progress=False,
