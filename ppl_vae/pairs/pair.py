@@ -103,7 +103,7 @@ class Pair:
         self._probe(placeholder)
 
     def _probe(self, placeholder: bool) -> None:
-        """Runs both programs once by themselves, which shows their plates, then two particles at once, which shows sizes."""
+        """Runs both programs by themselves, which shows their plates, then two particles at once, which shows sizes."""
         points = min(self.size, _FEW) if follows_rows(self.own_guide) else self.size
         part = self.rows(0, points)
         validated = pyro.validation_enabled(is_validation_enabled() and not placeholder)

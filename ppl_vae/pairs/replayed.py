@@ -65,8 +65,9 @@ class ReplayedRun:
             return by_graph
         if self._replays[key] > 1:
             raise InputError(
-                f"after {self._replays[key]} chunks of data the pair gives other weights than before: it depends on "
-                "something that changes from run to run, so its bounds would mean nothing; look for a counter, a file or a clock"
+                f"after {self._replays[key]} chunks of data the pair gives other weights than before, so its bounds "
+                "would mean nothing: it depends on something that changes from run to run; look for a counter, a file "
+                "or a clock"
             )
         self._graphs[key] = None
         after.put_back()
