@@ -19,7 +19,7 @@ _APART = 4.0  # errors
 
 @dataclass(frozen=True)
 class Source:
-    """One estimate of log p(x) for each data point, in nats.
+    """One estimate of log p(x) for each data point, in nats, such as one guide's IWELBO: several compete.
 
     Attributes:
         name: what it is called in sentences.
@@ -36,7 +36,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The best estimate of log p(x), chosen among some sources.
+    """What is taken for log p(x): the most reliable of the sources, point by point, and words about it.
 
     Attributes:
         value: log p(x) of each data point, in nats.

@@ -62,11 +62,12 @@ def tightness(
 
     Returns:
         The dataset of :func:`ppl_vae.bounds` (K, data), that of :func:`ppl_vae.measure.information.information`, and
-        (data), in nats, each with ``_se``, its Monte Carlo error, and ``_bias``, what it is off by in one direction on
-        average: ``log_evidence``, ``gap``; with ``split`` also ``refined_elbo``, ``approximation_gap``,
-        ``amortization_gap``, and what the weights of the refined guide say (``refined_iwelbo``, ``refined_khat``). The
-        errors of data points are independent, the biases add up: see :func:`ppl_vae.measure.bounds.average`. Attribute
-        ``evidence`` says in words where log p(x) comes from. The gaps of a guide that is not a bound are NaN.
+        (data), in nats, each with ``_se``, its Monte Carlo error, and ``_bias``, by how much it is off on average,
+        never negative (``log_evidence`` and ``refined_elbo`` are too low): ``log_evidence``, ``gap``; with ``split``
+        also ``refined_elbo``, ``approximation_gap``, ``amortization_gap``, and what the weights of the refined guide
+        say (``refined_iwelbo``, ``refined_khat``). The errors of data points are independent, the biases add up: see
+        :func:`ppl_vae.measure.bounds.average`. Attribute ``evidence`` says in words where log p(x) comes from. The gaps
+        of a guide that is not a bound are NaN.
 
     Raises:
         InputError: for an unknown or impossible source of evidence, or a guide whose gap can't be split.
@@ -172,10 +173,10 @@ def with_evidence(measured: xr.Dataset, evidence: Evidence) -> xr.Dataset:
     )
     measured = measured.assign_attrs(evidence=evidence.words)
     sound = 1.0 if measured.attrs["is_bound"] else np.nan
-    pairs = {"gap": ("log_evidence", "elbo")}
+    sides = {"gap": ("log_evidence", "elbo")}
     if "refined_elbo" in measured:
-        pairs |= {"approximation_gap": ("log_evidence", "refined_elbo"), "amortization_gap": ("refined_elbo", "elbo")}
-    for name, (upper, lower) in pairs.items():
+        sides |= {"approximation_gap": ("log_evidence", "refined_elbo"), "amortization_gap": ("refined_elbo", "elbo")}
+    for name, (upper, lower) in sides.items():
         measured[name] = sound * (measured[upper] - measured[lower])
         measured[f"{name}_se"] = sound * np.hypot(measured[f"{upper}_se"], measured[f"{lower}_se"])
         biases = (measured[f"{side}_bias"] for side in (upper, lower) if f"{side}_bias" in measured)

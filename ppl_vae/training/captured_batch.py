@@ -27,9 +27,10 @@ from ppl_vae.training.warning import warn_caller
 _SAME = 1e-5
 # A graph has simpler operations than the program: near an optimum, where gradients cancel, that shows in more digits.
 _FINE = 1e-3
-# A compiler leaves out casts to bfloat16 and back, of whose 8 bits each may be another then.
+# A compiler leaves out casts to bfloat16 and back, whose 8 significant bits then round otherwise.
 _COARSE = 0.05
-# Replays from one run of the program beside them to the next, at most. Such a run costs some five replays: a hundredth.
+# Replays from one run of the program beside them to the next, at most; a power of two, as the rhythm below needs. Such
+# a run costs some five replays, so that comparisons take a hundredth of a long training.
 _SELDOM = 512
 # The replays that are timed, to tell what the rest of a training takes: the first ones set things up.
 _TIMED_FROM, _TIMED_TO = 10, 60
@@ -116,10 +117,15 @@ class CapturedBatch:
         before: Moment,
         after: Moment,
     ) -> Numbers:
-        """Traces a step that the program took between two moments, and gives what the graph gives in its place."""
+        """Traces a step that the program took between two moments, and gives what the graph gives in its place.
+
+        Each run starts from the same moment, so from the same random numbers, and computes the same gradients in
+        another way: by Pyro's own ELBO (``by_program``, before), by the same bound with its numbers kept as tensors
+        (``by_tensors``), which alone can be traced, and by the graph (``by_graph``). All must agree.
+        """
         elbo = self._gradients.elbo
         before.put_back()
-        run(*batch)  # what the estimator finds out at its first run takes random numbers
+        run(*batch)  # a first one that counts for nothing: what an estimator finds out in it takes random numbers
         before.put_back()
         by_tensors = run(*batch)
         before.put_back()
@@ -149,10 +155,10 @@ class CapturedBatch:
     def next_is_compared(self) -> bool:
         """Counts a replay, and says whether the program is to be run beside it.
 
-        It is beside the 1st, 2nd, 4th, ... 512th and then each 512th. A warm-up or a counter that no picture of the
-        program shows changes most in the first steps, and is found there while few steps are wrong; a training without
-        any soon spends a hundredth of its time on comparisons. Counts decide, no clock, so that the same seed gives
-        the same numbers on a busy machine.
+        That is so for the 1st, 2nd, 4th, ... 512th replay and then for each 512th. What
+        :class:`ppl_vae.pairs.held.Held` does not see, a counter in a file say, often changes most in the first steps:
+        it is found there while few steps are wrong, and a training without any soon spends a hundredth of its time on
+        comparisons. Counts decide, no clock, so that the same seed gives the same numbers on a busy machine.
         """
         self._replays += 1
         return _SELDOM % self._replays == 0 or self._replays % _SELDOM == 0
