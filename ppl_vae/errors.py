@@ -17,7 +17,14 @@ class InputError(ValueError):
 
 
 def require_count(name: str, value: Any, least: int) -> None:
-    """Raises InputError where a value is no whole number, or too small a one."""
+    """Raises InputError where a value is no whole number, or too small a one.
+
+    Examples:
+        >>> from ppl_vae.errors import require_count
+        >>> require_count("particles", 0.5, 1)
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: particles is 0.5; a whole number from 1 on is needed
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}; a whole number from {least} on is needed")
 

@@ -52,6 +52,8 @@ def exact_pair(pair: Pair, progress: bool = True) -> xr.Dataset | None:
     pair.require_sound()
     if hasattr(pair.model, "log_evidence"):
         return dataset_of({"log_evidence": pair.model.log_evidence(*pair.rows(0, pair.size))})
+    if any(states_of(site["fn"]) is None for site in pair.sites if not site["is_observed"]):
+        return None  # as the probe has shown; what the states are may differ from data point to data point
     parts = []
     with stage("states of the latents", pair.size, progress, shorten="data points") as advance:
         for _, part in pair.parts(_FEW_STATES):
