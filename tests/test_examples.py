@@ -10,7 +10,7 @@ import pytest
 import torch
 from elsewhere import elsewhere
 
-from ppl_vae import fit
+from ppl_vae import compare, fit
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -35,18 +35,29 @@ def test_example(example, monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out
 
 
-def run_the_readmes_snippets():
+SHORTER = {
+    "epochs=100": "epochs=1",
+    "particles=1000": "particles=100",
+    "digits.test.bernoulli()": "digits.test[:60].bernoulli()",
+}
+
+
+def run_the_readmes_snippets(monkeypatch):
+    monkeypatch.setitem(compare.__kwdefaults__, "particles", 100)
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert snippets
+    text = "\n".join(snippets)
+    for long, short in SHORTER.items():
+        assert long in text
+        text = text.replace(long, short)
     names: dict[str, object] = {}
-    for snippet in snippets:
-        exec(snippet.replace("epochs=100", "epochs=1"), names)
+    exec(text, names)
     return names
 
 
 def test_the_readmes_snippets_run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    run_the_readmes_snippets()
+    run_the_readmes_snippets(monkeypatch)
 
 
 def test_the_readmes_snippets_run_where_fit_moves_the_pair_elsewhere(monkeypatch, tmp_path):
@@ -57,7 +68,7 @@ def test_the_readmes_snippets_run_where_fit_moves_the_pair_elsewhere(monkeypatch
     with elsewhere() as place:
         for module in ("training.fit", "measure.comparison"):
             monkeypatch.setattr(f"ppl_vae.{module}.resolve_device", lambda device: place)
-        names = run_the_readmes_snippets()
+        names = run_the_readmes_snippets(monkeypatch)
     assert next(names["model"].parameters()).device == place
 
 
