@@ -28,6 +28,7 @@ from ppl_vae.models import VAE
 from ppl_vae.pairs.restore import local_parameters
 from ppl_vae.training.capture import Step
 from ppl_vae.training.cuda_graphs import CudaGraph, make_capturable
+from ppl_vae.training.gradients import Gradients
 from ppl_vae.training.updates import Updates
 
 PIXELS, LATENT = 784, 20
@@ -109,7 +110,8 @@ def ours(hidden: int, device: str, capture: bool | str) -> Side:
         pyro.param("anchor", torch.zeros(()))
         guide(x)
 
-    run = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 10**6, updates)  # type: ignore[arg-type]
+    gradients = Gradients(Trace_ELBO(), model, anchored, leaves, [model, guide])
+    run = Step(gradients, capture, 10**6, updates)  # type: ignore[arg-type]
 
     def step(x: Tensor) -> None:
         with local_parameters(model, guide):

@@ -8,6 +8,7 @@ import torch
 from ppl_vae.pairs.modules import modules_of
 from ppl_vae.pairs.restore import local_parameters
 from ppl_vae.training.capture import Step
+from ppl_vae.training.gradients import Gradients
 from ppl_vae.training.preparation import first_run
 
 
@@ -30,7 +31,7 @@ def taken(make, elbo, processes, capture=False, steps=1):
             modules = modules_of(model, guide)
             learned = objective.learned(model, guide, *batch) if hasattr(objective, "learned") else None
             found = first_run(objective, model, guide, learned, batch)
-            step = Step(objective, model, found.guide, found.parameters, modules, capture, 1000)
+            step = Step(Gradients(objective, model, found.guide, found.parameters, modules), capture, 1000)
             for turn in range(steps):
                 pyro.set_rng_seed(turn)
                 loss = step(batch, rare=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import CompareOptions
-from ppl_vae.cli.values import BATCH_SIZE, LEARNING_RATE, default_epochs, names, widths
+from ppl_vae.cli.values import BATCH_SIZE, default_epochs, names, widths
 from ppl_vae.cli.zoo import Builder, refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
@@ -20,7 +20,7 @@ from ppl_vae.measure.comparison import compare as compare_guides
 from ppl_vae.pairs.progress import whole
 from ppl_vae.programs import LatentVariableModel
 from ppl_vae.training.fit import resolve_device
-from ppl_vae.training.optimizers import cooldown
+from ppl_vae.training.optimizers import ADAM_RATE, cooldown
 
 
 def compare(options: CompareOptions) -> None:
@@ -48,7 +48,7 @@ def compare(options: CompareOptions) -> None:
         hidden=builder.hidden,
         epochs=options.epochs or default_epochs(source),
         batch_size=options.batch_size or BATCH_SIZE,
-        lr=LEARNING_RATE if options.lr is None else options.lr,
+        lr=ADAM_RATE if options.lr is None else options.lr,
         device=str(resolve_device(options.device)),
         run=folder,
     )

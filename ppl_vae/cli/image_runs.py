@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
-from ppl_vae.cli.values import BATCH_SIZE, LEARNING_RATE, default_epochs, widths
+from ppl_vae.cli.values import BATCH_SIZE, default_epochs, widths
 from ppl_vae.cli.zoo import Builder, refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.errors import InputError
@@ -30,7 +30,7 @@ from ppl_vae.plots.bounds import NOT_A_BOUND, training_curves
 from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.training import distributed
 from ppl_vae.training.fit import History, fit, resolve_device
-from ppl_vae.training.optimizers import cooldown
+from ppl_vae.training.optimizers import ADAM_RATE, cooldown
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _start(options: TrainOptions, folder: Path) -> _Setting:
         hidden=builder.hidden,
         epochs=options.epochs or default_epochs(source),
         batch_size=options.batch_size or BATCH_SIZE,
-        lr=LEARNING_RATE if options.lr is None else options.lr,
+        lr=ADAM_RATE if options.lr is None else options.lr,
         capture=options.captured,
         device=str(device),
         run=folder,

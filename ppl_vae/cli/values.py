@@ -5,7 +5,6 @@ from ppl_vae.errors import InputError
 from ppl_vae.training.capture import Capture
 
 BATCH_SIZE = 128  # of images
-LEARNING_RATE = 1e-3  # for images
 CAPTURES: dict[str, Capture] = {"auto": "auto", "true": True, "false": False, "compile": "compile"}
 
 

@@ -7,14 +7,11 @@ reads a clock or changes what it holds (:mod:`ppl_vae.pairs.watching`), or gives
 holds is looked at again before each replay, and the program itself runs beside its replays in a growing rhythm.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
-from pyro.infer import ELBO
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppl_vae.estimators.tensor_only import tensor_only
-from ppl_vae.pairs.modules import Program
 from ppl_vae.training.captured_batch import CapturedBatch, CaptureWarning, Stage
 from ppl_vae.training.distributed import count, summed
 from ppl_vae.training.gradients import Gradients
@@ -34,15 +31,10 @@ class Step:
     """Computes the loss of a batch and gives the parameters their gradients, by a graph of the pair or by its programs.
 
     Args:
-        elbo: any ELBO.
-        model: the model.
-        guide: its guide, as the ELBO gets it.
-        parameters: the leaves that are trained.
-        modules: the pair's modules and what else is trained, for their buffers.
+        gradients: runs the pair on a batch.
         capture: see :func:`ppl_vae.fit`.
         expected: how many steps are to come in all.
         updates: the optimizers' step, which a graph may take; it is finished by whoever calls the step.
-        coarse: whether the networks compute in few digits.
 
     Attributes:
         reason: why it runs uncaptured, empty where it does not.
@@ -51,17 +43,12 @@ class Step:
 
     def __init__(
         self,
-        elbo: ELBO,
-        model: Program,
-        guide: Program,
-        parameters: Sequence[Tensor],
-        modules: Sequence[nn.Module],
+        gradients: Gradients,
         capture: Capture,
         expected: int,
         updates: Updates | None = None,
-        coarse: bool = False,
     ) -> None:
-        self._elbo, self._gradients = elbo, Gradients(elbo, model, guide, parameters, modules, coarse)
+        self._gradients = gradients
         self._updates = updates if updates is not None else Updates()
         self._capture, self._expected, self._steps = capture, expected, 0
         self._shapes: dict[Any, CapturedBatch] = {}
@@ -137,10 +124,11 @@ class Step:
 
     def _trace(self, shape: CapturedBatch, batch: tuple[Tensor, ...]) -> Tensor | float:
         """Takes a step by the program, and makes the graph that takes the next one of this shape."""
-        objective = tensor_only(self._elbo)
+        elbo = self._gradients.elbo
+        objective = tensor_only(elbo)
         if objective is None:
             # with "auto" nobody asked for a graph, and the ELBO is what it is: nothing to be warned of
-            self._give_up(f"{type(self._elbo).__name__} is not made of tensors alone", quiet=self._capture == "auto")
+            self._give_up(f"{type(elbo).__name__} is not made of tensors alone", quiet=self._capture == "auto")
             return self._by_program(batch)
         if self._gradients.has_sparse_gradients():
             self._give_up("a table has sparse gradients")

@@ -18,6 +18,7 @@ from ppl_vae.training.arguments import require_arguments, resolve_device, set_se
 from ppl_vae.training.batches import batches
 from ppl_vae.training.capture import Capture, Step
 from ppl_vae.training.checkpoints import Checkpoint
+from ppl_vae.training.gradients import Gradients
 from ppl_vae.training.history import History
 from ppl_vae.training.identity import programs_identity, run_identity
 from ppl_vae.training.optimizers import OptimizerFactory, Schedule, optimizer_or_adam
@@ -117,8 +118,8 @@ def fit(
         history = History(source.size, pair.is_bound, pair.weighted)
         may_be_one_graph = target.type == "cuda" and capture is not False and distributed.count() == 1
         updates = updates_for(optimizer, pair.parameters, modules, schedule, steps, may_be_one_graph)
-        coarse = precision != "float32"
-        step = Step(elbo, model, pair.guide, pair.parameters, modules, capture, steps, updates, coarse)
+        gradients = Gradients(elbo, model, pair.guide, pair.parameters, modules, coarse=precision != "float32")
+        step = Step(gradients, capture, steps, updates)
         tensors = [*ready.tensors, *step.state]
         run = partial(run_identity, source, pair, elbo, updates.options, transform, schedule, epochs, seed, precision)
         programs = partial(programs_identity, model, guide, ready.learned)

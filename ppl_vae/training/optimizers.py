@@ -15,7 +15,7 @@ from ppl_vae.errors import InputError
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 Schedule = Callable[[float], float]
-_RATE = 1e-3  # Adam's, where none is given
+ADAM_RATE = 1e-3  # where none is given
 
 
 def optimizer_or_adam(optimizer: OptimizerFactory | PyroOptim | None, lr: float | None) -> OptimizerFactory | PyroOptim:
@@ -23,7 +23,7 @@ def optimizer_or_adam(optimizer: OptimizerFactory | PyroOptim | None, lr: float 
     if lr is not None and not lr > 0:
         raise InputError(f"lr is {lr}; a learning rate is above 0")
     if optimizer is None:
-        return partial(Adam, lr=_RATE if lr is None else lr, fused=True)
+        return partial(Adam, lr=ADAM_RATE if lr is None else lr, fused=True)
     if lr is not None:
         raise InputError(f"lr is {lr}, which is Adam's: give the rate to the optimizer, or leave the optimizer away")
     return optimizer

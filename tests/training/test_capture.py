@@ -22,6 +22,7 @@ from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE
 from ppl_vae.pairs.restore import local_parameters
 from ppl_vae.training.capture import CaptureWarning, Step
+from ppl_vae.training.gradients import Gradients
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_particles_one_by_one_have_the_same_distribution():
             pyro.param("anchor", torch.zeros(()))  # Pyro takes gradients where a trace has a parameter
             return guide(*args)
 
-        step = Step(elbo, model, anchored, leaves, [model, guide], capture, 1000)
+        step = Step(Gradients(elbo, model, anchored, leaves, [model, guide]), capture, 1000)
         with local_parameters(model, guide):
             for number in range(400):
                 step((x,), rare=False)
@@ -241,7 +242,7 @@ def test_particles_one_by_one_have_the_same_distribution():
 def test_the_noise_is_fresh_at_every_replay():
     model, guide, x = pair()
     leaves = list(guide.parameters())
-    step = Step(StickingTheLanding(), model, guide, leaves, [model, guide], True, 10)
+    step = Step(Gradients(StickingTheLanding(), model, guide, leaves, [model, guide]), True, 10)
     with local_parameters(model, guide):
         losses = [float(step((x,), rare=False)) for _ in range(6)]
     assert not step.reason

@@ -13,6 +13,7 @@ from ppl_vae.models import VAE
 from ppl_vae.pairs.restore import local_parameters
 from ppl_vae.training.capture import CaptureWarning, Step
 from ppl_vae.training.cuda_graphs import launched, make_capturable, state_of
+from ppl_vae.training.gradients import Gradients
 from ppl_vae.training.updates import Updates
 
 OBSERVED = 12
@@ -37,7 +38,7 @@ def parameters(inside, optimizer, steps=30, capture=True):
         return guide(*args)
 
     updates = Updates([stepper], in_graph=inside)
-    step = Step(Trace_ELBO(), model, anchored, leaves, [model, guide], capture, 1000, updates)
+    step = Step(Gradients(Trace_ELBO(), model, anchored, leaves, [model, guide]), capture, 1000, updates)
     updated = 0
     with local_parameters(model, guide):
         for _ in range(steps):
