@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, redrawn
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.traces import latent_sites, random_sites, sum_density, trace_model
+from ppl_vae.pairs.traces import latent_sites, trace_model
 from ppl_vae.programs import NotReparameterized
 
 
@@ -59,5 +59,4 @@ def model_at(
     nesting = max(1, int(elbo.max_plate_nesting))
     with pyro.validation_enabled(False):
         trace = trace_model(model, moved, batch, particles, nesting)
-        zeros = value.new_zeros((particles, len(batch[0])))
-        return trace, sum_density(random_sites(trace), nesting, zeros)
+        return trace, elbo.densities(trace, batch, particles)

@@ -78,7 +78,7 @@ def annealed_pair(
     weights, acceptances = [], []
     moves = pair.size * (2 * steps - 1)  # of the pilot chains, and of those that count
     with pyro.validation_enabled(False), stage("annealing", moves, progress, shorten="steps") as path.advance:
-        for _, part in pair.parts(chains):
+        for part in pair.parts(chains):
             with explained(pair.model, pair.own_guide, part):
                 target = Target(pair, part)
                 sizes, _ = path.adapt(target)

@@ -68,7 +68,7 @@ def sandwich(
         pyro.validation_enabled(False),
         stage("sandwich", pair.size * (3 * steps - 2 + path.mixing), progress, shorten="steps") as path.advance,
     ):
-        for _, part in pair.parts(chains):
+        for part in pair.parts(chains):
             with explained(model, None, part):
                 simulated, values = _simulate(pair, part)
                 target = Target(pair, simulated)

@@ -56,7 +56,7 @@ def exact_pair(pair: Pair, progress: bool = True) -> xr.Dataset | None:
         return None  # as the probe has shown; what the states are may differ from data point to data point
     parts = []
     with stage("states of the latents", pair.size, progress, shorten="data points") as advance:
-        for _, part in pair.parts(_FEW_STATES):
+        for part in pair.parts(_FEW_STATES):
             states = _states(pair, part)
             if states is None:
                 return None

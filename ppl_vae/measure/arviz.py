@@ -14,7 +14,6 @@ from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.log_means import of_draws
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
-from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.psis import effective_sample_size, khat_threshold, smoothed
 
 __all__ = ["to_arviz"]
@@ -70,11 +69,9 @@ def to_arviz(
     if not pair.is_bound or pair.nesting > 1:
         what = "is a point mass, whose draws have no weights" if not pair.is_bound else "has plates below the data"
         raise InputError(f"the guide {what}: to_arviz needs a density over latents of each data point")
-    with pair.measuring(seed), stage("posterior draws", pair.size, progress, shorten="draws") as advance:
-        parts = []
-        for drawn in pair.chunks(total):
-            parts.append(_resampled(drawn, chains))
-            advance(drawn.log_weights.shape[1])
+    parts: list[tuple[xr.Dataset, ...]] = []
+    with pair.measuring(seed):
+        pair.each(total, lambda drawn: parts.append(_resampled(drawn, chains)), "posterior draws", progress, "draws")
     posterior, likelihood, importance = (xr.concat(group, dim="data") for group in zip(*parts, strict=True))
     importance.attrs = {"khat_threshold": khat_threshold(total), "units": "nats"}
     x = pair.batch[0].cpu()

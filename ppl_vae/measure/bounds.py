@@ -13,7 +13,6 @@ from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.log_means import LogMean, of_draws, student
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
-from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.psis import effective_sample_size, khat_threshold, pareto_k
 
 _FEW_GROUPS = 10
@@ -66,10 +65,8 @@ def bounds(
     """
     measured = Bounds(particles, curve)
     pair = Pair(model, guide, data)
-    with pair.measuring(seed), stage("bounds", pair.size, progress, shorten="particles") as advance:
-        for draws in pair.chunks(particles):
-            measured.add(draws)
-            advance(draws.log_weights.shape[1])
+    with pair.measuring(seed):
+        pair.each(particles, measured.add, "bounds", progress)
     return measured.dataset(pair.is_bound)
 
 

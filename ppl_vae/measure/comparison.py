@@ -120,8 +120,9 @@ def compare(
 ) -> Comparison:
     """Fits every guide to one model and measures how tight each ELBO is on the test data.
 
-    The model and the guides are copied first, together, so that what they share they go on sharing; those that are
-    given stay as they are, and so do the random numbers where a seed is given.
+    The model and the guides are copied first; those that are given stay as they are, and so do the random numbers
+    where a seed is given. Each guide is fitted by itself: one that shares an encoder with another does not go on from
+    the other's training.
 
     Args:
         model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on.

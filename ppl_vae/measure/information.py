@@ -11,7 +11,6 @@ from ppl_vae.errors import InputError, require_count
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Draws, Pair
-from ppl_vae.pairs.progress import stage
 
 ACTIVE = 0.01  # Burda et al. 2015, section 5.1
 
@@ -65,10 +64,7 @@ def information(
     pair = Pair(model, guide, data)
     with pair.measuring(seed):
         pair.require_sound()
-        with stage("information", pair.size, progress, shorten="particles") as advance:
-            for draws in pair.chunks(particles):
-                measured.add(draws, pair)
-                advance(draws.log_weights.shape[1])
+        pair.each(particles, lambda draws: measured.add(draws, pair), "information", progress)
         return measured.dataset(pair)
 
 

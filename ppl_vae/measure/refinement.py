@@ -147,7 +147,7 @@ def refined(
     params, left = [], []
     total = pair.size * rounds * steps
     with local_parameters(pair.model, guide), stage("refine", total, progress, shorten="rounds") as advance:
-        for number, (_, part) in enumerate(pair.parts(particles, _CHUNK_BYTES)):
+        for number, part in enumerate(pair.parts(particles, _CHUNK_BYTES)):
             with explained(pair.model, guide, part):
                 start = guide.params(*part).detach().clone()
             if not number:

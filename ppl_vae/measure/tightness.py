@@ -16,8 +16,7 @@ from ppl_vae.measure.information import Information
 from ppl_vae.measure.refinement import refined
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.pair import Pair
-from ppl_vae.pairs.progress import stage
+from ppl_vae.pairs.pair import Draws, Pair
 from ppl_vae.programs import FamilyGuide
 
 EVIDENCE = ("auto", "exact", "importance", "annealed")
@@ -107,11 +106,12 @@ def measured_pair(
             "family, such as Amortized; leave split=False"
         )
     bounds, information = Bounds(particles, curve), Information(particles)
-    with stage("bounds", pair.size, progress, shorten="particles") as advance:
-        for draws in pair.chunks(particles):
-            bounds.add(draws)
-            information.add(draws, pair)
-            advance(draws.log_weights.shape[1])
+
+    def take(draws: Draws) -> None:
+        bounds.add(draws)
+        information.add(draws, pair)
+
+    pair.each(particles, take, "bounds", progress)
     measured = bounds.dataset(pair.is_bound).merge(information.dataset(pair), combine_attrs="no_conflicts")
     if split:
         measured = measured.merge(_refined(pair, particles, refinement, progress), combine_attrs="override")
@@ -123,10 +123,7 @@ def _refined(pair: Pair, particles: int, refinement: Mapping[str, Any], progress
     best_guide = refined(pair, **refinement, progress=progress)
     best_pair = pair.with_guide(best_guide, torch.arange(pair.size))
     bounds = Bounds(particles, (particles,))
-    with stage("bounds of the refined guide", pair.size, progress, shorten="particles") as advance:
-        for draws in best_pair.chunks(particles):
-            bounds.add(draws)
-            advance(draws.log_weights.shape[1])
+    best_pair.each(particles, bounds.add, "bounds of the refined guide", progress)
     last = bounds.dataset(True).isel(K=-1, drop=True)
     columns = {
         "elbo": last.elbo,

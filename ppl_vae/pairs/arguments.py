@@ -79,10 +79,8 @@ def rows(batch: Batch, size: int, start: int, stop: int, device: torch.device | 
 
 def device_of(batch: Batch, *programs: Program | None) -> torch.device:
     """Returns the device of a pair: that of its parameters, those of its modules first, else that of the data."""
-    for module in modules_of(*programs):
-        for tensor in (*module.parameters(), *module.buffers()):
-            return tensor.device
-    if not any(programs) or modules_of(*programs):
-        return batch[0].device
-    stored = pyro.get_param_store().get_state()["params"]
-    return next((leaf.device for leaf in stored.values()), batch[0].device)
+    modules = modules_of(*programs)
+    leaves = [leaf for module in modules for leaf in (*module.parameters(), *module.buffers())]
+    if any(programs) and not modules:  # functions, whose parameters live in the store
+        leaves = list(pyro.get_param_store().get_state()["params"].values())
+    return leaves[0].device if leaves else batch[0].device

@@ -1,6 +1,6 @@
 """A model and its guide on some data: probed once, then run in bounded memory for everything that is measured."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,10 @@ from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.mistakes import require_sound, seen
 from ppl_vae.pairs.modules import Program, follows_rows
+from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.replayed import ReplayedRun
 from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, seeded, store_kept
-from ppl_vae.pairs.runs import Run, run, zeros_for
+from ppl_vae.pairs.runs import Run, Terms, run, zeros_for
 from ppl_vae.pairs.traces import (
     Site,
     bounds_evidence,
@@ -43,28 +44,15 @@ _FEW = 4  # data points of the probe
 _MANY = 8
 
 
-@dataclass(frozen=True)
-class Draws:
-    """What a pair gives for some of the data: the terms of the log-weights, in nats, and the draws.
+@dataclass(frozen=True, kw_only=True)
+class Draws(Terms):
+    """What a pair gives for some of the data: the terms of the log-weights, and the draws.
 
     Attributes:
-        start: the number of the first data point.
-        prior: log p(z), shape (particles, points); likewise the others.
-        likelihood: log p(x | z).
-        proposed: log q(z | x).
         latents: the draws by name, shape (particles, points, event); empty where plates lie below the data.
     """
 
-    start: int
-    prior: Tensor
-    likelihood: Tensor
-    proposed: Tensor
     latents: dict[str, Tensor]
-
-    @property
-    def log_weights(self) -> Tensor:
-        """The log-weights log p(x, z) - log q(z | x), shape (particles, points)."""
-        return self.prior + self.likelihood - self.proposed
 
 
 class Pair:
@@ -142,11 +130,11 @@ class Pair:
         """Returns the arguments for the data points from start to stop, on the pair's device."""
         return rows(self.batch, self.size, start, stop, self.device)
 
-    def parts(self, particles: int, memory: int | None = None) -> Iterator[tuple[int, Batch]]:
-        """Cuts the data into parts, so many particles of which fit the memory, each with its first number."""
+    def parts(self, particles: int, memory: int | None = None) -> Iterator[Batch]:
+        """Cuts the data into parts, so many particles of which fit the memory."""
         points = self._points(particles, memory or CHUNK_BYTES)
         for start in range(0, self.size, points):
-            yield start, self.rows(start, start + points)
+            yield self.rows(start, start + points)
 
     def _points(self, particles: int, memory: int) -> int:
         if not follows_rows(self.own_guide):
@@ -178,15 +166,30 @@ class Pair:
         runs = -(-self.size // points) * -(-particles // at_once)
         repeated = ReplayedRun(self._programs(), self._terms, runs)
         names = [site["name"] for site in self.sites if not site["is_observed"]] if self.nesting == 1 else []
-        for start, part in self.parts(particles):
+        for part in self.parts(particles):
             with pyro.validation_enabled(is_validation_enabled() and not checked), self._explained(part):
                 drawn = [repeated(part, min(at_once, particles - done)) for done in range(0, particles, at_once)]
             joined = drawn[0] if len(drawn) == 1 else [torch.cat(parts) for parts in zip(*drawn, strict=True)]
             prior, likelihood, proposed, *latents = joined
-            draws = Draws(start, prior, likelihood, proposed, dict(zip(names, latents, strict=True)))
+            by_name = dict(zip(names, latents, strict=True))
+            draws = Draws(prior=prior, likelihood=likelihood, proposed=proposed, latents=by_name)
             if not draws.log_weights.isfinite().all():
                 require_sound(self.model, self.own_guide, part)
             yield draws
+
+    def each(
+        self,
+        particles: int,
+        take: Callable[[Draws], object],
+        description: str,
+        progress: bool,
+        shorten: str = "particles",
+    ) -> None:
+        """Gives the draws of :meth:`chunks` to a function, and shows how far it is; see :func:`stage`."""
+        with stage(description, self.size, progress, shorten=shorten) as advance:
+            for draws in self.chunks(particles):
+                take(draws)
+                advance(draws.log_weights.shape[1])
 
     def _terms(self, part: Batch, particles: int) -> list[Tensor]:
         """Returns the three terms of one run, and its latents where each data point has a value of its own."""

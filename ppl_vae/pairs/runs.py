@@ -15,16 +15,38 @@ from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.traces import Site, latent_sites, random_sites, split_density, sum_density, trace_guide, trace_model
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of a pair: its traces, and the terms of the log-weights in nats, shape (particles, batch) each.
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The terms of the log-weights in nats, shape (particles, batch) each.
+
+    Attributes:
+        prior: log p(z).
+        likelihood: log p(x | z).
+        proposed: log q(z | x).
+    """
+
+    prior: Tensor
+    likelihood: Tensor
+    proposed: Tensor
+
+    @property
+    def joint(self) -> Tensor:
+        """The joint density log p(x, z), shape (particles, batch)."""
+        return self.prior + self.likelihood
+
+    @property
+    def log_weights(self) -> Tensor:
+        """The log-weights log p(x, z) - log q(z | x), shape (particles, batch)."""
+        return self.joint - self.proposed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Terms):
+    """One run of a pair: its traces, and the terms of the log-weights.
 
     Attributes:
         guide: the guide's trace.
         model: the model's, on the guide's draws.
-        prior: log p(z).
-        likelihood: log p(x | z).
-        proposed: log q(z | x).
 
     Examples:
         >>> import torch
@@ -39,19 +61,6 @@ class Run:
 
     guide: Trace
     model: Trace
-    prior: Tensor
-    likelihood: Tensor
-    proposed: Tensor
-
-    @property
-    def joint(self) -> Tensor:
-        """The joint density log p(x, z), shape (particles, batch)."""
-        return self.prior + self.likelihood
-
-    @property
-    def log_weights(self) -> Tensor:
-        """The log-weights log p(x, z) - log q(z | x), shape (particles, batch)."""
-        return self.joint - self.proposed
 
     def latents(self) -> dict[str, Tensor]:
         """Returns the model's latents by name, shape (particles, batch, event) where no plate lies below the data."""
@@ -90,12 +99,9 @@ def run(
         check(guide_trace)
     model_trace = trace_model(model, guide_trace, batch, particles, nesting)
     zeros = zeros_for(batch, particles)
-    return Run(
-        guide_trace,
-        model_trace,
-        *split_density(model_trace, nesting, zeros),
-        sum_density(random_sites(guide_trace), nesting, zeros),
-    )
+    prior, likelihood = split_density(model_trace, nesting, zeros)
+    proposed = sum_density(random_sites(guide_trace), nesting, zeros)
+    return Run(guide=guide_trace, model=model_trace, prior=prior, likelihood=likelihood, proposed=proposed)
 
 
 def propose(
