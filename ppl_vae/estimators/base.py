@@ -17,8 +17,8 @@ from ppl_vae.pairs.arguments import Batch, batch_size
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pairing import require_a_pair
 from ppl_vae.pairs.restore import random_state_kept
-from ppl_vae.pairs.runs import Run, propose, run, zeros_for
-from ppl_vae.pairs.traces import Site, latent_sites, plates_below, random_sites, sum_density, trace_guide, trace_model
+from ppl_vae.pairs.runs import Run, propose, run
+from ppl_vae.pairs.traces import Site, latent_sites, plates_below, random_sites, trace_guide, trace_model
 
 
 class LogWeightELBO(ELBO, ABC):
@@ -143,11 +143,6 @@ class LogWeightELBO(ELBO, ABC):
             require_a_pair(random_sites(guide_trace), random_sites(model_trace), draws=True)
             self.max_plate_nesting = plates_below(guide_trace, model_trace)
         return max(1, int(self.max_plate_nesting))
-
-    def densities(self, trace: Trace, batch: Batch, particles: int) -> Tensor:
-        """Returns the log-density of all the random sites of a trace, shape (particles, batch)."""
-        nesting = max(1, int(self.max_plate_nesting))
-        return sum_density(random_sites(trace), nesting, zeros_for(batch, particles))
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         """Runs the pair once for its two traces, which Pyro's base class asks for."""

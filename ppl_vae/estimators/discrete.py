@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, redrawn
+from ppl_vae.pairs.arguments import batch_size
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.traces import latent_sites, trace_model
+from ppl_vae.pairs.traces import latent_sites, random_sites, trace_model
+from ppl_vae.pairs.units import unit_of
 from ppl_vae.programs import NotReparameterized
 
 
@@ -59,4 +61,5 @@ def model_at(
     nesting = max(1, int(elbo.max_plate_nesting))
     with pyro.validation_enabled(False):
         trace = trace_model(model, moved, batch, particles, nesting)
-        return trace, elbo.densities(trace, batch, particles)
+    unit = unit_of(guide_trace, trace, batch_size(batch))
+    return trace, unit.sum(random_sites(trace), unit.zeros(batch, particles))

@@ -12,7 +12,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, Run, detached, fresh, redrawn
 from ppl_vae.estimators.requirements import require_reparameterized
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.traces import latent_sites
+from ppl_vae.pairs.traces import latent_sites, random_sites
 
 
 class _Checked:
@@ -82,7 +82,7 @@ class StickingTheLanding(LogWeightELBO):
         value = run.log_weights.mean(0)
         # log q(z) depends on phi through z, which is wanted, and directly: that part is the score, of mean zero but not
         # of variance zero. Log q at detached draws has the score alone as its gradient; added to -log q, it cancels it.
-        return value, value + _score(self, run, batch).mean(0)
+        return value, value + _score(run, batch).mean(0)
 
 
 class IWAE(LogWeightELBO):
@@ -146,7 +146,7 @@ class DReG(LogWeightELBO):
         share.append(weights.detach().softmax(0))
         if latent_sites(run.guide)[0]["value"].dim() == share[0].dim() + _event(latent_sites(run.guide)[0]) - 1:
             share[0] = share[0][0]  # a single particle has no dimension of its own
-        path = weights + _score(self, run, batch)
+        path = weights + _score(run, batch)
         return log_mean(weights), (weights.detach().softmax(0) * path).sum(0)
 
 
@@ -159,7 +159,7 @@ def _event(site: dict[str, Any]) -> int:
     return len(site["fn"].event_shape)
 
 
-def _score(elbo: LogWeightELBO, run: Run, batch: tuple[Any, ...]) -> Tensor:
+def _score(run: Run, batch: tuple[Any, ...]) -> Tensor:
     """Returns log q at the draws held constant, minus its own value: zero, with the score as its gradient."""
-    log_q = elbo.densities(redrawn(run.guide, detached), batch, len(run.joint))
+    log_q = run.unit.sum(random_sites(redrawn(run.guide, detached)), run.unit.zeros(batch, len(run.joint)))
     return log_q - log_q.detach() if log_q.requires_grad else torch.zeros_like(log_q)

@@ -76,7 +76,7 @@ def annealed_pair(
     path = Path(temperatures(schedule, steps), leapfrog, chains)
     pair.require_sound()
     weights, acceptances = [], []
-    moves = pair.size * (2 * steps - 1)  # of the pilot chains, and of those that count
+    moves = pair.units * (2 * steps - 1)  # of the pilot chains, and of those that count
     with pyro.validation_enabled(False), stage("annealing", moves, progress, shorten="steps") as path.advance:
         for part in pair.parts(chains):
             with explained(pair.model, pair.own_guide, part):

@@ -17,8 +17,7 @@ from ppl_vae.pairs.log_means import LogMean, of_chains
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
-from ppl_vae.pairs.runs import zeros_for
-from ppl_vae.pairs.traces import random_sites, sum_density
+from ppl_vae.pairs.traces import random_sites
 
 
 def sandwich(
@@ -66,7 +65,7 @@ def sandwich(
     with (
         pair.measuring(seed),
         pyro.validation_enabled(False),
-        stage("sandwich", pair.size * (3 * steps - 2 + path.mixing), progress, shorten="steps") as path.advance,
+        stage("sandwich", pair.units * (3 * steps - 2 + path.mixing), progress, shorten="steps") as path.advance,
     ):
         for part in pair.parts(chains):
             with explained(model, None, part):
@@ -124,8 +123,7 @@ def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
             raise InputError(
                 f"the observed {name!r} is given as two arguments, one of which would be simulated: copy it"
             )
-    generated = pair.generated(part)
-    values = {site["name"]: site["value"] for site in random_sites(generated)}
+    generated, values = pair.generated(part)
     simulated = list(part)
     for name, position in positions.items():
         simulated[position] = values.pop(name).reshape(part[position].shape)
@@ -136,7 +134,7 @@ def _simulate(pair: Pair, part: Batch) -> tuple[Batch, dict[str, Tensor]]:
 def _require_generative(pair: Pair, generated: Trace, latents: dict[str, Tensor], simulated: Batch) -> None:
     """Refuses a model whose density of the data looks at the data, as teacher forcing does: it has not drawn them."""
     sites = [site for site in random_sites(generated) if site["name"] not in latents]
-    drawn = sum_density(sites, pair.nesting, zeros_for(simulated, 1))
+    drawn = pair.unit.sum(sites, pair.unit.zeros(simulated, 1))
     _, read_back = pair.log_joint(simulated, latents, 1)
     if not torch.allclose(drawn, read_back, rtol=1e-3, atol=1e-3):
         names = ", ".join(repr(site["name"]) for site in sites)

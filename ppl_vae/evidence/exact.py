@@ -51,7 +51,7 @@ def exact_pair(pair: Pair, progress: bool = True) -> xr.Dataset | None:
     """Does for a pair what :func:`exact_evidence` does; call it inside ``pair.measuring``."""
     pair.require_sound()
     if hasattr(pair.model, "log_evidence"):
-        return dataset_of({"log_evidence": pair.model.log_evidence(*pair.rows(0, pair.size))})
+        return dataset_of({"log_evidence": pair.model.log_evidence(*pair.rows(0, pair.size)).reshape(pair.units)})
     if any(states_of(site["fn"]) is None for site in pair.sites if not site["is_observed"]):
         return None  # as the probe has shown; what the states are may differ from data point to data point
     parts = []
@@ -61,21 +61,38 @@ def exact_pair(pair: Pair, progress: bool = True) -> xr.Dataset | None:
             if states is None:
                 return None
             parts.append(_counted(pair, part, states))
-            advance(batch_size(part))
+            advance(batch_size(part))  # of the data, also where all share a latent
     return dataset_of({"log_evidence": torch.cat(parts)})
 
 
 def _states(pair: Pair, part: Batch) -> dict[str, Tensor] | None:
-    """Lists every combination of the latents' values, shape (states, 1, event) each; None where there are too many."""
-    if pair.nesting > 1:
+    """Lists every combination of the latents' values; None where there are too many.
+
+    Each has shape (states, 1, event), or (states, batch, event) where all the data share a latent.
+    """
+    if pair.unit.whole:
+        choices = {site["name"]: _states_of_all(site["fn"]) for site in pair.latents(part)}
+    elif pair.nesting > 1:
         return None
-    choices = {site["name"]: states_of(site["fn"]) for site in pair.latents(part)}
+    else:
+        choices = {site["name"]: states_of(site["fn"]) for site in pair.latents(part)}
     each = [values for values in choices.values() if values is not None]
     if not each or len(each) < len(choices) or math.prod(len(values) for values in each) > MOST_STATES:
         return None
     picks = torch.cartesian_prod(*(torch.arange(len(values)) for values in each)).reshape(-1, len(each))
     pairs = zip(choices, each, picks.T, strict=True)
-    return {name: values[pick.to(values.device)].unsqueeze(1) for name, values, pick in pairs}
+    states = {name: values[pick.to(values.device)] for name, values, pick in pairs}
+    return states if pair.unit.whole else {name: values.unsqueeze(1) for name, values in states.items()}
+
+
+def _states_of_all(fn: Any) -> Tensor | None:
+    """Lists every value of a whole site, shape (states, batch, event); None where there are too many."""
+    each = states_of(fn)
+    cells = math.prod(fn.batch_shape)
+    if each is None or cells * math.log(len(each)) > math.log(MOST_STATES):
+        return None
+    picks = torch.cartesian_prod(*[torch.arange(len(each))] * cells).reshape(-1, cells)
+    return each[picks.to(each.device)].reshape(-1, *fn.batch_shape, *fn.event_shape)
 
 
 def states_of(fn: Any) -> Tensor | None:
@@ -109,7 +126,8 @@ def _counted(pair: Pair, part: Batch, states: dict[str, Tensor]) -> Tensor:
     total = torch.full((), -math.inf, dtype=torch.float64, device=part[0].device)
     for start in range(0, count, at_once):
         values = {name: value[start : start + at_once] for name, value in states.items()}
-        values = {name: value.expand(-1, length, *value.shape[2:]) for name, value in values.items()}
+        if not pair.unit.whole:
+            values = {name: value.expand(-1, length, *value.shape[2:]) for name, value in values.items()}
         prior, likelihood = pair.log_joint(part, values, len(next(iter(values.values()))))
         total = torch.logaddexp(total, (prior + likelihood).double().logsumexp(0))
     return total

@@ -49,7 +49,7 @@ def quadrature(model: Program, data: Data, *, nodes: int = 401) -> xr.Dataset:
             )
         drawn = coordinates.vector(pair.proposals(batch, 1000)).flatten(0, 1)
         middle, reach = drawn.mean(0), 8 * drawn.std(0)
-        low, high = (middle - reach).expand(pair.size, -1), (middle + reach).expand(pair.size, -1)
+        low, high = (middle - reach).expand(pair.units, -1), (middle + reach).expand(pair.units, -1)
         for _ in range(2):
             values, grid = _on_grid(pair, batch, coordinates, low, high, nodes)
             inside = (values > values.amax(0) - 40)[..., None]

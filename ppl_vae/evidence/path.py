@@ -51,11 +51,15 @@ class Target:
     """The densities at both ends of the path, for the data points of one chunk."""
 
     def __init__(self, pair: Pair, part: Batch) -> None:
+        if not pair.is_bound:
+            raise InputError("the guide is a point mass, from which nothing can be annealed: start at the prior, None")
+        if pair.unit.subsampled is not None:
+            raise InputError(f"{pair.of_a_part} has no density to anneal to: give all the data")
         self.pair, self.part = pair, part
         self.coordinates = Coordinates(pair, part)
 
     def start(self, chains: int) -> Tensor:
-        """Draws u from the start, shape (chains, batch, dim)."""
+        """Draws u from the start, shape (chains, units, dim)."""
         return self.coordinates.vector(self.pair.proposals(self.part, chains))
 
     def __call__(self, u: Tensor) -> "State":
@@ -63,11 +67,11 @@ class Target:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             values, log_det = self.coordinates.values(u)
-            prior, ratio = self.pair.log_joint(self.part, values, len(u))
-            base = prior
-            if self.pair.own_guide is not None:
-                base = self.pair.log_guide(self.part, values, len(u))
-                ratio = prior + ratio - base
+            if self.pair.own_guide is None:
+                base, ratio = self.pair.log_joint(self.part, values, len(u))
+            else:
+                prior, likelihood, base = self.pair.at(self.part, values, len(u))
+                ratio = prior + likelihood - base
             base = base + log_det
             (base_slope,) = torch.autograd.grad(base.sum(), u, retain_graph=True)
             (ratio_slope,) = torch.autograd.grad(ratio.sum(), u)

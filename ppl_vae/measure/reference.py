@@ -22,7 +22,7 @@ from ppl_vae.pairs.mistakes import require_sound
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import local_parameters, random_state_kept, seeded
-from ppl_vae.pairs.traces import latent_sites, trace, trace_guide, trace_model
+from ppl_vae.pairs.traces import latent_sites, random_sites, trace, trace_guide, trace_model
 
 _AGREE = 1e-4
 _AT_ONCE = 2**26  # numbers
@@ -155,7 +155,7 @@ def _interacting(model: Program, guide: Program, batch: tuple[Any, ...]) -> bool
             points = torch.arange(len(batch[0]))
             moved = redrawn(run.guide, lambda site: site["value"][order, points])
             after = trace_model(model, moved, batch, count, max(1, int(probe.max_plate_nesting)))
-            joint = probe.densities(after, batch, count)
+            joint = run.unit.sum(random_sites(after), run.unit.zeros(batch, count))
         except Exception:  # a pair without log-weights of its data points
             return False
     return not torch.allclose(joint, run.joint[order, points], rtol=1e-4, atol=1e-4)

@@ -28,24 +28,25 @@ def alone() -> Iterator[None]:
         yield
 
 
-def require_sound(model: Program, guide: Program | None, batch: Batch) -> None:
+def require_sound(model: Program, guide: Program | None, batch: Batch, *, cut: bool = True) -> None:
     """Raises InputError with the first mistake that one draw for each data point shows, in the words of ``check``.
 
     Args:
         model: a Pyro program.
         guide: its guide; None where the model is measured by itself.
         batch: the arguments of both.
+        cut: whether they can be run on a part of it.
     """
     with evaluating(model, guide):
-        for line in everywhere(model, guide, batch):
+        for line in everywhere(model, guide, batch, cut=cut):
             raise InputError(line)
 
 
-def everywhere(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> Iterator[str]:
+def everywhere(model: Program, guide: Program | None, batch: tuple[Any, ...], *, cut: bool = True) -> Iterator[str]:
     """Lists what is wrong in the first rows where anything is, by one draw for each data point."""
     size, device = batch_size(batch), device_of(batch, model, guide)
     yield from numbers(batch)
-    at_once = _ROWS if follows_rows(guide) else size
+    at_once = _ROWS if cut and follows_rows(guide) else size
     with alone(), torch.no_grad():
         for start in range(0, size, at_once):
             try:

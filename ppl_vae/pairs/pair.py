@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyro
@@ -20,18 +21,14 @@ from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.replayed import ReplayedRun
 from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, seeded, store_kept
-from ppl_vae.pairs.runs import Run, Terms, run, zeros_for
+from ppl_vae.pairs.runs import Run, Terms, first_run, run, stacked
 from ppl_vae.pairs.traces import (
     Site,
     bounds_evidence,
-    data_dimension,
+    is_auxiliary,
     latent_sites,
-    latent_values,
-    plates_below,
     prior_of,
     random_sites,
-    split_density,
-    sum_density,
     trace,
     trace_guide,
     trace_model,
@@ -39,7 +36,6 @@ from ppl_vae.pairs.traces import (
 
 # Of the largest tensor of a chunk: a few such tensors fit the processor's cache, and their memory is used again.
 CHUNK_BYTES = 2**22
-_FEW = 4  # data points of the probe
 # From so many particles on, values are validated beforehand, once a data point, and not again in every run.
 _MANY = 8
 
@@ -49,65 +45,109 @@ class Draws(Terms):
     """What a pair gives for some of the data: the terms of the log-weights, and the draws.
 
     Attributes:
-        latents: the draws by name, shape (particles, points, event); empty where plates lie below the data.
+        latents: the draws by name. Of a data point: shape (particles, points, event), empty where plates lie below the
+            data. Of the whole data set: where they are asked for, shape (particles, batch, event), each its own batch.
+        points: where the unit is the whole data set and a plate holds the data, the mean of what each data point adds
+            to log w, shape (points,), and its variance over the draws; None otherwise.
     """
 
     latents: dict[str, Tensor]
+    points: tuple[Tensor, Tensor] | None = None
 
 
 class Pair:
     """A model and its guide with data: what every measurement is made from, and the only thing that runs programs.
 
-    It runs both once on a few data points (random numbers, parameters and modes are left as they were) to learn what
-    the other methods need. Data may lie on another device than the parameters: what runs is moved, chunk by chunk.
+    It runs both once (random numbers, parameters and modes are left as they were) to learn what the other methods need:
+    on a few data points, on all where these share latents or where the programs take no fewer. Data may lie on another
+    device than the parameters: what runs is moved, chunk by chunk.
 
     Args:
-        model: any Pyro program whose local latents live in the plate "data".
+        model: any Pyro program.
         guide: its guide, called with the same arguments; None for the model by itself, whose latents come from its
             prior.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
+        plate: the name of the plate that holds the data, where it can't be told.
         placeholder: whether the data are there for their shapes only: the likelihood's support need not hold them.
 
     Attributes:
         batch: the data as a tuple, where they were.
         size: the number of data points.
+        unit: what has a log-weight of its own; see :mod:`ppl_vae.pairs.units`.
         device: where the pair runs.
-        nesting: how many plates the programs have, that of the data included: the particles are a plate outside all.
+        nesting: how many dimensions the programs have of their own: the particles are a plate outside all.
+        cuttable: whether the programs can be run on a part of the data.
+        vectorized: whether they can be run with many particles at once; else one is run after the other.
         largest_bytes: the largest tensor that any operation makes, for one particle of one data point.
         is_bound: False where a latent of the guide is a point mass, so that log w bounds nothing.
-        sites: the model's random sites in a run of two particles.
+        sites: the model's random sites in a run of one particle.
 
     Raises:
         InputError: in the words of :func:`ppl_vae.check`, where the two are no pair or the data don't fit them.
     """
 
-    def __init__(self, model: Program, guide: Program | None, data: Data, *, placeholder: bool = False) -> None:
+    def __init__(
+        self,
+        model: Program,
+        guide: Program | None,
+        data: Data,
+        *,
+        plate: str | None = None,
+        placeholder: bool = False,
+    ) -> None:
         self.model, self.own_guide = model, guide  # None where the model is by itself: then ``guide`` is its prior
         self.guide: Program = prior_of(model) if guide is None else guide
         self.batch = batch_of(data)
         self.size = batch_size(self.batch)
         self.device = device_of(self.batch, model, guide)
+        self._plate = plate
         self._checked = placeholder
         self._probe(placeholder)
 
     def _probe(self, placeholder: bool) -> None:
         """Runs both programs by themselves, which shows their plates, then two particles at once, which shows sizes."""
-        points = min(self.size, _FEW) if follows_rows(self.own_guide) else self.size
-        part = self.rows(0, points)
         validated = pyro.validation_enabled(is_validation_enabled() and not placeholder)
         with self.measuring(), random_state_kept(), validated, self._explained(self.batch), self._parameters():
-            guide_trace = trace_guide(self.guide, part, 1, 0)
-            model_trace = trace_model(self.model, guide_trace, part, 1, 0)
-            for line in () if placeholder else seen(guide_trace, model_trace):
+            part, first = first_run(self._alone, self.batch, self.own_guide, self.device)
+            self.unit = first.unit
+            points = batch_size(part)
+            self.cuttable = points < self.size or (follows_rows(self.own_guide) and not self.unit.whole)
+            for line in () if placeholder else seen(first.guide, first.model):
                 raise InputError(line)
-            for site in (*random_sites(model_trace), *random_sites(guide_trace)):
-                data_dimension(site)
-            self.nesting = plates_below(guide_trace, model_trace)
-            self.is_bound = bounds_evidence(guide_trace)
+            self.nesting, self.sites = self.unit.nesting, random_sites(first.model)
+            own = (*random_sites(first.guide), *self.sites)
+            self._own = {site["name"]: len(site["fn"].batch_shape) for site in own}
             with LargestOutput() as largest:
-                together = run(self.model, self.guide, part, 2, self.nesting)
+                self.vectorized = self._particles_are_free(part)
+            self.is_bound = bounds_evidence(first.guide, trace_guide(self.guide, part, 1, 0))
         self.largest_bytes = max(1, largest.bytes // (2 * points))
-        self.sites = random_sites(together.model)
+
+    def _alone(self, part: Batch) -> Run:
+        return run(self.model, self.guide, part, 1, 0, plate=self._plate)
+
+    def _particles_are_free(self, part: Batch) -> bool:
+        """Says whether two particles at once weigh what one of them weighs by itself."""
+        try:
+            together = run(self.model, self.guide, part, 2, self.nesting, plate=self._plate)
+            values = {site["name"]: self._stacked(site, 2)[1:] for site in latent_sites(together.guide)}
+        except Exception:  # whatever a program does that a dimension more on the left breaks
+            return False
+        other = self._at_once(part, {name: value[0] for name, value in values.items()}, None)
+        pairs = zip((together.prior, together.likelihood, together.proposed), other, strict=True)
+        return all(torch.allclose(ours[1], alone[0], 1e-3, 1e-3, equal_nan=True) for ours, alone in pairs)
+
+    def _stacked(self, site: Site, particles: int) -> Tensor:
+        return stacked(site, particles, self.nesting, self._own[site["name"]])
+
+    @property
+    def units(self) -> int:
+        """The number of log-weights of one particle."""
+        return 1 if self.unit.whole else self.size
+
+    @property
+    def of_a_part(self) -> str:
+        """Says for messages that the data are a part of those that the programs are about."""
+        return f"a pair whose plate {self.unit.subsampled!r} shows {self.unit.fraction:.3g} of its elements"
 
     def with_guide(self, guide: Program, *more: Tensor) -> "Pair":
         """Returns the same model and data with another guide of the same shapes, without another probe.
@@ -137,44 +177,67 @@ class Pair:
             yield self.rows(start, start + points)
 
     def _points(self, particles: int, memory: int) -> int:
-        if not follows_rows(self.own_guide):
+        if not self.cuttable:
             return self.size
         return min(self.size, max(1, memory // (self.largest_bytes * particles)))
 
-    def run(self, part: Batch, particles: int) -> Run:
-        """Runs both programs once on a part of the data."""
+    def _particles_at_once(self, particles: int) -> int:
+        """Says how many particles to run at once: each shows a part of its own of a plate that subsamples."""
+        if not self.vectorized or self.unit.subsampled is not None:
+            return 1
+        return min(particles, max(1, CHUNK_BYTES // (self.largest_bytes * (1 if self.cuttable else self.size))))
+
+    def run(self, part: Batch, particles: int) -> list[Run]:
+        """Runs both programs on a part of the data: at once where they can take many particles, else so many times."""
+        counts = [particles] if self.vectorized else [1] * particles
         with self._parameters():
-            return run(self.model, self.guide, part, particles, self.nesting)
+            return [run(self.model, self.guide, part, count, self.nesting, plate=self._plate) for count in counts]
 
     def weigh(self, part: Batch, particles: int) -> Tensor:
-        """Returns the log-weights of one run, shape (particles, points), in nats, differentiable as Pyro's traces."""
-        return self.run(part, particles).log_weights
+        """Returns the log-weights of one run, shape (particles, units), in nats, differentiable as Pyro's traces."""
+        return torch.cat([once.log_weights for once in self.run(part, particles)])
 
-    def chunks(self, particles: int) -> Iterator[Draws]:
-        """Draws for all data points in their order, a few points at a time, in bounded memory.
+    def chunks(self, particles: int, *, latents: bool = False) -> Iterator[Draws]:
+        """Draws for all units in their order, a few data points at a time, in bounded memory.
+
+        Args:
+            particles: draws of each unit.
+            latents: keep the draws where the unit is the whole data set, too.
 
         Raises:
             InputError: for fewer particles than one, and for data outside the likelihood's support or latents outside
                 the prior's, in the words of :func:`ppl_vae.check`.
         """
         require_count("particles", particles, 1)
-        at_once = min(particles, max(1, CHUNK_BYTES // self.largest_bytes))
+        at_once = self._particles_at_once(particles)
         checked = particles >= _MANY and is_validation_enabled()
         if checked:  # every data point once, not for every particle: it takes a pass over each tensor
             self.require_sound()
         points = self._points(particles, CHUNK_BYTES)
         runs = -(-self.size // points) * -(-particles // at_once)
-        repeated = ReplayedRun(self._programs(), self._terms, runs)
-        names = [site["name"] for site in self.sites if not site["is_observed"]] if self.nesting == 1 else []
+        kept = latents if self.unit.whole else self.nesting == 1
+        repeated = ReplayedRun(self._programs(), partial(self._terms, latents=kept), runs)
+        names = [site["name"] for site in self.sites if not site["is_observed"]] if kept else []
+        by_point = self.unit.whole and self.unit.plate is not None
         for part in self.parts(particles):
             with pyro.validation_enabled(is_validation_enabled() and not checked), self._explained(part):
-                drawn = [repeated(part, min(at_once, particles - done)) for done in range(0, particles, at_once)]
+                drawn, sums = [], []
+                for done in range(0, particles, at_once):
+                    terms = list(repeated(part, min(at_once, particles - done)))
+                    added = [terms.pop(), terms.pop()] if by_point else []
+                    sums = [old + new for old, new in zip(sums, added, strict=True)] if sums else added
+                    drawn.append(terms)
             joined = drawn[0] if len(drawn) == 1 else [torch.cat(parts) for parts in zip(*drawn, strict=True)]
-            prior, likelihood, proposed, *latents = joined
-            by_name = dict(zip(names, latents, strict=True))
-            draws = Draws(prior=prior, likelihood=likelihood, proposed=proposed, latents=by_name)
+            prior, likelihood, proposed, *values = joined
+            draws = Draws(
+                prior=prior,
+                likelihood=likelihood,
+                proposed=proposed,
+                latents=dict(zip(names, values, strict=True)),
+                points=_mean_and_variance(*sums, particles) if sums else None,
+            )
             if not draws.log_weights.isfinite().all():
-                require_sound(self.model, self.own_guide, part)
+                require_sound(self.model, self.own_guide, part, cut=self.cuttable)
             yield draws
 
     def each(
@@ -184,62 +247,127 @@ class Pair:
         description: str,
         progress: bool,
         shorten: str = "particles",
+        latents: bool = False,
     ) -> None:
         """Gives the draws of :meth:`chunks` to a function, and shows how far it is; see :func:`stage`."""
         with stage(description, self.size, progress, shorten=shorten) as advance:
-            for draws in self.chunks(particles):
+            for draws in self.chunks(particles, latents=latents):
                 take(draws)
-                advance(draws.log_weights.shape[1])
+                advance(self.size if self.unit.whole else draws.log_weights.shape[1])
 
-    def _terms(self, part: Batch, particles: int) -> list[Tensor]:
-        """Returns the three terms of one run, and its latents where each data point has a value of its own."""
-        once = self.run(part, particles)
-        latents = once.latents().values() if self.nesting == 1 else ()
-        return [once.prior, once.likelihood, once.proposed, *latents]
+    def _terms(self, part: Batch, particles: int, latents: bool) -> list[Tensor]:
+        """Returns the three terms of one run, its latents where they are kept, and sums over what each point adds."""
+        (once,) = self.run(part, particles)
+        terms = [once.prior, once.likelihood, once.proposed]
+        if latents:
+            terms += [self._stacked(site, particles) for site in latent_sites(once.model)]
+        if once.unit.whole and once.unit.plate is not None:
+            model, guide = (random_sites(trace) for trace in (once.model, once.guide))
+            added = once.unit.by_point(model, part, particles) - once.unit.by_point(guide, part, particles)
+            terms += [added.double().square().sum(0), added.double().sum(0)]
+        return terms
+
+    def at(self, part: Batch, values: dict[str, Tensor], particles: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns log p(z), log p(x | z) and log q(z | x) where the guide's own draws are given, in nats.
+
+        Args:
+            part: the arguments for some of the data.
+            values: what the guide draws, by name, particles first; an autoguide makes the model's latents of them.
+            particles: how many there are.
+
+        Returns:
+            Three tensors of shape (particles, units).
+        """
+        return self._one_by_one(part, values, particles, self._at_once)
 
     def log_joint(self, part: Batch, values: dict[str, Tensor], particles: int) -> tuple[Tensor, Tensor]:
-        """Returns log p(z) and log p(x | z) at the values, each of shape (particles, points), in nats."""
-        return split_density(self.model_at(part, values, particles), self.nesting, zeros_for(part, particles))
+        """Returns log p(z) and log p(x | z) at the model's latents, each of shape (particles, units), in nats."""
+
+        def densities(part: Batch, values: dict[str, Tensor], particles: int | None) -> tuple[Tensor, ...]:
+            return self.unit.split(self.model_at(part, values, particles), self.unit.zeros(part, particles or 1))
+
+        prior, likelihood = self._one_by_one(part, values, particles, densities)
+        return prior, likelihood
+
+    def _one_by_one(self, part: Batch, values: dict[str, Tensor], particles: int, densities: Any) -> Any:
+        """Calls a function of values in plates, with all particles, or with each where they can't be run at once."""
+        if self.vectorized:
+            return densities(part, {name: self._in_plates(name, value) for name, value in values.items()}, particles)
+        each = [
+            densities(part, {name: value[number] for name, value in values.items()}, None)
+            for number in range(particles)
+        ]
+        return tuple(torch.cat(terms) for terms in zip(*each, strict=True))
+
+    def _in_plates(self, name: str, value: Tensor) -> Tensor:
+        """Moves the particles of a latent, in its first dimension, left of all plates."""
+        return value.reshape(len(value), *[1] * (self.nesting - self._own[name]), *value.shape[1:])
+
+    def _at_once(self, part: Batch, values: dict[str, Tensor], particles: int | None) -> tuple[Tensor, ...]:
+        with self._parameters():
+            guide_trace = trace(self.guide, part, particles, self.nesting, values)
+            model_trace = trace(self.model, part, particles, self.nesting, guide_trace)
+        zeros = self.unit.zeros(part, particles or 1)
+        return *self.unit.split(model_trace, zeros), self.unit.sum(random_sites(guide_trace), zeros)
 
     def model_at(self, part: Batch, values: dict[str, Tensor] | None = None, particles: int | None = None) -> Trace:
         """Runs the model at the values of its latents; where None, they are drawn, and in no plate of particles."""
         with local_parameters(self.model):
             return trace(self.model, part, particles, self.nesting, values)
 
-    def generated(self, part: Batch) -> Trace:
-        """Runs the model with all of its sites drawn, observed ones too, and one particle in a plate."""
+    def generated(self, part: Batch) -> tuple[Trace, dict[str, Tensor]]:
+        """Runs the model with all of its sites drawn, observed ones too; their values by name have a particle first."""
         with local_parameters(self.model):
-            return trace(uncondition(self.model), part, 1, self.nesting)
+            drawn = trace(uncondition(self.model), part)
+        return drawn, {site["name"]: site["value"][None] for site in random_sites(drawn)}
 
     def log_guide(self, part: Batch, values: dict[str, Tensor], particles: int) -> Tensor:
-        """Returns log q(z | x) at the values, shape (particles, points), in nats.
+        """Returns log q(z | x) at the values, shape (particles, units), in nats.
 
         Raises InputError where the guide has other sites than the model.
         """
-        with self._parameters():
-            sites = random_sites(trace(self.guide, part, particles, self.nesting, values))
-        names = sorted(site["name"] for site in sites)
-        if names != sorted(values):
-            raise InputError(
-                f"the guide samples {names}, the model's latents are {sorted(values)}: a density of given latents "
-                "needs a guide of just these sites (an autoguide draws them all from one of its own)"
-            )
-        return sum_density(sites, self.nesting, zeros_for(part, particles))
+
+        def density(part: Batch, values: dict[str, Tensor], particles: int | None) -> tuple[Tensor]:
+            with self._parameters():
+                sites = random_sites(trace(self.guide, part, particles, self.nesting, values))
+            names = sorted(site["name"] for site in sites)
+            if names != sorted(values):
+                raise InputError(
+                    f"the guide samples {names}, the model's latents are {sorted(values)}: a density of given latents "
+                    "needs a guide of just these sites (an autoguide draws them all from one of its own)"
+                )
+            return (self.unit.sum(sites, self.unit.zeros(part, particles or 1)),)
+
+        (proposed,) = self._one_by_one(part, values, particles, density)
+        return proposed
 
     def proposals(self, part: Batch, particles: int) -> dict[str, Tensor]:
         """Draws from the guide; the draws are by name, with the particles in their first dimension."""
+        counts = [particles] if self.vectorized else [1] * particles
         with self._parameters():
-            return latent_values(trace(self.guide, part, particles, self.nesting))
+            runs = [latent_sites(trace_guide(self.guide, part, count, self.nesting)) for count in counts]
+        drawn = [
+            {site["name"]: self._stacked(site, count) for site in run} for run, count in zip(runs, counts, strict=True)
+        ]
+        return {name: torch.cat([one[name] for one in drawn]) for name in drawn[0]}
 
     def latents(self, part: Batch) -> list[Site]:
-        """Returns the model's latent sites on a part of the data, in a run of two particles."""
-        with random_state_kept(), torch.no_grad():
-            return latent_sites(self.model_at(part, particles=2))
+        """Returns the sites that the guide draws from on a part of the data, in a run without particles.
+
+        They are the model's where the model is alone or the guide draws just these; else those of which the guide
+        makes them.
+        """
+        with random_state_kept(), torch.no_grad(), self._parameters():
+            guide_trace = trace_guide(self.guide, part, 1, 0)
+            model_trace = trace_model(self.model, guide_trace, part, 1, 0)
+        drawn = latent_sites(guide_trace)
+        auxiliary = [site for site in drawn if is_auxiliary(site)]
+        return auxiliary or latent_sites(model_trace)
 
     def require_sound(self) -> None:
         """Raises InputError with the first mistake that one draw for each data point shows; looks once."""
         if not self._checked:
-            require_sound(self.model, self.own_guide, self.batch)
+            require_sound(self.model, self.own_guide, self.batch, cut=self.cuttable)
             self._checked = True
 
     @contextmanager
@@ -256,6 +384,11 @@ class Pair:
 
     def _programs(self) -> tuple[Program, ...]:
         return (self.model,) if self.own_guide is None else (self.model, self.own_guide)
+
+
+def _mean_and_variance(total: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    mean = total / count
+    return mean, (squares / count - mean.square()).clamp(min=0) * (count / max(1, count - 1))
 
 
 class LargestOutput(TorchDispatchMode):

@@ -10,13 +10,10 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Delta
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ppl_vae.errors import InputError
-from ppl_vae.pairs.densities import log_density
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pairing import require_a_pair
 
@@ -32,7 +29,10 @@ def trace(
     nesting: int = 1,
     given: Trace | dict[str, Tensor] | None = None,
 ) -> Trace:
-    """Runs a program once and returns its trace, without the sites of subsampling.
+    """Runs a program once and returns its trace.
+
+    Of the sites of subsampling it keeps those that choose some elements of their plate, for the model to choose the
+    same ones as the guide; :func:`random_sites` leaves them out.
 
     Args:
         program: a model or a guide, its parameters wherever Pyro now keeps them.
@@ -45,7 +45,11 @@ def trace(
         program = pyro.plate(PARTICLE_PLATE, particles, dim=-1 - nesting)(program)
     if given is not None:
         program = poutine.replay(program, trace=_as_trace(given) if isinstance(given, dict) else given)
-    return prune_subsample_sites(poutine.trace(program).get_trace(*batch))
+    traced = poutine.trace(program).get_trace(*batch)
+    for name, site in list(traced.nodes.items()):
+        if site_is_subsample(site) and len(site["value"]) == site["fn"].size:
+            traced.remove_node(name)
+    return traced
 
 
 def _as_trace(values: dict[str, Tensor]) -> Trace:
@@ -82,7 +86,7 @@ def random_sites(trace: Trace) -> list[Site]:
     return [
         site
         for site in trace.nodes.values()
-        if site["type"] == "sample" and not site["infer"].get("_deterministic", False)
+        if site["type"] == "sample" and not site["infer"].get("_deterministic", False) and not site_is_subsample(site)
     ]
 
 
@@ -103,20 +107,41 @@ def parameter_sites(trace: Trace) -> dict[str, Tensor]:
 
 
 def plates_below(*traces: Trace) -> int:
-    """Says how many plates of the programs' own lie below the particles."""
+    """Says how many dimensions of the programs' own lie below the particles: those of their plates, at least 1.
+
+    A site outside of all plates may have a batch shape too, a vector that is summed as a whole.
+    """
     sites = [site for trace in traces for site in random_sites(trace)]
-    return max((-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized), default=1)
+    particles = {frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.name == PARTICLE_PLATE}
+    if particles:
+        return -1 - int(particles.pop())
+    plates = (-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized)
+    return max((1, *plates, *(len(site["fn"].batch_shape) for site in sites)))
 
 
-def bounds_evidence(guide_trace: Trace) -> bool:
+def bounds_evidence(guide_trace: Trace, other: Trace) -> bool:
     """Says whether E[log w] is a lower bound on log p(x): not where a latent is a point mass, without a density.
 
-    An autoguide's point masses are images of auxiliary sites, which have one; other auxiliary sites have no partner in
-    the model.
+    An autoguide's point masses are images of auxiliary sites, which have one, and move with their draws; other
+    auxiliary sites have no partner in the model.
+
+    Args:
+        guide_trace: a run of the guide.
+        other: another one, on other random numbers.
     """
     sites = random_sites(guide_trace)
-    auxiliary = any(site["infer"].get("is_auxiliary", False) for site in sites)
-    return auxiliary == any(_is_point_mass(site["fn"]) for site in sites)
+    auxiliary = any(is_auxiliary(site) for site in sites)
+    masses = [site for site in sites if _is_point_mass(site["fn"])]
+    return auxiliary == bool(masses) and not any(_same(site["value"], other.nodes[site["name"]]) for site in masses)
+
+
+def is_auxiliary(site: Site) -> bool:
+    """Says whether a guide's site is one that the model lacks, which an autoguide makes its latents of."""
+    return bool(site["infer"].get("is_auxiliary", False))
+
+
+def _same(value: Tensor, site: Site) -> bool:
+    return bool((value == site["value"]).all())
 
 
 def has_weights(*traces: Trace) -> bool:
@@ -128,54 +153,6 @@ def has_weights(*traces: Trace) -> bool:
         if not bool(((torch.as_tensor(scale, dtype=torch.float64) - 1).abs() < 1e-6).all()):
             return True
     return False
-
-
-def data_dimension(site: Site) -> int:
-    """Returns the dimension of a site's plate "data", counted from the right; InputError where it lies outside."""
-    for frame in site["cond_indep_stack"]:
-        if frame.vectorized and frame.name == DATA_PLATE:
-            return frame.dim
-    raise InputError(
-        f"site {site['name']!r} lies outside the plate {DATA_PLATE!r}, so it has no log-weight per data point: what "
-        f'each data point has of its own belongs inside `with pyro.plate("{DATA_PLATE}", len(x)):`; what all the data '
-        "share is trained by fit, but not measured per data point"
-    )
-
-
-def split_density(model_trace: Trace, nesting: int, zeros: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns log p(z) and log p(x | z) of a trace, each of the shape of zeros.
-
-    A guide's auxiliary sites in the model count as latents.
-    """
-    sites = random_sites(model_trace)
-    latent = sum_density([site for site in sites if not site["is_observed"]], nesting, zeros)
-    return latent, sum_density([site for site in sites if site["is_observed"]], nesting, zeros)
-
-
-def sum_density(sites: list[Site], nesting: int, zeros: Tensor) -> Tensor:
-    """Sums the log-density of some sites of a trace by particle and data point, to the shape of zeros.
-
-    Each site's is summed over every dimension but the particles' and that of the plate "data".
-    """
-    shape = (zeros.shape[0], zeros.shape[1])
-    return sum((_per_point(site, nesting, shape) for site in sites), zeros)
-
-
-def _per_point(site: Site, nesting: int, shape: tuple[int, int]) -> Tensor:
-    """Returns a site's log-density, every dimension but the particles' and the data's summed out."""
-    data_dim = data_dimension(site)
-    length = next(frame.size for frame in site["cond_indep_stack"] if frame.vectorized and frame.name == DATA_PLATE)
-    log_prob = log_density(site["fn"], site["value"], *site["args"], **site["kwargs"])
-    log_prob = scale_and_mask(log_prob, 1.0, site["mask"])
-    others = [dim for dim in range(-log_prob.dim(), 0) if dim not in (data_dim, -1 - nesting)]
-    if others:
-        log_prob = log_prob.sum(others)
-    if length != shape[1] or log_prob.dim() > 2 or log_prob.shape[-1] not in (1, shape[1]):
-        raise InputError(
-            f"site {site['name']!r} has log-densities of shape {tuple(log_prob.shape)}, expected {shape} (particles, "
-            f"data points): the plate {DATA_PLATE!r} must be as long as the batch"
-        )
-    return log_prob.expand(shape)
 
 
 def _is_point_mass(fn: Any) -> bool:

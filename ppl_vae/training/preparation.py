@@ -122,6 +122,8 @@ def first_run(
     with torch.no_grad(), poutine.block(), parameters_recorded() as parameter_trace:
         guide_trace = trace(guide, batch)
         model_trace = trace(model, batch, given=guide_trace)
+        with random_state_kept():
+            other_trace = trace(guide, batch)
     pair = guide_trace, model_trace
     if getattr(elbo, "runs_guide", True):
         for line in seen(*pair):
@@ -141,7 +143,7 @@ def first_run(
         parameters=trainable,
         names=_names(trainable, named, {"model": model, "guide": guide, "estimator": learned}),
         guide=guide if sites else _anchored(guide),
-        is_bound=bounds_evidence(guide_trace) and getattr(elbo, "is_bound", True) and not weighted,
+        is_bound=bounds_evidence(guide_trace, other_trace) and getattr(elbo, "is_bound", True) and not weighted,
         weighted=weighted,
         sites=named,
         others=_leaves_of_other_networks(parameter_trace.trace, sites),
