@@ -23,7 +23,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
@@ -33,6 +32,7 @@ from sklearn.datasets import load_iris
 from torch import Tensor
 
 from ppl_vae.cli import report
+from ppl_vae.models import BayesianMixture
 
 COMPONENTS = 2
 NAMES = ("weights", "means", "scales")
@@ -42,17 +42,8 @@ GUIDES: dict[str, type[AutoGuide]] = {
     "multivariate normal": AutoMultivariateNormal,
     "IAF": AutoIAFNormal,
 }
+model = BayesianMixture(COMPONENTS)
 NEW_ARVIZ = not hasattr(az, "psislw")  # 1.x, which Python 3.11 does not get
-
-
-def model(x: Tensor) -> None:
-    """Two Gaussians with priors in units of the data, which are standardized; z summed out by the mixture density."""
-    weights = pyro.sample("weights", dist.Dirichlet(torch.full((COMPONENTS,), 2.0)))
-    means = pyro.sample("means", dist.Normal(torch.zeros(COMPONENTS), 2.0).to_event(1))
-    scales = pyro.sample("scales", dist.LogNormal(torch.full((COMPONENTS,), -0.7), 0.7).to_event(1))
-    with pyro.plate("data", len(x)):
-        mixture = dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(means, scales))
-        pyro.sample("x", mixture, obs=x)
 
 
 def ordered(draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
