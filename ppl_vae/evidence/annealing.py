@@ -22,6 +22,7 @@ def annealed(
     chains: int = 16,
     leapfrog: int = 10,
     schedule: str = "sigmoid",
+    plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -31,13 +32,14 @@ def annealed(
     that counts keeps these, so its weights stay unbiased and the estimate a stochastic lower bound.
 
     Args:
-        model: any Pyro program whose continuous latents live in the plate "data".
+        model: any Pyro program whose latents are continuous.
         guide: where to start: q(z | x) of this guide, or the model's prior where it is None.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         steps: distributions on the way.
         chains: for each data point, at least 2.
         leapfrog: steps of one Hamiltonian move, which is one for each distribution.
         schedule: "sigmoid", "geometric" or "linear" spacing of the temperatures.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers; None takes them as they come.
         progress: a progress bar on standard error.
 
@@ -59,7 +61,7 @@ def annealed(
         >>> annealed(VAE(64, 2), None, x, steps=5, chains=2, progress=False).sizes["data"]
         5
     """
-    pair = Pair(model, guide, data)
+    pair = Pair(model, guide, data, plate=plate)
     with pair.measuring(seed):
         return annealed_pair(pair, steps, chains, leapfrog, schedule, progress)
 

@@ -28,6 +28,7 @@ def sandwich(
     chains: int = 16,
     leapfrog: int = 10,
     schedule: str = "sigmoid",
+    plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
 ) -> tuple[tuple[Any, ...], xr.Dataset]:
@@ -38,7 +39,7 @@ def sandwich(
     its own: a tenth of the steps, all at the posterior, take it away from the one that they all come from.
 
     Args:
-        model: any Pyro program whose continuous latents live in the plate "data".
+        model: any Pyro program whose latents are continuous.
         data: its arguments, as for :func:`ppl_vae.bounds`; the observed one is only looked at for its size, the inputs
             of a conditional model are used as they are.
         steps: see :func:`annealed`; likewise the other arguments.
@@ -60,7 +61,7 @@ def sandwich(
         5
     """
     path = Path(temperatures(schedule, steps), leapfrog, chains)
-    pair = Pair(model, None, data, placeholder=True)
+    pair = Pair(model, None, data, plate=plate, placeholder=True)
     batches, ahead, back, acceptances = [], [], [], []
     with (
         pair.measuring(seed),

@@ -18,15 +18,16 @@ MOST_STATES = 2**16
 _FEW_STATES = 16  # of a data point, for the size of a part; more are run one after the other
 
 
-def exact_evidence(model: Program, data: Data, *, progress: bool = True) -> xr.Dataset | None:
+def exact_evidence(model: Program, data: Data, *, plate: str | None = None, progress: bool = True) -> xr.Dataset | None:
     """Returns log p(x) where it can be known without sampling, and None where it can't.
 
     By the model's own ``log_evidence(*batch)`` where it has one, else by a sum over all states of its latents where
     these are discrete and have at most 65536.
 
     Args:
-        model: any Pyro program whose latents live in the plate "data".
+        model: any Pyro program.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: its arguments.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         progress: a progress bar on standard error.
 
     Returns:
@@ -42,7 +43,7 @@ def exact_evidence(model: Program, data: Data, *, progress: bool = True) -> xr.D
         >>> exact_evidence(LinearGaussian(3, 2), torch.randn(5, 3)).sizes["data"]
         5
     """
-    pair = Pair(model, None, data)
+    pair = Pair(model, None, data, plate=plate)
     with pair.measuring():
         return exact_pair(pair, progress)
 

@@ -13,7 +13,7 @@ from ppl_vae.pairs.pair import CHUNK_BYTES, Pair
 from ppl_vae.pairs.restore import random_state_kept
 
 
-def quadrature(model: Program, data: Data, *, nodes: int = 401) -> xr.Dataset:
+def quadrature(model: Program, data: Data, *, nodes: int = 401, plate: str | None = None) -> xr.Dataset:
     """Computes log p(x) by the trapezoidal rule, for models of one or two continuous latents.
 
     It is an oracle for the other estimates.
@@ -21,9 +21,10 @@ def quadrature(model: Program, data: Data, *, nodes: int = 401) -> xr.Dataset:
     A first grid over the prior's range finds where each data point's integrand is; the second one covers that alone.
 
     Args:
-        model: any Pyro program whose latents live in the plate "data".
+        model: any Pyro program whose latents are continuous.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: its arguments.
         nodes: of the grid, for each latent.
+        plate: the name of the plate that holds the data, where the programs leave it open.
 
     Returns:
         A dataset with ``log_evidence`` (data) in nats, float64.
@@ -38,7 +39,7 @@ def quadrature(model: Program, data: Data, *, nodes: int = 401) -> xr.Dataset:
         >>> quadrature(LinearGaussian(3, 2), torch.randn(5, 3), nodes=51).sizes["data"]
         5
     """
-    pair = Pair(model, None, data)
+    pair = Pair(model, None, data, plate=plate)
     pair.require_sound()
     with pair.measuring(), random_state_kept():
         batch = pair.rows(0, pair.size)

@@ -53,8 +53,7 @@ class Target:
     def __init__(self, pair: Pair, part: Batch) -> None:
         if not pair.is_bound:
             raise InputError("the guide is a point mass, from which nothing can be annealed: start at the prior, None")
-        if pair.unit.subsampled is not None:
-            raise InputError(f"{pair.of_a_part} has no density to anneal to: give all the data")
+        pair.require_all("an annealed log p(x)")
         self.pair, self.part = pair, part
         self.coordinates = Coordinates(pair, part)
 
@@ -70,8 +69,8 @@ class Target:
             if self.pair.own_guide is None:
                 base, ratio = self.pair.log_joint(self.part, values, len(u))
             else:
-                prior, likelihood, base = self.pair.at(self.part, values, len(u))
-                ratio = prior + likelihood - base
+                prior, likelihood, proposed, base = self.pair.at(self.part, values, len(u))
+                ratio = prior + likelihood - proposed
             base = base + log_det
             (base_slope,) = torch.autograd.grad(base.sum(), u, retain_graph=True)
             (ratio_slope,) = torch.autograd.grad(ratio.sum(), u)

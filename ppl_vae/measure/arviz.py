@@ -26,6 +26,7 @@ def to_arviz(
     *,
     chains: int = 4,
     draws: int = 250,
+    plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
 ) -> Any:
@@ -35,11 +36,12 @@ def to_arviz(
     posterior alone (the harmonic mean, Pareto-smoothed); its own k-hat says where that goes wrong.
 
     Args:
-        model: any Pyro program whose local latents live in the plate "data", none in a plate below it.
+        model: any Pyro program, without a plate below that of the data.
         guide: its guide.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         chains: independent parts of the draws, for r-hat and the like.
         draws: of z in each chain for each data point, from the guide and again from these; at least 25 in all.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers; None takes them as they come.
         progress: a progress bar on standard error.
 
@@ -65,7 +67,7 @@ def to_arviz(
     total = chains * draws
     if chains < 1 or total < 25:
         raise InputError(f"chains x draws is {chains} x {draws}; the tail of the weights can't be smoothed under 25")
-    pair = Pair(model, guide, data)
+    pair = Pair(model, guide, data, plate=plate)
     if not pair.is_bound or pair.nesting > 1:
         what = "is a point mass, whose draws have no weights" if not pair.is_bound else "has plates below the data"
         raise InputError(f"the guide {what}: to_arviz needs a density over latents of each data point")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ def bounds(
     *,
     particles: int = 1000,
     curve: Iterable[int] | None = None,
+    plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -34,11 +36,12 @@ def bounds(
     IWELBO_1 is the ELBO, and at K = particles it is the importance-weighted estimate of log p(x).
 
     Args:
-        model: any Pyro program whose local latents live in the plate "data".
+        model: any Pyro program.
         guide: its guide.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
-        particles: draws of z for each data point, at least 2.
+        particles: draws of z for each data point, at least 2; of all latents, where the data share some.
         curve: the values of K; 1, 2, 5, 10, ... up to ``particles`` where None.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers; None takes them as they come.
         progress: a progress bar on standard error.
 
@@ -51,8 +54,17 @@ def bounds(
         ``khat_threshold``; see :mod:`ppl_vae.pairs.psis`. Attribute ``is_bound`` is 0 for a guide with a point mass (a
         delta guide), whose figures bound nothing and whose weights say nothing.
 
+        Where all the data share a latent, the weights of a regression, say, a log-weight belongs to all of them
+        together: the dimension data has length 1, and attribute ``unit`` is "data set" instead of "data point". Where
+        a plate holds the data, the ELBO is then taken apart: ``elbo_by_point`` (point) is what each data point adds,
+        given the shared draw, ``elbo_shared`` the rest, each with ``_se``.
+
+        Where that plate subsamples, the ELBO is scaled up from the data points that are shown; its error has their
+        choice in it, as if those given were drawn at random. There is no IWELBO then, and k-hat, ess and bias are NaN.
+
     Raises:
-        InputError: for a K that is not between 1 and ``particles``, or a pair without log-weights per data point.
+        InputError: for a K that is not between 1 and ``particles``, for a pair that does not fit (see
+            :func:`ppl_vae.check`), where it can't be told which plate holds the data, and for an IWELBO of a subsample.
 
     Examples:
         >>> import torch
@@ -63,35 +75,42 @@ def bounds(
         >>> sorted(bounds(VAE(64, 2), Amortized(Diagonal(2), 64), x, particles=100, progress=False).sizes.items())
         [('K', 7), ('data', 5)]
     """
-    measured = Bounds(particles, curve)
-    pair = Pair(model, guide, data)
+    pair = Pair(model, guide, data, plate=plate)
+    measured = Bounds(pair, particles, curve)
     with pair.measuring(seed):
         pair.each(particles, measured.add, "bounds", progress)
-    return measured.dataset(pair.is_bound)
+    return measured.dataset()
 
 
 class Bounds:
     """The measurement of :func:`bounds`, chunk after chunk of a pair's draws.
 
     Args:
-        particles: draws of z for each data point.
-        curve: the values of K; 1, 2, 5, 10, ... where None.
+        pair: whose draws they are.
+        particles: draws of z for each unit.
+        curve: the values of K; 1, 2, 5, 10, ... where None, and 1 alone where the pair shows a part of its data.
     """
 
-    def __init__(self, particles: int, curve: Iterable[int] | None = None) -> None:
+    def __init__(self, pair: Pair, particles: int, curve: Iterable[int] | None = None) -> None:
         require_count("particles", particles, 2)
-        self.particles = particles
-        self.counts = sorted(set(curve)) if curve is not None else default_curve(particles)
+        self.pair, self.particles = pair, particles
+        default = [1] if pair.unit.subsampled is not None else default_curve(particles)
+        self.counts = sorted(set(curve)) if curve is not None else default
         whole = all(isinstance(count, int) for count in self.counts)
         if not self.counts or not whole or self.counts[0] < 1 or self.counts[-1] > particles:
             raise InputError(f"curve is {self.counts}; each K is a number of particles, from 1 to {particles}")
+        if pair.unit.subsampled is not None and self.counts != [1]:
+            pair.require_all("a mean of weights, such as IWELBO_K, k-hat or log p(x)")
         self._values: list[np.ndarray] = []
         self._errors: list[np.ndarray] = []
         self._diagnostics: list[np.ndarray] = []
+        self._points: tuple[Tensor, Tensor] | None = None
+        self._shared = torch.zeros(())
 
     def add(self, draws: Draws) -> None:
         """Takes in the draws of some data points."""
         weights = draws.log_weights
+        self._points, self._shared = draws.points, draws.shared
         khat = pareto_k(weights)
         whole = of_draws(weights, khat)
         pairs = [iwelbo(weights, count, whole) for count in [1, *self.counts]]
@@ -99,12 +118,15 @@ class Bounds:
         self._errors.append(torch.stack([error for _, error in pairs]).cpu().numpy())
         self._diagnostics.append(np.stack([whole.bias.cpu().numpy(), khat, effective_sample_size(weights)]))
 
-    def dataset(self, is_bound: bool) -> xr.Dataset:
+    def dataset(self) -> xr.Dataset:
         """Returns the dataset of :func:`bounds`."""
+        is_bound, unit = self.pair.is_bound, self.pair.unit
         value, error = (np.concatenate(parts, axis=1) for parts in (self._values, self._errors))
         diagnostics = np.concatenate(self._diagnostics, axis=1)
-        if not is_bound:
+        if not is_bound or unit.subsampled is not None:
             diagnostics = np.full_like(diagnostics, np.nan)
+        if unit.subsampled is not None:
+            error = np.hypot(error, self._error_of_rows())
         return xr.Dataset(
             {
                 "elbo": ("data", value[0]),
@@ -112,15 +134,41 @@ class Bounds:
                 "iwelbo": (("K", "data"), value[1:]),
                 "iwelbo_se": (("K", "data"), error[1:]),
                 **{name: ("data", row) for name, row in zip(("bias", "khat", "ess"), diagnostics, strict=True)},
+                **self._by_point(),
             },
             coords={"K": np.array(self.counts, dtype=np.int32)},
             attrs={
                 "is_bound": int(is_bound),
                 "particles": self.particles,
                 "units": "nats",
+                "unit": "data set" if unit.whole else "data point",
                 "khat_threshold": khat_threshold(self.particles),
             },
         )
+
+    def _by_point(self) -> dict[str, Any]:
+        """Takes the ELBO of the whole data set apart: what each data point adds, and what they share."""
+        if self._points is None:
+            return {}
+        mean, variance = (part.cpu().numpy() for part in self._points)
+        shared = self._shared.double()
+        return {
+            "elbo_by_point": ("point", mean),
+            "elbo_by_point_se": ("point", np.sqrt(variance / self.particles)),
+            "elbo_shared": ("data", shared.mean(0).cpu().numpy()),
+            "elbo_shared_se": ("data", student(len(shared) - 1) * (shared.std(0) / len(shared) ** 0.5).cpu().numpy()),
+        }
+
+    def _error_of_rows(self) -> float:
+        """Returns the error of an ELBO scaled up from the rows that are given, as if these were drawn at random.
+
+        Where each run shows rows of its own, the spread of the runs has it already.
+        """
+        fraction = self.pair.unit.fraction
+        if self._points is None or self.pair.unit.random:
+            return 0.0
+        rows = self._points[0].double()
+        return len(rows) / fraction * float(rows.std()) * math.sqrt((1 - fraction) / len(rows))
 
 
 def iwelbo(log_weights: Tensor, count: int, whole: LogMean | None = None) -> tuple[Tensor, Tensor]:

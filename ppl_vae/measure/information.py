@@ -22,6 +22,7 @@ def information(
     *,
     particles: int = 100,
     marginal: int | None = 500,
+    plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -33,11 +34,12 @@ def information(
     posterior) and I the mutual information of z and the data point's index (Hoffman & Johnson 2016).
 
     Args:
-        model: any Pyro program whose local latents live in the plate "data".
+        model: any Pyro program.
         guide: its guide.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         particles: draws of z for each data point, at least 2.
         marginal: data points in the aggregate posterior, the first ones; None for all. The cost is their square.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers; None takes them as they come.
         progress: a progress bar on standard error.
 
@@ -61,7 +63,8 @@ def information(
         5
     """
     measured = Information(particles, marginal)
-    pair = Pair(model, guide, data)
+    pair = Pair(model, guide, data, plate=plate)
+    pair.require_all("rate and distortion")
     with pair.measuring(seed):
         pair.require_sound()
         pair.each(particles, lambda draws: measured.add(draws, pair), "information", progress)
@@ -92,7 +95,7 @@ class Information:
         for name, values in (("rate", rate), ("distortion", -draws.likelihood)):
             self._columns.setdefault(name, []).append(values.double().mean(0).cpu())
             self._columns.setdefault(f"{name}_se", []).append((values.double().std(0) / math.sqrt(len(values))).cpu())
-        if draws.latents:
+        if draws.latents and not pair.unit.whole:
             flat = torch.cat([value.reshape(*rate.shape, -1).to(rate) for value in draws.latents.values()], -1)
             self._means.append(flat.mean(0))
             self._noises.append(flat.var(0) / self._particles)

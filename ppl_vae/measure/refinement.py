@@ -82,6 +82,7 @@ def refine(
     steps: int = 500,
     rounds: int = 5,
     tolerance: float = 5e-4,
+    plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
 ) -> Held:
@@ -101,6 +102,7 @@ def refine(
         steps: steps of a round.
         rounds: rounds at most.
         tolerance: nats per data point, on average.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers; None takes them as they come.
         progress: a progress bar on standard error.
 
@@ -128,7 +130,7 @@ def refine(
         )
     for name, value, least in (("particles", particles, 2), ("steps", steps, 1), ("rounds", rounds, 1)):
         require_count(name, value, least)
-    pair = Pair(model, guide, data)
+    pair = Pair(model, guide, data, plate=plate)
     with pair.measuring(seed):
         return refined(pair, lr, particles, steps, rounds, tolerance, progress)
 

@@ -33,6 +33,7 @@ def tightness(
     split: bool = False,
     annealing: Mapping[str, Any] | None = None,
     refinement: Mapping[str, Any] | None = None,
+    plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -43,7 +44,7 @@ def tightness(
     what the encoder adds, with ELBO* after :func:`ppl_vae.refine`.
 
     Args:
-        model: any Pyro program whose local latents live in the plate "data".
+        model: any Pyro program.
         guide: its guide.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         particles: draws of z for each data point, at least 2.
@@ -56,6 +57,7 @@ def tightness(
         split: take the gap apart; needs a guide with ``params`` and a reparameterized ``family``.
         annealing: options of ``annealed``, such as ``{"steps": 1000}``.
         refinement: options of ``refine``.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers; None takes them as they come.
         progress: a progress bar on standard error.
 
@@ -81,7 +83,8 @@ def tightness(
         5
     """
     _require_source(evidence)
-    pair = Pair(model, guide, data)
+    pair = Pair(model, guide, data, plate=plate)
+    pair.require_all("the gap to log p(x)")
     with pair.measuring(seed):
         measured = measured_pair(pair, particles, curve, split, refinement or {}, progress)
         known = model_evidence(pair, evidence, annealing or {}, progress)
@@ -105,14 +108,14 @@ def measured_pair(
             f"the gap of a {type(pair.guide).__name__} can't be split: refine needs a guide with params(x) and a "
             "family, such as Amortized; leave split=False"
         )
-    bounds, information = Bounds(particles, curve), Information(particles)
+    bounds, information = Bounds(pair, particles, curve), Information(particles)
 
     def take(draws: Draws) -> None:
         bounds.add(draws)
         information.add(draws, pair)
 
     pair.each(particles, take, "bounds", progress)
-    measured = bounds.dataset(pair.is_bound).merge(information.dataset(pair), combine_attrs="no_conflicts")
+    measured = bounds.dataset().merge(information.dataset(pair), combine_attrs="no_conflicts")
     if split:
         measured = measured.merge(_refined(pair, particles, refinement, progress), combine_attrs="override")
     return measured
@@ -122,9 +125,9 @@ def _refined(pair: Pair, particles: int, refinement: Mapping[str, Any], progress
     """Measures the bounds of the family's best members; what the optimizer has left is the bias of their ELBO."""
     best_guide = refined(pair, **refinement, progress=progress)
     best_pair = pair.with_guide(best_guide, torch.arange(pair.size))
-    bounds = Bounds(particles, (particles,))
+    bounds = Bounds(best_pair, particles, (particles,))
     best_pair.each(particles, bounds.add, "bounds of the refined guide", progress)
-    last = bounds.dataset(True).isel(K=-1, drop=True)
+    last = bounds.dataset().isel(K=-1, drop=True)
     columns = {
         "elbo": last.elbo,
         "elbo_se": last.elbo_se,
@@ -195,7 +198,7 @@ def generalization(
     """Measures how much better a pair does on training data than on other data (Cremer et al. 2018, section 5.4).
 
     Args:
-        model: any Pyro program whose local latents live in the plate "data".
+        model: any Pyro program.
         guide: its guide.
         data: some of the training data, as for :func:`tightness`.
         held_out: other data.

@@ -1,6 +1,7 @@
-"""The one quantity: log w = log p(x, z) - log q(z | x) with z drawn from q, per particle and data point, in nats.
+"""The one quantity: log w = log p(x, z) - log q(z | x) with z drawn from q, per particle and unit, in nats.
 
-Pyro's own helpers sum it over the data; here the data axis is kept.
+A unit is a data point, or the whole data set where its points share a latent (:mod:`ppl_vae.pairs.units`). Pyro's own
+helpers sum log w over the data; here the data axis is kept.
 """
 
 import torch
@@ -12,7 +13,9 @@ from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.restore import seeded
 
 
-def log_weights(model: Program, guide: Program, data: Data, *, particles: int = 1, seed: int | None = None) -> Tensor:
+def log_weights(
+    model: Program, guide: Program, data: Data, *, particles: int = 1, plate: str | None = None, seed: int | None = None
+) -> Tensor:
     """Draws z from the guide and returns the log-weights log p(x, z) - log q(z | x).
 
     They are differentiable as Pyro's own traces are.
@@ -21,19 +24,21 @@ def log_weights(model: Program, guide: Program, data: Data, *, particles: int = 
     gradients) whatever the sizes. ``poutine.mask`` is honoured, ``poutine.scale`` is not: weights are densities.
 
     Args:
-        model: any Pyro program whose local latents live in the plate "data".
+        model: any Pyro program.
         guide: its guide, called with the same arguments.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         particles: draws of z for each data point.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers; None takes them as they come.
 
     Returns:
-        Weights in nats, shape (particles, batch), where the data are.
+        Weights in nats, where the data are: shape (particles, batch), a weight for each data point, or (particles, 1)
+        where all the data share a latent, one outside the plate that holds them.
 
     Raises:
-        InputError: where a site lies outside the plate "data", where model and guide are no pair (latents that differ
-            in name, kind, shape or support; a guide that observes), or where the data have NaN or are outside the
-            likelihood's support: the words are those of :func:`ppl_vae.check`.
+        InputError: where model and guide are no pair (latents that differ in name, kind, shape or support; a guide that
+            observes), where the data have NaN or are outside the likelihood's support: the words are those of
+            :func:`ppl_vae.check`; and where a plate subsamples, or it can't be told which one holds the data.
 
     Examples:
         >>> import torch
@@ -44,6 +49,7 @@ def log_weights(model: Program, guide: Program, data: Data, *, particles: int = 
         >>> log_weights(VAE(64, 2), Amortized(Diagonal(2), 64), x, particles=10).shape
         torch.Size([10, 5])
     """
-    pair = Pair(model, guide, data)
+    pair = Pair(model, guide, data, plate=plate)
+    pair.require_all("log-weights")
     with seeded(seed):
         return torch.cat([draws.log_weights for draws in pair.chunks(particles)], 1).to(pair.batch[0].device)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -49,10 +49,12 @@ class Draws(Terms):
             data. Of the whole data set: where they are asked for, shape (particles, batch, event), each its own batch.
         points: where the unit is the whole data set and a plate holds the data, the mean of what each data point adds
             to log w, shape (points,), and its variance over the draws; None otherwise.
+        shared: the rest of log w then, shape (particles, 1).
     """
 
     latents: dict[str, Tensor]
     points: tuple[Tensor, Tensor] | None = None
+    shared: Tensor = field(default_factory=lambda: torch.zeros(()))
 
 
 class Pair:
@@ -133,7 +135,7 @@ class Pair:
         except Exception:  # whatever a program does that a dimension more on the left breaks
             return False
         other = self._at_once(part, {name: value[0] for name, value in values.items()}, None)
-        pairs = zip((together.prior, together.likelihood, together.proposed), other, strict=True)
+        pairs = zip((together.prior, together.likelihood, together.proposed), other[:3], strict=True)
         return all(torch.allclose(ours[1], alone[0], 1e-3, 1e-3, equal_nan=True) for ours, alone in pairs)
 
     def _stacked(self, site: Site, particles: int) -> Tensor:
@@ -144,10 +146,14 @@ class Pair:
         """The number of log-weights of one particle."""
         return 1 if self.unit.whole else self.size
 
-    @property
-    def of_a_part(self) -> str:
-        """Says for messages that the data are a part of those that the programs are about."""
-        return f"a pair whose plate {self.unit.subsampled!r} shows {self.unit.fraction:.3g} of its elements"
+    def require_all(self, what: str) -> None:
+        """Raises InputError where a plate shows a part of its elements: what is asked for is not to be had of them."""
+        if self.unit.subsampled is not None:
+            raise InputError(
+                f"the plate {self.unit.subsampled!r} shows {self.unit.fraction:.3g} of its elements, of which "
+                f"{what} can't be had, but the ELBO alone (bounds with curve=[1]): give all the data, and a plate that "
+                "does not subsample"
+            )
 
     def with_guide(self, guide: Program, *more: Tensor) -> "Pair":
         """Returns the same model and data with another guide of the same shapes, without another probe.
@@ -229,12 +235,14 @@ class Pair:
                     drawn.append(terms)
             joined = drawn[0] if len(drawn) == 1 else [torch.cat(parts) for parts in zip(*drawn, strict=True)]
             prior, likelihood, proposed, *values = joined
+            shared = {"shared": values.pop(0)} if by_point else {}
             draws = Draws(
                 prior=prior,
                 likelihood=likelihood,
                 proposed=proposed,
                 latents=dict(zip(names, values, strict=True)),
                 points=_mean_and_variance(*sums, particles) if sums else None,
+                **shared,
             )
             if not draws.log_weights.isfinite().all():
                 require_sound(self.model, self.own_guide, part, cut=self.cuttable)
@@ -258,17 +266,19 @@ class Pair:
     def _terms(self, part: Batch, particles: int, latents: bool) -> list[Tensor]:
         """Returns the three terms of one run, its latents where they are kept, and sums over what each point adds."""
         (once,) = self.run(part, particles)
-        terms = [once.prior, once.likelihood, once.proposed]
+        terms, sums = [once.prior, once.likelihood, once.proposed], []
+        if once.unit.whole and once.unit.plate is not None:
+            added = (once.by_point("model", part) - once.by_point("guide", part)).double()
+            terms.append(once.log_weights - added.sum(1, keepdim=True) / once.unit.fraction)
+            sums = [added.square().sum(0), added.sum(0)]
         if latents:
             terms += [self._stacked(site, particles) for site in latent_sites(once.model)]
-        if once.unit.whole and once.unit.plate is not None:
-            model, guide = (random_sites(trace) for trace in (once.model, once.guide))
-            added = once.unit.by_point(model, part, particles) - once.unit.by_point(guide, part, particles)
-            terms += [added.double().square().sum(0), added.double().sum(0)]
-        return terms
+        return terms + sums
 
-    def at(self, part: Batch, values: dict[str, Tensor], particles: int) -> tuple[Tensor, Tensor, Tensor]:
+    def at(self, part: Batch, values: dict[str, Tensor], particles: int) -> tuple[Tensor, ...]:
         """Returns log p(z), log p(x | z) and log q(z | x) where the guide's own draws are given, in nats.
+
+        The fourth tensor is the log-density of these draws: log q(z | x), but where an autoguide makes z of them.
 
         Args:
             part: the arguments for some of the data.
@@ -276,7 +286,7 @@ class Pair:
             particles: how many there are.
 
         Returns:
-            Three tensors of shape (particles, units).
+            Four tensors of shape (particles, units).
         """
         return self._one_by_one(part, values, particles, self._at_once)
 
@@ -308,7 +318,9 @@ class Pair:
             guide_trace = trace(self.guide, part, particles, self.nesting, values)
             model_trace = trace(self.model, part, particles, self.nesting, guide_trace)
         zeros = self.unit.zeros(part, particles or 1)
-        return *self.unit.split(model_trace, zeros), self.unit.sum(random_sites(guide_trace), zeros)
+        sites = random_sites(guide_trace)
+        drawn = [site for site in sites if site["name"] in values]
+        return *self.unit.split(model_trace, zeros), self.unit.sum(sites, zeros), self.unit.sum(drawn, zeros)
 
     def model_at(self, part: Batch, values: dict[str, Tensor] | None = None, particles: int | None = None) -> Trace:
         """Runs the model at the values of its latents; where None, they are drawn, and in no plate of particles."""

@@ -67,6 +67,10 @@ class Run(Terms):
     model: Trace
     unit: Unit
 
+    def by_point(self, program: str, batch: Batch) -> Tensor:
+        """Returns what one of the programs, model or guide, gives each data point, shape (particles, points)."""
+        return self.unit.by_point(random_sites(getattr(self, program)), batch, len(self.prior))
+
 
 def run(
     model: Program,

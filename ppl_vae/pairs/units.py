@@ -31,6 +31,7 @@ class Unit:
         subsampled: the plate that shows some of its elements only, which are scaled up to stand for all; None where
             there is none.
         fraction: the share of its elements that it shows.
+        random: True where those that it shows are others in each run.
     """
 
     whole: bool
@@ -38,6 +39,7 @@ class Unit:
     nesting: int
     subsampled: str | None = None
     fraction: float = 1.0
+    random: bool = False
 
     def zeros(self, batch: Batch, particles: int) -> Tensor:
         """Makes zeros of shape (particles, units) on the data's device.
@@ -125,7 +127,8 @@ def unit_of(guide_trace: Trace, model_trace: Trace, size: int, plate: str | None
     shown = [frame for site in sites for frame in site["cond_indep_stack"] if _is_subsampled(frame, point)]
     name = shown[0].name if shown else None
     fraction = min((frame.size / frame.full_size for frame in shown), default=1.0)
-    return Unit(point is None, point or chosen, nesting, name, fraction)
+    random = bool(shown) and not (name == (point or chosen) and shown[0].size == size)
+    return Unit(point is None, point or chosen, nesting, name, fraction, random)
 
 
 def plates_of(site: Site) -> dict[Any, Any]:
