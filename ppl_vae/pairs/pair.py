@@ -128,14 +128,14 @@ class Pair:
         return run(self.model, self.guide, part, 1, 0, plate=self._plate)
 
     def _particles_are_free(self, part: Batch) -> bool:
-        """Says whether two particles at once weigh what one of them weighs by itself."""
+        """Says whether, of two particles at once, one has the density in the model that it has by itself."""
         try:
             together = run(self.model, self.guide, part, 2, self.nesting, plate=self._plate)
-            values = {site["name"]: self._stacked(site, 2)[1:] for site in latent_sites(together.guide)}
+            values = {site["name"]: self._stacked(site, 2)[1] for site in latent_sites(together.model)}
         except Exception:  # whatever a program does that a dimension more on the left breaks
             return False
-        other = self._at_once(part, {name: value[0] for name, value in values.items()}, None)
-        pairs = zip((together.prior, together.likelihood, together.proposed), other[:3], strict=True)
+        other = self.unit.split(self.model_at(part, values), self.unit.zeros(part, 1))
+        pairs = zip((together.prior, together.likelihood), other, strict=True)
         return all(torch.allclose(ours[1], alone[0], 1e-3, 1e-3, equal_nan=True) for ours, alone in pairs)
 
     def _stacked(self, site: Site, particles: int) -> Tensor:
