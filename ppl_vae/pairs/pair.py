@@ -1,8 +1,6 @@
 """A model and its guide on some data: probed once, then run in bounded memory for everything that is measured."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,18 +11,17 @@ from pyro.poutine import Trace, uncondition
 from torch import Tensor
 
 from ppl_vae.errors import InputError, require_count
-from ppl_vae.graphs.private import TorchDispatchMode
-from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of, rows
-from ppl_vae.pairs.checks import explained
-from ppl_vae.pairs.mistakes import require_sound, seen
-from ppl_vae.pairs.modules import Program, follows_rows
+from ppl_vae.pairs.arguments import Batch
+from ppl_vae.pairs.draws import Draws, mean_and_variance
+from ppl_vae.pairs.mistakes import require_sound
+from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.probed import Probed
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.replayed import ReplayedRun
-from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, seeded, store_kept
-from ppl_vae.pairs.runs import Run, Terms, first_run, run, stacked
+from ppl_vae.pairs.restore import local_parameters, random_state_kept
+from ppl_vae.pairs.runs import Run, run
 from ppl_vae.pairs.traces import (
     Site,
-    bounds_evidence,
     is_auxiliary,
     latent_sites,
     prior_of,
@@ -40,120 +37,11 @@ CHUNK_BYTES = 2**22
 _MANY = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draws(Terms):
-    """What a pair gives for some of the data: the terms of the log-weights, and the draws.
-
-    Attributes:
-        latents: the draws by name. Of a data point: shape (particles, points, event), empty where plates lie below the
-            data. Of the whole data set: where they are asked for, shape (particles, batch, event), each its own batch.
-        points: where the unit is the whole data set and a plate holds the data, the mean of what each data point adds
-            to log w, shape (points,), and its variance over the draws; None otherwise.
-        shared: the rest of log w then, shape (particles, 1).
-    """
-
-    latents: dict[str, Tensor]
-    points: tuple[Tensor, Tensor] | None = None
-    shared: Tensor = field(default_factory=lambda: torch.zeros(()))
-
-
-class Pair:
+class Pair(Probed):
     """A model and its guide with data: what every measurement is made from, and the only thing that runs programs.
 
-    It runs both once (random numbers, parameters and modes are left as they were) to learn what the other methods need:
-    on a few data points, on all where these share latents or where the programs take no fewer. Data may lie on another
-    device than the parameters: what runs is moved, chunk by chunk.
-
-    Args:
-        model: any Pyro program.
-        guide: its guide, called with the same arguments; None for the model by itself, whose latents come from its
-            prior.
-        data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
-        plate: the name of the plate that holds the data, where it can't be told.
-        placeholder: whether the data are there for their shapes only: the likelihood's support need not hold them.
-
-    Attributes:
-        batch: the data as a tuple, where they were.
-        size: the number of data points.
-        unit: what has a log-weight of its own; see :mod:`ppl_vae.pairs.units`.
-        device: where the pair runs.
-        nesting: how many dimensions the programs have of their own: the particles are a plate outside all.
-        cuttable: whether the programs can be run on a part of the data.
-        vectorized: whether they can be run with many particles at once; else one is run after the other.
-        largest_bytes: the largest tensor that any operation makes, for one particle of one data point.
-        is_bound: False where a latent of the guide is a point mass, so that log w bounds nothing.
-        sites: the model's random sites in a run of one particle.
-
-    Raises:
-        InputError: in the words of :func:`ppl_vae.check`, where the two are no pair or the data don't fit them.
+    Its arguments and attributes, and what it raises, are those of :class:`ppl_vae.pairs.probed.Probed`.
     """
-
-    def __init__(
-        self,
-        model: Program,
-        guide: Program | None,
-        data: Data,
-        *,
-        plate: str | None = None,
-        placeholder: bool = False,
-    ) -> None:
-        self.model, self.own_guide = model, guide  # None where the model is by itself: then ``guide`` is its prior
-        self.guide: Program = prior_of(model) if guide is None else guide
-        self.batch = batch_of(data)
-        self.size = batch_size(self.batch)
-        self.device = device_of(self.batch, model, guide)
-        self._plate = plate
-        self._checked = placeholder
-        self._probe(placeholder)
-
-    def _probe(self, placeholder: bool) -> None:
-        """Runs both programs by themselves, which shows their plates, then two particles at once, which shows sizes."""
-        validated = pyro.validation_enabled(is_validation_enabled() and not placeholder)
-        with self.measuring(), random_state_kept(), validated, self._explained(self.batch), self._parameters():
-            part, first = first_run(self._alone, self.batch, self.own_guide, self.device)
-            self.unit = first.unit
-            points = batch_size(part)
-            self.cuttable = points < self.size or (follows_rows(self.own_guide) and not self.unit.whole)
-            for line in () if placeholder else seen(first.guide, first.model):
-                raise InputError(line)
-            self.nesting, self.sites = self.unit.nesting, random_sites(first.model)
-            own = (*random_sites(first.guide), *self.sites)
-            self._own = {site["name"]: len(site["fn"].batch_shape) for site in own}
-            with LargestOutput() as largest:
-                self.vectorized = self._particles_are_free(part)
-            self.is_bound = bounds_evidence(first.guide, trace_guide(self.guide, part, 1, 0))
-        self.largest_bytes = max(1, largest.bytes // (2 * points))
-
-    def _alone(self, part: Batch) -> Run:
-        return run(self.model, self.guide, part, 1, 0, plate=self._plate)
-
-    def _particles_are_free(self, part: Batch) -> bool:
-        """Says whether, of two particles at once, one has the density in the model that it has by itself."""
-        try:
-            together = run(self.model, self.guide, part, 2, self.nesting, plate=self._plate)
-            values = {site["name"]: self._stacked(site, 2)[1] for site in latent_sites(together.model)}
-        except Exception:  # whatever a program does that a dimension more on the left breaks
-            return False
-        other = self.unit.split(self.model_at(part, values), self.unit.zeros(part, 1))
-        pairs = zip((together.prior, together.likelihood), other, strict=True)
-        return all(torch.allclose(ours[1], alone[0], 1e-3, 1e-3, equal_nan=True) for ours, alone in pairs)
-
-    def _stacked(self, site: Site, particles: int) -> Tensor:
-        return stacked(site, particles, self.nesting, self._own[site["name"]])
-
-    @property
-    def units(self) -> int:
-        """The number of log-weights of one particle."""
-        return 1 if self.unit.whole else self.size
-
-    def require_all(self, what: str) -> None:
-        """Raises InputError where a plate shows a part of its elements: what is asked for is not to be had of them."""
-        if self.unit.subsampled is not None:
-            raise InputError(
-                f"the plate {self.unit.subsampled!r} shows {self.unit.fraction:.3g} of its elements, of which "
-                f"{what} can't be had, but the ELBO alone (bounds with curve=[1]): give all the data, and a plate that "
-                "does not subsample"
-            )
 
     def with_guide(self, guide: Program, *more: Tensor) -> "Pair":
         """Returns the same model and data with another guide of the same shapes, without another probe.
@@ -171,10 +59,6 @@ class Pair:
         other = self.with_guide(prior_of(self.model))
         other.own_guide = None
         return other
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """Returns the arguments for the data points from start to stop, on the pair's device."""
-        return rows(self.batch, self.size, start, stop, self.device)
 
     def parts(self, particles: int, memory: int | None = None) -> Iterator[Batch]:
         """Cuts the data into parts, so many particles of which fit the memory."""
@@ -241,7 +125,7 @@ class Pair:
                 likelihood=likelihood,
                 proposed=proposed,
                 latents=dict(zip(names, values, strict=True)),
-                points=_mean_and_variance(*sums, particles) if sums else None,
+                points=mean_and_variance(*sums, particles) if sums else None,
                 **shared,
             )
             if not draws.log_weights.isfinite().all():
@@ -322,11 +206,6 @@ class Pair:
         drawn = [site for site in sites if site["name"] in values]
         return *self.unit.split(model_trace, zeros), self.unit.sum(sites, zeros), self.unit.sum(drawn, zeros)
 
-    def model_at(self, part: Batch, values: dict[str, Tensor] | None = None, particles: int | None = None) -> Trace:
-        """Runs the model at the values of its latents; where None, they are drawn, and in no plate of particles."""
-        with local_parameters(self.model):
-            return trace(self.model, part, particles, self.nesting, values)
-
     def generated(self, part: Batch) -> tuple[Trace, dict[str, Tensor]]:
         """Runs the model with all of its sites drawn, observed ones too; their values by name have a particle first."""
         with local_parameters(self.model):
@@ -381,36 +260,3 @@ class Pair:
         if not self._checked:
             require_sound(self.model, self.own_guide, self.batch, cut=self.cuttable)
             self._checked = True
-
-    @contextmanager
-    def measuring(self, seed: int | None = None) -> Iterator[None]:
-        """Puts modules in eval mode without gradients and, with a seed, draws by it; puts all back afterwards."""
-        with evaluating(self.model, self.own_guide), seeded(seed), store_kept():
-            yield
-
-    def _explained(self, part: Batch) -> Any:
-        return explained(self.model, self.own_guide, part)
-
-    def _parameters(self) -> Any:
-        return local_parameters(*self._programs())
-
-    def _programs(self) -> tuple[Program, ...]:
-        return (self.model,) if self.own_guide is None else (self.model, self.own_guide)
-
-
-def _mean_and_variance(total: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    mean = total / count
-    return mean, (squares / count - mean.square()).clamp(min=0) * (count / max(1, count - 1))
-
-
-class LargestOutput(TorchDispatchMode):
-    """Notes the largest tensor that an operation makes."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, Tensor) and not func.is_view:
-                self.bytes = max(self.bytes, tensor.numel() * tensor.element_size())
-        return result

@@ -3,6 +3,7 @@
 The particles are a plate to the left of the program's own plates.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -119,7 +120,7 @@ def plates_below(*traces: Trace) -> int:
     return max((1, *plates, *(len(site["fn"].batch_shape) for site in sites)))
 
 
-def bounds_evidence(guide_trace: Trace, other: Trace) -> bool:
+def bounds_evidence(guide_trace: Trace, again: Callable[[], Trace]) -> bool:
     """Says whether E[log w] is a lower bound on log p(x): not where a latent is a point mass, without a density.
 
     An autoguide's point masses are images of auxiliary sites, which have one, and move with their draws; other
@@ -127,12 +128,15 @@ def bounds_evidence(guide_trace: Trace, other: Trace) -> bool:
 
     Args:
         guide_trace: a run of the guide.
-        other: another one, on other random numbers.
+        again: makes another one, on other random numbers; asked only where the first leaves it open.
     """
     sites = random_sites(guide_trace)
     auxiliary = any(is_auxiliary(site) for site in sites)
     masses = [site for site in sites if _is_point_mass(site["fn"])]
-    return auxiliary == bool(masses) and not any(_same(site["value"], other.nodes[site["name"]]) for site in masses)
+    if not auxiliary or not masses:
+        return auxiliary == bool(masses)
+    other = again()
+    return not any(_same(site["value"], other.nodes[site["name"]]) for site in masses)
 
 
 def is_auxiliary(site: Site) -> bool:

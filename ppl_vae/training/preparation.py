@@ -22,7 +22,7 @@ from ppl_vae.graphs.private import settle_plates
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.mistakes import seen
 from ppl_vae.pairs.modules import Program, modules_of, own_modules, parameters_beside
-from ppl_vae.pairs.restore import local_parameters, random_state_kept, undone_on_error
+from ppl_vae.pairs.restore import local_parameters, modules_kept, random_state_kept, undone_on_error
 from ppl_vae.pairs.shared import require_whole
 from ppl_vae.pairs.traces import (
     bounds_evidence,
@@ -122,8 +122,6 @@ def first_run(
     with torch.no_grad(), poutine.block(), parameters_recorded() as parameter_trace:
         guide_trace = trace(guide, batch)
         model_trace = trace(model, batch, given=guide_trace)
-        with random_state_kept():
-            other_trace = trace(guide, batch)
     pair = guide_trace, model_trace
     if getattr(elbo, "runs_guide", True):
         for line in seen(*pair):
@@ -143,13 +141,23 @@ def first_run(
         parameters=trainable,
         names=_names(trainable, named, {"model": model, "guide": guide, "estimator": learned}),
         guide=guide if sites else _anchored(guide),
-        is_bound=bounds_evidence(guide_trace, other_trace) and getattr(elbo, "is_bound", True) and not weighted,
+        is_bound=_bounds_evidence(guide_trace, guide, batch) and getattr(elbo, "is_bound", True) and not weighted,
         weighted=weighted,
         sites=named,
         others=_leaves_of_other_networks(parameter_trace.trace, sites),
         unregistered=_unregistered(model, guide, trainable),
         full_size=_full_size(model_trace),
     )
+
+
+def _bounds_evidence(guide_trace: Trace, guide: Program, batch: tuple[Tensor, ...]) -> bool:
+    """Says whether the ELBO is a bound; the run that this may take leaves random numbers and buffers as they are."""
+
+    def again() -> Trace:
+        with random_state_kept(), torch.no_grad(), poutine.block(), modules_kept(modules_of(guide)):
+            return trace(guide, batch)
+
+    return bounds_evidence(guide_trace, again)
 
 
 def _require_shareable(elbo: ELBO, *traces: Trace) -> None:
