@@ -3,10 +3,12 @@
 The families lie in families.py, discrete_families.py and flows.py, the sources in amortized.py, per_datapoint.py and
 semi_amortized.py. A model makes the guides of from_model.py of itself; the one of two_layer.py belongs to one model.
 
-``FAMILIES`` holds the families by the command line's names.
+``FAMILIES`` holds the families by the command line's names, ``AUTOGUIDES`` those guides of Pyro's that it makes of any
+model (automatic.py).
 """
 
 from ppl_vae.guides.amortized import Amortized
+from ppl_vae.guides.automatic import AUTOGUIDES
 from ppl_vae.guides.discrete_families import Bernoulli, Categorical, OneHot
 from ppl_vae.guides.families import (
     Delta,
@@ -41,6 +43,7 @@ FAMILIES: dict[str, type[Family]] = {
 }
 
 __all__ = [
+    "AUTOGUIDES",
     "FAMILIES",
     "IAF",
     "MAF",

@@ -1,5 +1,6 @@
 """Guides that a model makes of itself: its posterior where it knows it, its prior always."""
 
+import pyro
 from torch import Tensor
 
 from ppl_vae.errors import InputError
@@ -43,6 +44,11 @@ class ExactPosterior(_FromModel):
         super().__init__(model)
         if not hasattr(model, "posterior"):
             raise InputError(f"{type(model).__name__} does not know its posterior: it has no posterior(x, *given)")
+
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+        """Runs as a Pyro program: samples z in the plate "data", or the one latent that all the data share."""
+        site = getattr(self.model, "latent_site", None)
+        return super().forward(x, *given) if site is None else pyro.sample(site, self.posterior(x, *given))
 
     def posterior(self, x: Tensor, *given: Tensor) -> Distribution:
         """Returns the model's own posterior."""

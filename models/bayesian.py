@@ -1,6 +1,6 @@
 """The base of models with latents that all the data share, and the checks and the matrix product that they have."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from pyro.nn import PyroModule
@@ -20,13 +20,14 @@ class BayesianModel(Abstract, PyroModule, abstract=True):
     - ``given_names``, the names of its inputs, where it has any;
     - :meth:`example_data`, the data that it is shown on;
     - ``log_evidence(x, *given)``, log p of all the data in nats, a scalar, and ``posterior(x, *given)``, a distribution
-      over the one latent site, which it has where they are known exactly.
+      over its one latent, whose site ``latent_site`` names; it has them where they are known exactly.
 
     Everything broadcasts over dimensions left of the plates, in which particles come: under K of them a shared number
     has shape (K, 1) and a shared vector (K, 1, size). Effects of groups are indexed from the right,
     ``effects[..., group]``.
 
     Attributes:
+        latent_site: the name of the one latent, where its posterior is known.
         given_names: what the inputs behind x are called; arguments behind these are for the guide alone.
 
     Raises:
@@ -48,6 +49,7 @@ class BayesianModel(Abstract, PyroModule, abstract=True):
 
     _recipe = "forward(self, x, *given)"
     given_names: ClassVar[tuple[str, ...]] = ()
+    latent_site: ClassVar[str | None] = None
 
     @property
     def given_count(self) -> int:
@@ -62,6 +64,11 @@ class BayesianModel(Abstract, PyroModule, abstract=True):
     def example_data(cls) -> tuple[Tensor, ...]:
         """Returns x and its inputs, float32 where they are not indices; the same in every call."""
         raise TypeError(f"{cls.__name__} has no example data: define example_data(cls)")
+
+    @classmethod
+    def for_data(cls, x: Tensor, *given: Tensor) -> Self:
+        """Makes the model whose sizes are those of the data."""
+        return cls()
 
     def inputs(self, x: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Returns the model's own inputs among the arguments behind x.

@@ -1,6 +1,6 @@
 """Counts in groups: latents of all the data, of each group and of each data point in one model."""
 
-from typing import Any
+from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
@@ -106,6 +106,11 @@ class HierarchicalPoisson(BayesianModel):
         exposure = 0.5 + 1.5 * torch.rand(len(group), **own)
         log_rate = mu + tau * torch.randn(groups, **own)[group] + sigma * torch.randn(len(group), **own)
         return torch.poisson(exposure * log_rate.exp(), **own), group, exposure
+
+    @classmethod
+    def for_data(cls, x: Tensor, *given: Tensor) -> Self:
+        """Makes the model with as many groups as there are indices up to the largest."""
+        return cls(int(given[0].max()) + 1)
 
     @classmethod
     def example_data(cls) -> tuple[Tensor, ...]:

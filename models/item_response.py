@@ -1,6 +1,6 @@
 """Item response theory: what persons can do and how hard questions are, from who got which answer right."""
 
-from typing import Any
+from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
@@ -75,6 +75,11 @@ class ItemResponse(BayesianModel):
         difficulties, log_discriminations = torch.randn(items, **own), 0.3 * torch.randn(items, **own)
         logits = log_discriminations.exp() * (torch.randn(persons, 1, **own) - difficulties)
         return (torch.bernoulli(logits.sigmoid(), **own),)
+
+    @classmethod
+    def for_data(cls, x: Tensor, *given: Tensor) -> Self:
+        """Makes the model with as many items as x has columns."""
+        return cls(x.shape[1])
 
     @classmethod
     def example_data(cls) -> tuple[Tensor, ...]:

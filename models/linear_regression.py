@@ -1,6 +1,7 @@
 """Bayesian linear regression with known noise: the evidence and the posterior of shared latents are known exactly."""
 
 import math
+from typing import Self
 
 import pyro
 import pyro.distributions as dist
@@ -41,6 +42,7 @@ class LinearRegression(BayesianModel):
     """
 
     given_names = ("inputs",)
+    latent_site = "weights"
 
     def __init__(self, features: int, prior_scale: float = 1.0, noise: float = 0.7) -> None:
         super().__init__()
@@ -89,6 +91,11 @@ class LinearRegression(BayesianModel):
         mend = f"make the model with features={inputs.shape[-1]}" if inputs.dim() == 2 else "pass a matrix"
         require_shape(self, "inputs", inputs, (len(x), self.features), mend)
         return inputs
+
+    @classmethod
+    def for_data(cls, x: Tensor, *given: Tensor) -> Self:
+        """Makes the model with as many features as the inputs have columns."""
+        return cls(given[0].shape[1])
 
     @classmethod
     def example_data(cls) -> tuple[Tensor, ...]:

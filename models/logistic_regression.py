@@ -1,5 +1,7 @@
 """Bayesian logistic regression, with a normal prior or the horseshoe, which most weights are close to 0 under."""
 
+from typing import Self
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -76,6 +78,11 @@ class LogisticRegression(BayesianModel):
         raw = pyro.sample("raw_weights", dist.Normal(zeros, 1.0).to_event(1))
         scales = tau * local / torch.hypot(torch.ones_like(zeros), tau * local / self.slab_scale)
         return pyro.deterministic("weights", raw * scales, event_dim=1)
+
+    @classmethod
+    def for_data(cls, x: Tensor, *given: Tensor) -> Self:
+        """Makes the model with as many features as the inputs have columns."""
+        return cls(given[0].shape[1])
 
     @classmethod
     def example_data(cls) -> tuple[Tensor, ...]:

@@ -79,16 +79,21 @@ def table(comparison: Comparison) -> Table:
     """The comparison as a table for a terminal."""
     split = any(row.approximation_gap is not None for row in comparison.rows)
     counts = list(comparison.rows[0].iwelbo)[-1 if split else 0 :]
+    whole = comparison.bounds.attrs["unit"] == "data set"
+    units = "nats for all the data" if whole else "nats per image"
+    threshold = comparison.bounds.attrs["khat_threshold"]
+    khat = (
+        f"can be trusted below {threshold:.2f}"
+        if whole
+        else "the share of images whose importance weights can be trusted"
+    )
     shown = Table(
-        title="Tightest first; nats per image ± Monte Carlo standard error",
-        caption=(
-            f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: the share of images whose "
-            "importance weights can be trusted."
-        ),
+        title=f"Tightest first; {units} ± Monte Carlo standard error",
+        caption=f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: {khat}.",
         box=box.SIMPLE_HEAD,
     )
     shown.add_column("guide", no_wrap=True)
-    parts = ("approximation", "amortization") if split else ()
+    parts = ("approximation", "optimization" if whole else "amortization") if split else ()
     for heading in (
         "ELBO",
         *(f"K={count}" for count in counts),
@@ -108,7 +113,7 @@ def table(comparison: Comparison) -> Table:
             with_error(row.gap, row.gap_se),
             *((with_error(row.approximation_gap, row.approximation_gap_se),) if split else ()),
             *((with_error(row.amortization_gap, row.amortization_gap_se),) if split else ()),
-            "-" if row.khat_good is None else f"{row.khat_good:.1%}",
+            "-" if row.khat_good is None else f"{row.khat:.2f}" if whole else f"{row.khat_good:.1%}",
             f"{row.seconds:.1f}",
         )
     return shown
@@ -138,7 +143,7 @@ def summary(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, An
     """The whole comparison as it is written to JSON."""
     return {
         "settings": dict(settings),
-        "units": "nats per data point; _se: Monte Carlo standard error",
+        "units": f"{comparison.bounds.attrs['units']}; _se: Monte Carlo standard error",
         "log_evidence": comparison.evidence,
         "guides": [record(row) for row in comparison.rows],
     }

@@ -1,6 +1,5 @@
 """Compares many guides for one model: which of them makes the ELBO tightest."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,10 +16,13 @@ from ppl_vae.errors import InputError
 from ppl_vae.measure.best_evidence import Evidence, Source
 from ppl_vae.measure.bounds import average
 from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
-from ppl_vae.pairs.arguments import Data, batch_of
+from ppl_vae.pairs.arguments import Batch, Data, batch_of, device_batch
+from ppl_vae.pairs.autoguides import ProgramModule, copied, finished
+from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.psis import shares
-from ppl_vae.pairs.restore import random_state_kept
+from ppl_vae.pairs.restore import random_state_kept, store_kept
+from ppl_vae.pairs.traces import parameter_sites, parameters_recorded
 from ppl_vae.programs import FamilyGuide
 from ppl_vae.training.fit import History, fit, freeze, resolve_device
 
@@ -40,6 +42,7 @@ class Row:
         approximation_gap: what the family's best member would leave of the gap, None where it was not split.
         amortization_gap: the rest of it, likewise.
         khat_good: the share of data points whose k-hat says that their importance weights can be trusted.
+        khat: the largest k-hat, which is that of the whole data set where its points share a latent.
         rate: KL(q(z | x) || p(z)), None where the guide is a point mass.
         active_units: coordinates of z whose posterior mean varies over the data, None where they can't be told apart.
         seconds: the time it took to fit this guide (with ``joint``, the model too).
@@ -59,6 +62,7 @@ class Row:
     amortization_gap: float | None
     amortization_gap_se: float | None
     khat_good: float | None
+    khat: float | None
     rate: float | None
     active_units: int | None
     seconds: float
@@ -97,7 +101,7 @@ class Comparison:
 
 
 def compare(
-    model: nn.Module,
+    model: Program,
     guides: Mapping[str, nn.Module],
     data: Data,
     *,
@@ -114,6 +118,7 @@ def compare(
     refinement: Mapping[str, Any] | None = None,
     epochs: int = 20,
     guide_epochs: int | None = None,
+    plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
     **fit_options: Any,
@@ -125,10 +130,13 @@ def compare(
     the other's training.
 
     Args:
-        model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on.
-        guides: by name. A guide without parameters of its own (``ExactPosterior``) is only measured.
+        model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on. A function
+            without parameters will do, too.
+        guides: by name. A guide without parameters of its own (``ExactPosterior``) is only measured;
+            ``AutoLaplaceApproximation`` becomes the Gaussian around the mode that it was trained to.
         data: the training data: a tensor, a tuple of tensors (one row a data point) or a DataLoader.
-        test: what the bounds are measured on, likewise (already binarized, if the likelihood is for bits).
+        test: what the bounds are measured on, likewise (already binarized, if the likelihood is for bits). Where all
+            the data share a latent, a guide is one of these data: give the training data again.
         elbo: what to train with, for all guides, or a function of the guide; ``Trace_ELBO()`` where None.
         base: the guide to train the model with.
         joint: train a copy of the model with each guide instead, from the same start.
@@ -143,6 +151,7 @@ def compare(
         refinement: options of :func:`ppl_vae.refine`.
         epochs: for the model (with ``joint``, for each pair).
         guide_epochs: for the guides; ``epochs`` where None.
+        plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers before each training and each measurement; None takes them as they come.
         progress: a progress bar on standard error.
         fit_options: passed to :func:`ppl_vae.fit`: ``batch_size``, ``lr`` ..., ``device`` too.
@@ -167,7 +176,7 @@ def compare(
     _refuse_other_kinds(model, guides)
     elbos = {name: _elbo(elbo, guide) for name, guide in guides.items()}  # which may look a guide up: not a copy of it
     elbo_of_base = _elbo(elbo, base) if base is not None else None
-    model, guides, base = copy.deepcopy((model, dict(guides), base))
+    model, guides, base = _copied(model, guides, base, data)
     options = {"seed": seed, "progress": progress, **fit_options}
     with random_state_kept() if seed is not None else nullcontext():
         histories: dict[str, History] = {}
@@ -177,15 +186,17 @@ def compare(
                     model, base, data, elbo=elbo_of_base, epochs=epochs, description="model", **options
                 )
             freeze(model)
+        test_batch = batch_of(test)
         programs, seconds = {}, {}
         for name, guide in guides.items():
-            programs[name] = copy.deepcopy((model, guide)) if joint else (model, _by_itself(guide, model))
+            programs[name] = copied((model, guide), (model, guide)) if joint else (model, _by_itself(guide, model))
             start = time.perf_counter()
             if any(parameter.requires_grad for part in programs[name] for parameter in part.parameters()):
                 options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
+                programs[name] = (programs[name][0], finished(*programs[name], device_batch(data, *programs[name])))
             seconds[name] = time.perf_counter() - start
-        pairs = _pairs(programs, test, resolve_device(fit_options.get("device", "auto")))
+        pairs = _pairs(programs, test_batch, plate, resolve_device(fit_options.get("device", "auto")))
         measured = {}
         for name, pair in pairs.items():
             with pair.measuring(seed):
@@ -201,15 +212,43 @@ def compare(
 
 def _by_itself(guide: nn.Module, model: nn.Module) -> nn.Module:
     """Copies a guide but for the model in it: guides that share an encoder would go on from each other's training."""
-    return copy.deepcopy(guide, {id(model): model})
+    return copied(guide, (guide,), {id(model): model})
 
 
-def _pairs(programs: Mapping[str, tuple[nn.Module, nn.Module]], data: Data, device: torch.device) -> dict[str, Pair]:
+def _copied(
+    model: Program, guides: Mapping[str, nn.Module], base: nn.Module | None, data: Data
+) -> tuple[nn.Module, dict[str, nn.Module], nn.Module | None]:
+    """Copies the programs; a model that is a function becomes a module, whose autoguides have their own parameters."""
+    memo: dict[int, Any] = {}
+    if not isinstance(model, nn.Module):
+        with random_state_kept(), store_kept(), parameters_recorded() as recorded:
+            Pair(model, None, data)
+        if parameter_sites(recorded.trace):
+            raise InputError(
+                "model is a function with parameters; compare freezes and copies modules: make it a PyroModule, or fit "
+                "each pair by itself and compare its tightness"
+            )
+        memo[id(model)] = model = ProgramModule(model)
+    programs = (model, *guides.values(), base)
+    return copied((model, dict(guides), base), programs, memo)
+
+
+def _pairs(
+    programs: Mapping[str, tuple[nn.Module, nn.Module]], batch: Batch, plate: str | None, device: torch.device
+) -> dict[str, Pair]:
     """Makes the pairs on the test data; those that were not trained are moved to the device of the others."""
     for part in (part for both in programs.values() for part in both):
         part.to(device)
-    batch = batch_of(data)
-    return {name: Pair(*both, batch) for name, both in programs.items()}
+    pairs = {name: Pair(*both, batch, plate=plate) for name, both in programs.items()}
+    for pair in pairs.values():
+        pair.require_all("the gap to log p(x)")
+    if len({pair.unit.whole for pair in pairs.values()}) > 1:
+        whole = [repr(name) for name, pair in pairs.items() if pair.unit.whole]
+        raise InputError(
+            f"the guides {', '.join(whole)} have one log-weight for all the data, the others one for each data point, so "
+            "they can't stand in one table: compare them with each other, or the others"
+        )
+    return pairs
 
 
 def _refuse_other_kinds(model: Any, guides: Any) -> None:
@@ -217,16 +256,18 @@ def _refuse_other_kinds(model: Any, guides: Any) -> None:
         raise InputError(f"guides is a {type(guides).__name__}; expected guides by name, such as {{'diagonal': guide}}")
     if not guides:
         raise InputError("there is no guide to compare: give at least one")
-    for name, program in {"model": model, **guides}.items():
+    for name, program in guides.items():
         if not isinstance(program, nn.Module):
             raise InputError(
-                f"{name} is a {type(program).__name__}; compare freezes and copies modules: make it a PyroModule, or "
-                "fit each pair by itself and compare its tightness"
+                f"guide {name!r} is a {type(program).__name__}; compare copies modules: make it a PyroModule, or fit "
+                "each pair by itself and compare its tightness"
             )
 
 
 def _can_be_split(pair: Pair) -> bool:
     guide = pair.guide
+    if pair.unit.whole:
+        return pair.is_bound and any(leaf.requires_grad for leaf in guide.parameters())
     return isinstance(guide, FamilyGuide) and guide.family(guide.params(*pair.rows(0, 1))).has_rsample
 
 
@@ -274,6 +315,7 @@ def _row(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> 
         *mean("approximation_gap"),
         *mean("amortization_gap"),
         None if math.isnan(good) else good,
+        None if math.isnan(good) else float(dataset.khat.max()),
         mean("rate")[0],
         None if math.isnan(units) else units,
         seconds,
@@ -288,9 +330,9 @@ def _stack(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Dataset:
     if not joint:
         of_the_model = ("log_evidence", "log_evidence_se", "log_evidence_bias")
         stacked = stacked.assign({name: first[name] for name in of_the_model})
-    shared = ("units", "particles", "khat_threshold", "evidence", "marginal_points")
+    shared = ("units", "unit", "particles", "khat_threshold", "evidence", "marginal_points")
     for attribute in first.attrs:
         if attribute not in shared:
             stacked[attribute] = "guide", [dataset.attrs[attribute] for dataset in measured.values()]
-    attributes = {key: first.attrs[key] for key in ("particles", "khat_threshold", "marginal_points")}
-    return stacked.assign_attrs(units="nats per data point", **attributes)
+    attributes = {key: first.attrs[key] for key in ("particles", "khat_threshold", "marginal_points", "unit")}
+    return stacked.assign_attrs(units=f"nats per {first.attrs['unit']}", **attributes)

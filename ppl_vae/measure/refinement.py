@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ppl_vae.errors import InputError, require_count
-from ppl_vae.graphs.private import TorchDispatchMode
+from ppl_vae.measure.antithetic import Antithetic
+from ppl_vae.measure.whole_refinement import refined_whole
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.modules import Program
@@ -47,34 +48,9 @@ class Held(FamilyGuide):
         return self.held[last_index(self, x, given)]
 
 
-class Antithetic(TorchDispatchMode):
-    """Makes the standard normal noise of the particles come in pairs e, -e, whatever distribution asks for it.
-
-    The average over a pair has no error from the odd part of what is averaged: for a Gaussian q and a nearly quadratic
-    log p(x, z), none in the gradient for the mean.
-
-    Args:
-        particles: the length of the first dimension, where pairs are made; noise of other lengths is left alone.
-    """
-
-    def __init__(self, particles: int) -> None:
-        super().__init__()
-        self.particles = particles
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        noise = func(*args, **(kwargs or {}))
-        standard = func is torch.ops.aten.normal_.default and args[1:] in ((), (0.0,), (0.0, 1.0))
-        if (standard or func is torch.ops.aten.randn.default) and noise.dim() and len(noise) == self.particles:
-            half = self.particles // 2
-            # -e is as likely as e, so the mean stays unbiased; what is odd in e, the gradient for a Gaussian's mean for
-            # the most part, cancels in each pair. An odd particle is left by itself.
-            noise[half : 2 * half] = -noise[:half]
-        return noise
-
-
 def refine(
     model: Program,
-    guide: FamilyGuide,
+    guide: Program,
     data: Data,
     *,
     lr: float = 0.05,
@@ -85,7 +61,7 @@ def refine(
     plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
-) -> Held:
+) -> Any:
     """Optimizes a guide's parameters for each data point by itself, from where the guide puts them.
 
     Neither the model nor the guide is changed; a flow's networks stay as they are, and only what they get from the
@@ -93,9 +69,13 @@ def refine(
     before, go on until one gains less than ``tolerance``. After a round each data point keeps the better of its old
     and new parameters, measured with the same noise.
 
+    Where all the data share a latent, the parameters of the guide are those of the one posterior that there is: a copy
+    of the guide is optimized as a whole, and what a round made worse is put back.
+
     Args:
         model: any Pyro model whose latents the guide samples.
-        guide: a guide with ``params`` and ``family``: amortized, per data point or semi-amortized.
+        guide: a guide with ``params`` and ``family``: amortized, per data point or semi-amortized; where all the data
+            share a latent, any module, such as an autoguide.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both.
         lr: Adam's first learning rate.
         particles: draws of z for each step's gradient, in antithetic pairs.
@@ -109,10 +89,12 @@ def refine(
     Returns:
         A guide for this very batch, which takes the index as its last argument: its bounds are
         ``bounds(model, refined, (x, torch.arange(len(x))))``. Its attribute ``left``, shape (batch,), is what the
-        last round still gained, in nats: since rounds gain less and less, about what is left to gain.
+        last round still gained, in nats: since rounds gain less and less, about what is left to gain. Where all the
+        data share a latent, the optimized copy of the guide, with such an attribute of shape (1,).
 
     Raises:
-        InputError: for a guide that is no FamilyGuide, whose family is not reparameterized, or what
+        InputError: for a guide that is no FamilyGuide (no module with parameters, where all the data share a latent),
+            whose draws are not reparameterized, or what
             :func:`ppl_vae.check` finds wrong with data and pair.
 
     Examples:
@@ -124,13 +106,10 @@ def refine(
         >>> refine(VAE(64, 2), Amortized(Diagonal(2), 64), x, steps=5, rounds=1, progress=False).held.shape
         torch.Size([5, 4])
     """
-    if not isinstance(guide, FamilyGuide):
-        raise InputError(
-            f"refine needs a guide with params(x) and a family, a FamilyGuide; it got {type(guide).__name__}"
-        )
     for name, value, least in (("particles", particles, 2), ("steps", steps, 1), ("rounds", rounds, 1)):
         require_count(name, value, least)
     pair = Pair(model, guide, data, plate=plate)
+    pair.require_all("the best member of a family")
     with pair.measuring(seed):
         return refined(pair, lr, particles, steps, rounds, tolerance, progress)
 
@@ -143,9 +122,15 @@ def refined(
     rounds: int = 5,
     tolerance: float = 5e-4,
     progress: bool = True,
-) -> Held:
+) -> Any:
     """Does for a pair what :func:`refine` does; call it inside ``pair.measuring``."""
+    if pair.unit.whole:
+        return refined_whole(pair, lr, particles, steps, rounds, tolerance, progress)
     guide: Any = pair.guide
+    if not isinstance(guide, FamilyGuide):
+        raise InputError(
+            f"refine needs a guide with params(x) and a family, a FamilyGuide; it got {type(guide).__name__}"
+        )
     params, left = [], []
     total = pair.size * rounds * steps
     with local_parameters(pair.model, guide), stage("refine", total, progress, shorten="rounds") as advance:

@@ -54,7 +54,8 @@ def tightness(
             :func:`ppl_vae.evidence.annealed`; where that is less certain, importance), or "auto": exact where it can be
             had, else importance. Of several lower bounds the most reliable one is taken
             (:mod:`ppl_vae.measure.best_evidence`).
-        split: take the gap apart; needs a guide with ``params`` and a reparameterized ``family``.
+        split: take the gap apart; needs a guide with ``params`` and a reparameterized ``family``. Where all the data
+            share a latent it takes any module, and what is called the amortization gap is what training has left.
         annealing: options of ``annealed``, such as ``{"steps": 1000}``.
         refinement: options of ``refine``.
         plate: the name of the plate that holds the data, where the programs leave it open.
@@ -103,7 +104,7 @@ def measured_pair(
 
     Call it inside ``pair.measuring``.
     """
-    if split and not isinstance(pair.guide, FamilyGuide):
+    if split and not pair.unit.whole and not isinstance(pair.guide, FamilyGuide):
         raise InputError(
             f"the gap of a {type(pair.guide).__name__} can't be split: refine needs a guide with params(x) and a "
             "family, such as Amortized; leave split=False"
@@ -124,7 +125,8 @@ def measured_pair(
 def _refined(pair: Pair, particles: int, refinement: Mapping[str, Any], progress: bool) -> xr.Dataset:
     """Measures the bounds of the family's best members; what the optimizer has left is the bias of their ELBO."""
     best_guide = refined(pair, **refinement, progress=progress)
-    best_pair = pair.with_guide(best_guide, torch.arange(pair.size))
+    index = () if pair.unit.whole else (torch.arange(pair.size),)
+    best_pair = pair.with_guide(best_guide, *index)
     bounds = Bounds(best_pair, particles, (particles,))
     best_pair.each(particles, bounds.add, "bounds of the refined guide", progress)
     last = bounds.dataset().isel(K=-1, drop=True)
@@ -223,6 +225,11 @@ def generalization(
     """
     options: dict[str, Any] = {"curve": (particles,), "evidence": evidence, "seed": seed, "progress": progress}
     sides = [tightness(model, guide, part, particles=particles, **options) for part in (data, held_out)]
+    if any(side.attrs["unit"] == "data set" for side in sides):
+        raise InputError(
+            "all the data share a latent, so that there is one log p(x) for all of them, and none of a training point "
+            "to hold against that of another one: compare tightness on both data sets"
+        )
     differences = {}
     for name in ("log_evidence", "gap", "elbo"):
         on_data, on_held_out = (side[name].values for side in sides)

@@ -48,10 +48,28 @@ def bound_curves(comparison: Comparison) -> Figure:
     limits = axes.get_ylim() if len(unsound) < len(comparison.rows) else None
     for value, color, label in unsound:  # these stay out of the scale, which belongs to the bounds
         axes.axhline(value, color=color, linestyle=":", label=label)
-    axes.set(ylim=limits, xscale="log", xlabel="K, particles in the bound", ylabel="IWELBO$_K$, nats per image")
+    axes.set(ylim=limits, xscale="log", xlabel="K, particles in the bound", ylabel=f"IWELBO$_K$, {units(comparison)}")
     axes.set_title("How the bound tightens (K = 1 is the ELBO; bands: two standard errors)", fontsize=10)
     axes.legend()
     return figure
+
+
+def units(comparison: Comparison) -> str:
+    """Says what the figures of a comparison are in.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import compare
+        >>> from ppl_vae.guides import ExactPosterior
+        >>> from ppl_vae.models import LinearRegression
+        >>> from ppl_vae.plots.bounds import units
+        >>> data = torch.randn(5), torch.randn(5, 2)
+        >>> model = LinearRegression(features=2)
+        >>> guides = {"exact": ExactPosterior(model)}
+        >>> units(compare(model, guides, data, test=data, particles=10, progress=False))
+        'nats for all the data'
+    """
+    return "nats for all the data" if comparison.bounds.attrs["unit"] == "data set" else "nats per image"
 
 
 def training_curves(histories: Mapping[str, History]) -> Figure:

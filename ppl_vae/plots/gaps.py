@@ -11,6 +11,7 @@ from torch import Tensor
 from ppl_vae.measure.bounds import average
 from ppl_vae.measure.comparison import Comparison
 from ppl_vae.pairs.psis import shares
+from ppl_vae.plots.bounds import units
 from ppl_vae.plots.images import show_image
 
 
@@ -36,9 +37,11 @@ def stacked_gaps(comparison: Comparison) -> Figure:
     approximation = np.array([row.approximation_gap or 0.0 for row in rows])
     amortization = np.array([row.amortization_gap or 0.0 for row in rows])
     split = np.array([row.approximation_gap is not None for row in rows], dtype=bool)
+    whole = comparison.bounds.attrs["unit"] == "data set"
+    left_over = "optimization: what training has left" if whole else "amortization: the encoder's part"
     for label, color, values, left in (
         ("approximation: the family's best member", "C0", approximation, 0 * gaps),
-        ("amortization: the encoder's part", "C1", amortization, approximation),
+        (left_over, "C1", amortization, approximation),
         ("not split", "0.7", np.where(split, 0.0, gaps), 0 * gaps),
     ):
         if values.any():
@@ -46,7 +49,7 @@ def stacked_gaps(comparison: Comparison) -> Figure:
     for row, gap in zip(rows, gaps, strict=True):
         if row.gap_se is not None:  # an unknown error is not drawn
             axes.errorbar(gap, row.guide, xerr=2 * row.gap_se, fmt="none", color="black", capsize=3, linewidth=1)
-    axes.set(xlabel="log p(x) - ELBO, nats per image")
+    axes.set(xlabel=f"log p(x) - ELBO, {units(comparison)}")
     source = textwrap.fill(f"log p(x): {comparison.evidence}", 90)
     axes.set_title(f"Inference gap (lines: two Monte Carlo errors)\n{source}", fontsize=9)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
