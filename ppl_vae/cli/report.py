@@ -82,11 +82,8 @@ def table(comparison: Comparison) -> Table:
     whole = comparison.bounds.attrs["unit"] == "data set"
     units = "nats for all the data" if whole else "nats per image"
     threshold = comparison.bounds.attrs["khat_threshold"]
-    khat = (
-        f"can be trusted below {threshold:.2f}"
-        if whole
-        else "the share of images whose importance weights can be trusted"
-    )
+    trusted = "the share of images whose importance weights can be trusted"
+    khat = f"importance weights can be trusted below {threshold:.2f}" if whole else trusted
     shown = Table(
         title=f"Tightest first; {units} ± Monte Carlo standard error",
         caption=f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: {khat}.",

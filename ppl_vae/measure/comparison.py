@@ -18,7 +18,7 @@ from ppl_vae.measure.bounds import average
 from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
 from ppl_vae.pairs.arguments import Batch, Data, batch_of, device_batch
 from ppl_vae.pairs.autoguides import ProgramModule, copied, finished
-from ppl_vae.pairs.modules import Program
+from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.psis import shares
 from ppl_vae.pairs.restore import random_state_kept, store_kept
@@ -130,8 +130,8 @@ def compare(
     the other's training.
 
     Args:
-        model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on. A function
-            without parameters will do, too.
+        model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on. It may be a
+            function without parameters.
         guides: by name. A guide without parameters of its own (``ExactPosterior``) is only measured;
             ``AutoLaplaceApproximation`` becomes the Gaussian around the mode that it was trained to.
         data: the training data: a tensor, a tuple of tensors (one row a data point) or a DataLoader.
@@ -191,7 +191,7 @@ def compare(
         for name, guide in guides.items():
             programs[name] = copied((model, guide), (model, guide)) if joint else (model, _by_itself(guide, model))
             start = time.perf_counter()
-            if any(parameter.requires_grad for part in programs[name] for parameter in part.parameters()):
+            if _can_be_trained(*programs[name]):
                 options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
                 programs[name] = (programs[name][0], finished(*programs[name], device_batch(data, *programs[name])))
@@ -208,6 +208,12 @@ def compare(
     table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
     return Comparison(table, _stack(measured, joint), words, programs, histories)
+
+
+def _can_be_trained(model: nn.Module, guide: nn.Module) -> bool:
+    """Says whether there is anything to fit; an autoguide makes its parameters when it is first run."""
+    leaves = (leaf for part in (model, guide) for leaf in part.parameters())
+    return not follows_rows(guide) or any(leaf.requires_grad for leaf in leaves)
 
 
 def _by_itself(guide: nn.Module, model: nn.Module) -> nn.Module:
@@ -245,8 +251,8 @@ def _pairs(
     if len({pair.unit.whole for pair in pairs.values()}) > 1:
         whole = [repr(name) for name, pair in pairs.items() if pair.unit.whole]
         raise InputError(
-            f"the guides {', '.join(whole)} have one log-weight for all the data, the others one for each data point, so "
-            "they can't stand in one table: compare them with each other, or the others"
+            f"the guides {', '.join(whole)} have one log-weight for all the data, the others one for each data point, "
+            "so they can't stand in one table: compare them with each other, or the others"
         )
     return pairs
 

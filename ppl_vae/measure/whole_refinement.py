@@ -24,8 +24,8 @@ def refined_whole(
     leaves = [leaf for leaf in guide.parameters() if leaf.is_floating_point()] if isinstance(guide, nn.Module) else []
     if not leaves:
         raise InputError(
-            f"refine optimizes the parameters of a copy of the guide, and {type(guide).__name__} is no module with any: "
-            "give an autoguide or a PyroModule"
+            f"refine optimizes the parameters of a copy of the guide, and {type(guide).__name__} is no module with "
+            "any: give an autoguide or a PyroModule"
         )
     pair.require_sound()
     best: Any = copied(guide, (guide,), {id(pair.model): pair.model})

@@ -58,7 +58,7 @@ def copied(content: T, programs: Iterable[Program | None], memo: dict[int, Any] 
 
 
 def finished(model: Program, guide: Program, batch: Batch) -> Program:
-    """Returns the guide that a fit was for: the Gaussian around the mode that an ``AutoLaplaceApproximation`` has found.
+    """Returns the guide that a fit was for: of an ``AutoLaplaceApproximation`` the Gaussian around the mode.
 
     Any other guide is returned as it is.
 
