@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
 import pyro
 import torch
 import xarray as xr
@@ -26,6 +25,7 @@ from ppl_vae.pairs.traces import latent_sites, trace
 
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 _POINTS = 3  # at which a graph is compared with the program
+_AT_ONCE = 256  # draws whose deterministic values are computed together
 
 
 def nuts(
@@ -176,21 +176,15 @@ class _Target:
             nodes = trace(self._model, self._batch, given=given).nodes.items()
             return {name: site["value"] for name, site in nodes if site.get("infer", {}).get("_deterministic", False)}
 
-        one_by_one = [
-            {name: part[index] for name, part in latents.items()} for index in range(len(self.first(latents)))
-        ]
+        count = len(next(iter(latents.values())))
+        one_by_one = [{name: part[index] for name, part in latents.items()} for index in range(count)]
         if not fixed(one_by_one[0]):
             return {}
         try:
-            return torch.vmap(fixed)(latents)
+            return torch.vmap(fixed, chunk_size=_AT_ONCE)(latents)
         except Exception:  # it branches on values, say
             found = [fixed(given) for given in one_by_one]
             return {name: torch.stack([part[name] for part in found]) for name in found[0]}
-
-    @staticmethod
-    def first(values: dict[str, Tensor]) -> Tensor:
-        """Returns the first of some tensors."""
-        return next(iter(values.values()))
 
     def _apart(self, vectors: Tensor) -> dict[str, Tensor]:
         parts = vectors.split([shape.numel() for shape in self._shapes.values()], dim=-1)
