@@ -134,6 +134,23 @@ def split_r_hat(values: np.ndarray) -> np.ndarray:
     return _of_arviz("rhat", values)
 
 
+def mixing(draws: xr.Dataset) -> dict[str, float]:
+    """Returns the largest r-hat and the smallest bulk effective sample size of all components that vary.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ppl_vae.measure.draws import mixing, posterior_draws
+        >>> found = mixing(posterior_draws({"mu": np.random.default_rng(0).normal(size=(4, 1000))}))
+        >>> found["max_r_hat"] < 1.01, found["min_ess_bulk"] > 2000
+        (True, True)
+    """
+    values = components(draws)[1]
+    values = values[:, :, ~constant(values)]
+    if not values.shape[2]:
+        return {"max_r_hat": float("nan"), "min_ess_bulk": float("nan")}
+    return {"max_r_hat": float(split_r_hat(values).max()), "min_ess_bulk": float(effective_draws(values, "bulk").min())}
+
+
 def _of_arviz(function: str, values: np.ndarray, **options: Any) -> np.ndarray:
     """Calls a function that ArviZ 0.23 and 1.x have alike, on a dataset."""
     with warnings.catch_warnings():

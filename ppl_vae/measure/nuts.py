@@ -12,10 +12,11 @@ import xarray as xr
 from pyro.infer.mcmc import MCMC, NUTS
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
+from torch.distributions import biject_to
 
 from ppl_vae.errors import InputError, require_count
 from ppl_vae.graphs.tracing import agree, traced
-from ppl_vae.measure.draws import FEWEST_DRAWS, components, constant, effective_draws, posterior_draws, split_r_hat
+from ppl_vae.measure.draws import FEWEST_DRAWS, mixing, posterior_draws
 from ppl_vae.pairs.arguments import Batch, Data, device_batch
 from ppl_vae.pairs.mistakes import told
 from ppl_vae.pairs.modules import Program, modules_of
@@ -68,8 +69,9 @@ def nuts(
         that vary (NaN where none does); ``seconds``; ``jit``, 1 where the graph was replayed and 0 elsewhere.
 
     Raises:
-        InputError: for discrete latents that can't be enumerated, a model without continuous latents, plates that
-            subsample, a model without a finite density at any start, or counts that are too small.
+        InputError: for discrete latents that can't be enumerated, a support that depends on other latents, a model
+            without continuous latents, plates that subsample, a model without a finite density at any start, or counts
+            that are too small.
 
     Examples:
         >>> import pyro
@@ -121,24 +123,6 @@ def nuts(
     found.attrs = {"divergences": divergences, **mixing(found), "jit": int(potential is not None)}
     found.attrs["seconds"] = time.perf_counter() - began
     return found
-
-
-def mixing(draws: xr.Dataset) -> dict[str, float]:
-    """Returns the largest r-hat and the smallest bulk effective sample size of all components that vary.
-
-    Examples:
-        >>> import numpy as np
-        >>> from ppl_vae.measure.draws import posterior_draws
-        >>> from ppl_vae.measure.nuts import mixing
-        >>> found = mixing(posterior_draws({"mu": np.random.default_rng(0).normal(size=(4, 1000))}))
-        >>> found["max_r_hat"] < 1.01, found["min_ess_bulk"] > 2000
-        (True, True)
-    """
-    values = components(draws)[1]
-    values = values[:, :, ~constant(values)]
-    if not values.shape[2]:
-        return {"max_r_hat": float("nan"), "min_ess_bulk": float("nan")}
-    return {"max_r_hat": float(split_r_hat(values).max()), "min_ess_bulk": float(effective_draws(values, "bulk").min())}
 
 
 class _Target:
@@ -197,19 +181,32 @@ class _Target:
 def _require_suitable(model: Program, batch: Batch) -> bool:
     """Refuses latents that NUTS can't sample; says whether some are summed out."""
     try:
-        sites = latent_sites(trace(model, batch))
+        sites, again = ({site["name"]: site["fn"] for site in latent_sites(trace(model, batch))} for _ in range(2))
     except Exception as error:
         raise InputError(told(error)) from error
-    discrete = [site for site in sites if site["fn"].support.is_discrete]
-    for site in discrete:
-        if not site["fn"].has_enumerate_support:
+    if list(sites) != list(again):
+        raise InputError(f"the latents differ from run to run ({', '.join(sites)} and {', '.join(again)})")
+    discrete = [name for name, density in sites.items() if density.support.is_discrete]
+    for name, density in sites.items():
+        if name in discrete and not density.has_enumerate_support:
             raise InputError(
-                f"the latent {site['name']!r} is discrete and can't be enumerated ({type(site['fn']).__name__}): NUTS "
-                "needs a gradient for every latent that can't be summed out"
+                f"the latent {name!r} is discrete and can't be enumerated ({type(density).__name__}): NUTS needs a "
+                "gradient for every latent that can't be summed out"
+            )
+        if name not in discrete and not torch.equal(_middle(density), _middle(again[name])):
+            raise InputError(
+                f"the support of {name!r} depends on other latents, and NUTS needs the same at every draw: sample it "
+                "on a fixed interval and scale it"
             )
     if len(discrete) == len(sites):
         raise InputError("the model has no continuous latent; NUTS samples nothing else")
     return bool(discrete)
+
+
+def _middle(density: Any) -> Tensor:
+    """Returns the point of a support that 0 is mapped to, which moves with the support."""
+    transform = biject_to(density.support)
+    return transform(torch.zeros_like(transform.inv(density.sample())))
 
 
 def _recorded(target: _Target) -> Potential | None:

@@ -51,13 +51,14 @@ def compare_draws(draws: Any, reference: Any, log_weights: Any = None) -> xr.Dat
         smoothed weights are good (Yao et al. 2018, section 3.1; Vehtari et al. 2024); ``corrected_mean``,
         ``corrected_sd`` and ``corrected_mean_difference`` (parameter), with the draws weighted so, and
         ``corrected_mean_difference_se``, by self-normalized importance sampling. That error is NaN where ``khat`` is
-        not below the threshold (infinite, say): neither the weights nor the corrected figures can be trusted.
+        not below the threshold (it is infinite where fewer than 25 weights are above 0): neither the weights nor the
+        corrected figures can be trusted.
 
         Attribute ``left_out``: what was not compared.
 
     Raises:
         InputError: for draws that can't be read, no common parameter that varies, a parameter of two shapes, or
-            log-weights that are too few, NaN or of another number than the draws.
+            log-weights that are too few, not numbers, or of another number than the draws.
 
     Examples:
         >>> import numpy as np
@@ -87,10 +88,9 @@ def compare_draws(draws: Any, reference: Any, log_weights: Any = None) -> xr.Dat
     distance, floor = _distances(flat, theirs)
     scalars = {"sliced_wasserstein": distance, "sliced_wasserstein_floor": floor}
     if weights is not None:
-        normalized, khat = smoothed(torch.as_tensor(weights[:, None]))
-        threshold = khat_threshold(len(weights))
-        columns |= _corrected(flat, np.exp(normalized[:, 0]), khat[0] < threshold, reference_moments)
-        scalars |= {"khat": float(khat[0]), "khat_threshold": threshold}
+        normalized, khat, threshold = _smoothed(weights)
+        columns |= _corrected(flat, normalized, khat < threshold, reference_moments)
+        scalars |= {"khat": khat, "khat_threshold": threshold}
     found = xr.Dataset({name: ("parameter", values) for name, values in columns.items()}, coords={"parameter": labels})
     return found.assign(scalars).assign_attrs(left_out=left_out, draws=len(flat))
 
@@ -163,6 +163,21 @@ def _corrected(flat: np.ndarray, weights: np.ndarray, trusted: bool, reference: 
     return columns
 
 
+def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Returns Pareto-smoothed normalized weights, k-hat and its threshold; draws of weight 0 have no part in them.
+
+    ArviZ's versions differ on weights of 0, and some fit a tail to five equal ones.
+    """
+    positive = np.isfinite(log_weights)
+    weights = np.zeros(len(log_weights))
+    if positive.sum() < _FEWEST_WEIGHTS:
+        weights[positive] = np.exp(log_weights[positive] - np.logaddexp.reduce(log_weights[positive]))
+        return weights, np.inf, khat_threshold(int(positive.sum()))
+    normalized, khat = smoothed(torch.as_tensor(log_weights[positive][:, None]))
+    weights[positive] = np.exp(normalized[:, 0])
+    return weights, float(khat[0]), khat_threshold(int(positive.sum()))
+
+
 def _log_weights(log_weights: Any, draws: int) -> np.ndarray:
     """Returns log-weights as one array, one for each draw."""
     if isinstance(log_weights, torch.Tensor):
@@ -172,8 +187,8 @@ def _log_weights(log_weights: Any, draws: int) -> np.ndarray:
         raise InputError(f"there are {len(weights)} log-weights and {draws} draws; one is needed for each draw")
     if draws < _FEWEST_WEIGHTS:
         raise InputError(f"there are {draws} draws; the tail of fewer than {_FEWEST_WEIGHTS} weights can't be smoothed")
-    if np.isnan(weights).any():
-        raise InputError("the log-weights have NaN among them")
+    if np.isnan(weights).any() or not np.isfinite(weights.max()):
+        raise InputError("the log-weights have NaN or +inf among them, or nothing but -inf")
     return weights
 
 

@@ -8,7 +8,7 @@ import pyro
 import pytest
 import torch
 import xarray as xr
-from pyro.distributions import Bernoulli, Dirichlet, HalfCauchy, LogNormal, Normal, Poisson
+from pyro.distributions import Bernoulli, Dirichlet, HalfCauchy, LogNormal, Normal, Poisson, Uniform
 from torch import nn
 
 from ppl_vae.errors import InputError
@@ -78,6 +78,7 @@ def test_what_does_not_fit_the_reference_is_refused():
         ({"mu": normal(0, draws=50, size=(2,))}, None, r"has shape \(2,\) in the draws and \(\)"),
         (reference, np.zeros(3), "3 log-weights and 200 draws"),
         (reference, np.full(200, np.nan), "NaN"),
+        (reference, np.full(200, -math.inf), "nothing but -inf"),
     ):
         with pytest.raises(InputError, match=words):
             compare_draws(draws, reference, weights)
@@ -180,11 +181,21 @@ def test_weights_that_cannot_be_trusted_have_no_error():
     found = weighted(sd=0.3)
     assert found.khat > 0.7
     assert np.isnan(found.corrected_mean_difference_se[0])
-    lone = np.full(4000, -math.inf)
-    lone[0] = 0.0
-    lone = compare_draws({"mu": normal(3)}, {"mu": normal(4)}, lone)
-    assert not lone.khat < lone.khat_threshold
-    assert np.isnan(lone.corrected_mean_difference_se[0])
+    few = np.full(4000, -math.inf)
+    few[:5] = 0.0
+    found = compare_draws({"mu": normal(3)}, {"mu": normal(4)}, few)
+    assert found.khat == math.inf
+    assert np.isnan(found.corrected_mean_difference_se[0])
+    np.testing.assert_allclose(found.corrected_mean[0], normal(3)[0, :5].mean())
+
+
+def test_draws_outside_the_support_have_no_weight():
+    """A normal guide of a half-normal posterior: half of the draws have the weight 0, the others the same one."""
+    drawn = normal(3)
+    found = compare_draws({"mu": drawn}, {"mu": np.abs(normal(4))}, np.where(drawn > 0, 0.0, -math.inf))
+    assert found.khat < found.khat_threshold
+    np.testing.assert_allclose(found.corrected_mean[0], drawn[drawn > 0].mean())
+    assert abs(found.corrected_mean_difference[0]) < Z * found.corrected_mean_difference_se[0]
 
 
 # NUTS
@@ -260,6 +271,13 @@ def test_discrete_latents_are_summed_out_or_refused():
         nuts(counts, X, progress=False)
     with pytest.raises(InputError, match="no continuous latent"):
         nuts(lambda x: pyro.sample("z", Bernoulli(0.5)), X, progress=False)
+
+    def interval(x):
+        end = pyro.sample("end", LogNormal(0.0, 1.0))
+        pyro.sample("inside", Uniform(0.0, end))
+
+    with pytest.raises(InputError, match="the support of 'inside' depends on other latents"):
+        nuts(interval, X, progress=False)
     with pytest.raises(InputError, match="draws is 2"):
         nuts(conjugate, X, draws=2, progress=False)
 
