@@ -160,7 +160,7 @@ def test_draws_of_the_posterior_are_not_above_the_noise_floor_by_much_and_others
 # importance weights
 
 
-def weighted(sd, mean=0.5, draws=4000):
+def weighted(sd, mean=1.0, draws=4000):
     drawn = normal(3, mean, sd, chains=1, draws=draws)
     log_weights = -(drawn**2) / 2 + ((drawn - mean) / sd) ** 2 / 2 + 7.0  # a constant changes nothing
     return compare_draws({"mu": drawn}, {"mu": normal(4)}, torch.as_tensor(log_weights))
@@ -174,7 +174,7 @@ def test_importance_weights_correct_mean_and_sd():
     assert float(found.corrected_sd[0]) == pytest.approx(1.0, abs=0.06)
     # the variance of a self-normalized mean: E_q[w^2 x^2] / n, by quadrature
     grid = np.linspace(-9, 9, 20_001)
-    target, guide = (np.exp(-(((grid - m) / s) ** 2) / 2) / s / math.sqrt(2 * math.pi) for m, s in ((0, 1), (0.5, 1.2)))
+    target, guide = (np.exp(-(((grid - m) / s) ** 2) / 2) / s / math.sqrt(2 * math.pi) for m, s in ((0, 1), (1.0, 1.2)))
     variance = np.trapezoid(target**2 / guide * grid**2, grid) / 4000 + 1 / 4000
     assert float(found.corrected_mean_difference_se[0]) == pytest.approx(math.sqrt(variance), rel=0.1)
 
