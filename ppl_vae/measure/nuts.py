@@ -57,9 +57,9 @@ def nuts(
         seed: of the random numbers; None takes them as they come.
         target_accept: the acceptance probability that the step size is adapted to; nearer to 1 for fewer divergences.
         max_tree_depth: at most 2^max_tree_depth - 1 steps of the integrator for a draw.
-        jit: record log p(x, z) and its gradient as a graph once and replay that, which takes about half of the time. A
-            model that no graph holds, or whose graph gives other numbers at other points, is run as it is. False always
-            does.
+        jit: record log p(x, z) and its gradient as a graph once and replay that; eight schools take a third of the
+            time. A model that no graph holds, or whose graph gives other numbers at other points, is run as it is.
+            False runs every model as it is.
         progress: a progress bar on standard error.
 
     Returns:

@@ -60,6 +60,10 @@ def test_the_symmetry_test_has_the_exact_p_value_of_a_random_walk():
     assert abs(found - 2 / 32) < Z * np.sqrt(2 / 32 * 30 / 32 / (20 * 1999)) + 1 / 2000
     tied = np.array([0.9, 0.9, 0.1, 0.1, 0.5])  # two of each side: nothing is less extreme
     assert symmetry_p_value(tied, np.random.default_rng(0)) == 1.0
+    equal = np.array([1.0] * 8 + [0.0] * 2)  # all as far from 1/2: the sign test, 2 P(at least 8 of 10)
+    found = np.mean([symmetry_p_value(equal, np.random.default_rng(seed)) for seed in range(20)])
+    expected = 2 * stats.binom.sf(7, 10, 0.5)
+    assert abs(found - expected) < Z * np.sqrt(expected * (1 - expected) / (20 * 1999)) + 1 / 2000
 
 
 def test_the_exact_posterior_gives_uniform_p_values():
