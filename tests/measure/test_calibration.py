@@ -1,5 +1,7 @@
 """Calibration over simulated data: p-values that hold under the null, and signs that mean what they say."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,20 @@ def test_the_symmetry_test_has_the_exact_p_value_of_a_random_walk():
     equal = np.array([1.0] * 8 + [0.0] * 2)  # all as far from 1/2: the sign test, 2 P(at least 8 of 10)
     found = np.mean([symmetry_p_value(equal, np.random.default_rng(seed)) for seed in range(20)])
     expected = 2 * stats.binom.sf(7, 10, 0.5)
+    assert abs(found - expected) < Z * np.sqrt(expected * (1 - expected) / (20 * 1999)) + 1 / 2000
+
+
+@pytest.mark.parametrize("p", [[0.99, 0.9, 0.8, 0.7, 0.45, 0.4, 0.35], [1.0, 0.8, 0.8, 0.8, 0.2, 0.4, 0.4, 0.5]])
+def test_the_p_value_is_that_of_all_exchanges_with_scipys_distance(p):
+    """Every way to exchange p and 1 - p, and the distance between the distribution functions of the two."""
+    p = np.array(p)
+
+    def distance(values):
+        return stats.ks_2samp(values.round(9), (1 - values).round(9)).statistic
+
+    exchanged = [distance(np.where(flips, 1 - p, p)) for flips in itertools.product((False, True), repeat=len(p))]
+    expected = np.mean(np.array(exchanged) >= distance(p) - 1e-9)
+    found = np.mean([symmetry_p_value(p, np.random.default_rng(seed)) for seed in range(20)])
     assert abs(found - expected) < Z * np.sqrt(expected * (1 - expected) / (20 * 1999)) + 1 / 2000
 
 
