@@ -53,8 +53,12 @@ def test_of_many_components_the_worst_calibrated_are_drawn():
     numbers = np.random.default_rng(0)
     drawn = numbers.normal(size=(100, 50, 14))
     drawn[:, :, 13] += 1.0  # biased
-    drawn[:, :, 12] *= 0.3  # too narrow, which the symmetry does not see
-    figure = calibration_histograms(calibration({"theta": numbers.normal(size=(100, 14))}, {"theta": drawn}))
+    truth = numbers.normal(size=(100, 14))
+    truth[50:, 12] = -truth[:50, 12]
+    drawn[:, :, 12] = np.linspace(-0.1, 0.1, 50)  # too narrow, and exactly symmetric
+    found = calibration({"theta": truth}, {"theta": drawn})
+    assert found.symmetry_p_value[12] == 1.0
+    figure = calibration_histograms(found)
     names = [axes.get_title().splitlines()[0] for axes in shown(figure)]
     assert len(names) == 12
     assert {"theta[12]", "theta[13]"} <= set(names)
