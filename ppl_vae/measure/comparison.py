@@ -130,8 +130,8 @@ def compare(
     the other's training.
 
     Args:
-        model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on. It may be a
-            function without parameters.
+        model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on. It may be
+            a function without parameters.
         guides: by name. A guide without parameters of its own (``ExactPosterior``) is only measured;
             ``AutoLaplaceApproximation`` becomes the Gaussian around the mode that it was trained to.
         data: the training data: a tensor, a tuple of tensors (one row a data point) or a DataLoader.
