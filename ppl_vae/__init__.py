@@ -3,7 +3,7 @@
 from ppl_vae.data.images import Images, load
 from ppl_vae.errors import InputError
 from ppl_vae.evidence import annealed, sandwich
-from ppl_vae.measure.arviz import to_arviz
+from ppl_vae.measure.arviz import posterior_predictive, to_arviz
 from ppl_vae.measure.bounds import bounds
 from ppl_vae.measure.comparison import Comparison, compare
 from ppl_vae.measure.gradients import gradient_statistics
@@ -45,6 +45,7 @@ __all__ = [
     "load",
     "log_weights",
     "no_guide",
+    "posterior_predictive",
     "reference_gradient",
     "refine",
     "sandwich",

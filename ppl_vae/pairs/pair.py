@@ -212,6 +212,33 @@ class Pair(Probed):
             drawn = trace(uncondition(self.model), part)
         return drawn, {site["name"]: site["value"][None] for site in random_sites(drawn)}
 
+    def replayed(
+        self, part: Batch, values: dict[str, Tensor], *, generate: bool = False
+    ) -> Iterator[tuple[Trace, Callable[[Site], Tensor], int]]:
+        """Runs the model at the values of its latents, particles first, as many at once as memory allows.
+
+        Args:
+            part: the arguments for some of the data.
+            values: the latents by name.
+            generate: draw what is observed, too.
+
+        Yields:
+            The trace, a function that gives the value of one of its sites with the particles first, and their number.
+        """
+        total = len(next(iter(values.values())))
+        at_once = self._particles_at_once(total)
+        program = uncondition(self.model) if generate else self.model
+        for start in range(0, total, at_once):
+            some = {name: value[start : start + at_once] for name, value in values.items()}
+            count = min(at_once, total - start)
+            if self.vectorized:
+                given, particles = {name: self._in_plates(name, value) for name, value in some.items()}, count
+            else:
+                given, particles = {name: value[0] for name, value in some.items()}, None
+            with local_parameters(self.model):
+                traced = trace(program, part, particles, self.nesting, given)
+            yield traced, partial(self._stacked, particles=count), count
+
     def log_guide(self, part: Batch, values: dict[str, Tensor], particles: int) -> Tensor:
         """Returns log q(z | x) at the values, shape (particles, units), in nats.
 

@@ -21,6 +21,7 @@ from ppl_vae.pairs.runs import Run, first_run, run, stacked
 from ppl_vae.pairs.traces import (
     Site,
     bounds_evidence,
+    deterministic_sites,
     latent_sites,
     prior_of,
     random_sites,
@@ -55,6 +56,7 @@ class Probed:
         largest_bytes: the largest tensor that any operation makes, for one particle of one data point.
         is_bound: False where a latent of the guide is a point mass, so that log w bounds nothing.
         sites: the model's random sites in a run of one particle.
+        deterministic: its sites of ``pyro.deterministic``.
 
     Raises:
         InputError: in the words of :func:`ppl_vae.check`, where the two are no pair or the data don't fit them.
@@ -90,7 +92,8 @@ class Probed:
                 raise InputError(line)
             self.nesting, self.sites = self.unit.nesting, random_sites(first.model)
             own = (*random_sites(first.guide), *self.sites)
-            self._own = {site["name"]: len(site["fn"].batch_shape) for site in own}
+            self.deterministic = deterministic_sites(first.model)
+            self._own = {site["name"]: len(site["fn"].batch_shape) for site in (*own, *self.deterministic)}
             with LargestOutput() as largest:
                 self.vectorized = self._particles_are_free(part)
             self.is_bound = bounds_evidence(first.guide, lambda: trace_guide(self.guide, part, 1, 0))

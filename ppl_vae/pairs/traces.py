@@ -91,6 +91,11 @@ def random_sites(trace: Trace) -> list[Site]:
     ]
 
 
+def deterministic_sites(trace: Trace) -> list[Site]:
+    """Lists the sites of ``pyro.deterministic``, which name what is computed of others."""
+    return [site for site in trace.nodes.values() if site["type"] == "sample" and site["infer"].get("_deterministic")]
+
+
 def latent_sites(trace: Trace) -> list[Site]:
     """Lists the sites of a trace that are drawn."""
     return [site for site in random_sites(trace) if not site["is_observed"]]
