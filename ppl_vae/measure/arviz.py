@@ -251,7 +251,7 @@ def _joined(parts: list[xr.Dataset] | tuple[xr.Dataset, ...]) -> xr.Dataset:
 
 
 def _whole(groups: dict[str, xr.Dataset]) -> Any:
-    first = [name for name in ("chain", "draw", "data")]
+    first = ("chain", "draw", "data")
     groups = {
         name: group.transpose(*(dim for dim in first if dim in group.dims), ...).assign_coords(_coordinates(group))
         for name, group in groups.items()
