@@ -162,11 +162,17 @@ class NeuralBaseline(Reinforce):
         """Returns the network, made for this batch where there is none yet."""
         if self.network is None:
             width = math.prod(batch[0].shape[1:])
-            self.network = nn.Sequential(nn.Flatten(), MLP(width, [100, 1], activation_layer=nn.Tanh)).to(batch[0])
+            flat = nn.Flatten() if batch[0].dim() > 1 else nn.Unflatten(0, (-1, 1))
+            self.network = nn.Sequential(flat, MLP(width, [100, 1], activation_layer=nn.Tanh)).to(batch[0])
         return self.network
 
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
         """Returns the network's output, one for all particles of a data point."""
+        if signal.shape[1] != len(batch[0]):
+            raise InputError(
+                "NeuralBaseline is a number for each data point, but all the data share a latent and have one bound: "
+                "take RunningMean or LeaveOneOut"
+            )
         return self.learned(None, None, *batch)(batch[0]).reshape(1, -1)
 
     def lesson(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:

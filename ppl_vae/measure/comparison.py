@@ -194,7 +194,8 @@ def compare(
             if _can_be_trained(*programs[name]):
                 options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
-                programs[name] = (programs[name][0], finished(*programs[name], device_batch(data, *programs[name])))
+                fitted: Any = finished(*programs[name], device_batch(data, *programs[name]))
+                programs[name] = (programs[name][0], fitted)
             seconds[name] = time.perf_counter() - start
         pairs = _pairs(programs, test_batch, plate, resolve_device(fit_options.get("device", "auto")))
         measured = {}
@@ -271,7 +272,7 @@ def _refuse_other_kinds(model: Any, guides: Any) -> None:
 
 
 def _can_be_split(pair: Pair) -> bool:
-    guide = pair.guide
+    guide: Any = pair.guide
     if pair.unit.whole:
         return pair.is_bound and any(leaf.requires_grad for leaf in guide.parameters())
     return isinstance(guide, FamilyGuide) and guide.family(guide.params(*pair.rows(0, 1))).has_rsample

@@ -108,10 +108,11 @@ class Pair(Probed):
         kept = latents if self.unit.whole else self.nesting == 1
         repeated = ReplayedRun(self._programs(), partial(self._terms, latents=kept), runs)
         names = [site["name"] for site in self.sites if not site["is_observed"]] if kept else []
-        by_point = self.unit.whole and self.unit.plate is not None
+        by_point = self.unit.has_parts
         for part in self.parts(particles):
             with pyro.validation_enabled(is_validation_enabled() and not checked), self._explained(part):
-                drawn, sums = [], []
+                drawn: list[list[Tensor]] = []
+                sums: list[Tensor] = []  # of what each data point adds, and of its square
                 for done in range(0, particles, at_once):
                     terms = list(repeated(part, min(at_once, particles - done)))
                     added = [terms.pop(), terms.pop()] if by_point else []
@@ -125,7 +126,7 @@ class Pair(Probed):
                 likelihood=likelihood,
                 proposed=proposed,
                 latents=dict(zip(names, values, strict=True)),
-                points=mean_and_variance(*sums, particles) if sums else None,
+                points=mean_and_variance(sums[0], sums[1], particles) if sums else None,
                 **shared,
             )
             if not draws.log_weights.isfinite().all():
@@ -151,7 +152,7 @@ class Pair(Probed):
         """Returns the three terms of one run, its latents where they are kept, and sums over what each point adds."""
         (once,) = self.run(part, particles)
         terms, sums = [once.prior, once.likelihood, once.proposed], []
-        if once.unit.whole and once.unit.plate is not None:
+        if self.unit.has_parts:
             added = (once.by_point("model", part) - once.by_point("guide", part)).double()
             terms.append(once.log_weights - added.sum(1, keepdim=True) / once.unit.fraction)
             sums = [added.square().sum(0), added.sum(0)]

@@ -41,6 +41,11 @@ class Unit:
     fraction: float = 1.0
     random: bool = False
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether the log-weight of the whole data set has a part of each data point, the same ones in each run."""
+        return self.whole and self.plate is not None and not self.random
+
     def zeros(self, batch: Batch, particles: int) -> Tensor:
         """Makes zeros of shape (particles, units) on the data's device.
 
