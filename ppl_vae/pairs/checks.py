@@ -98,11 +98,15 @@ def _mistakes(model: Program, guide: Program | None, batch: Batch, plate: str | 
         except Exception as error:
             return [*discrete_latents(model, guide, batch)] or [told(error)], batch
         unit, pair = shown.unit, shown.pair
-        few = [] if unit.random else few_rows(size)
+        few = few_rows(size)
         runs, error = runs_of(model, guide if follows_rows(guide) else None, batch, few)
-        by_chance = batch_size(part) < size or not has_fixed_length(model, guide, batch, few, unit.plate)
-        if error is not None and not unit.whole and follows_rows(guide) and by_chance:
-            return [told(error)], part
+        if (
+            error is not None
+            and not unit.whole
+            and follows_rows(guide)
+            and (batch_size(part) < size or not has_fixed_length(model, guide, batch, few, unit.plate))
+        ):
+            return [told(error)], part  # the other runs are right by chance, as long as a latent has dimensions
         mistakes = list(everywhere(model, guide, batch, cut=batch_size(part) < size))
         mistakes += [line for line in structure(runs or [(size, pair)], unit) if line not in mistakes]
         if mistakes:
