@@ -99,7 +99,8 @@ def _mistakes(model: Program, guide: Program | None, batch: Batch, plate: str | 
             return [*discrete_latents(model, guide, batch)] or [told(error)], batch
         unit, pair = shown.unit, shown.pair
         few = few_rows(size)
-        runs, error = runs_of(model, guide if follows_rows(guide) else None, batch, few)
+        own_guide = guide if follows_rows(guide) else None
+        runs, error = runs_of(model, own_guide, batch, few)
         if (
             error is not None
             and not unit.whole
@@ -108,7 +109,9 @@ def _mistakes(model: Program, guide: Program | None, batch: Batch, plate: str | 
         ):
             return [told(error)], part  # the other runs are right by chance, as long as a latent has dimensions
         mistakes = list(everywhere(model, guide, batch, cut=batch_size(part) < size))
-        mistakes += [line for line in structure(runs or [(size, pair)], unit) if line not in mistakes]
+        mistakes += [
+            line for line in structure(runs or [(size, pair)], unit, alone=own_guide is None) if line not in mistakes
+        ]
         if mistakes:
             return mistakes, part
         if guide is not None and _is_enumerated(*pair):

@@ -76,12 +76,15 @@ def _lengths(program: Program, part: Batch, plate: str | None) -> set[int]:
     return lengths | {frame.size for frame in frames if frame.name == plate}
 
 
-def structure(runs: Pairs, unit: Unit) -> Iterator[str]:
-    """Lists the sites that lie outside of the plate of the data, or don't fit it, in runs on some of the rows each."""
+def structure(runs: Pairs, unit: Unit, *, alone: bool = False) -> Iterator[str]:
+    """Lists the sites that lie outside of the plate of the data, or don't fit it, in runs on some of the rows each.
+
+    Those of the model only, where it is run alone: then its prior, which stands in for a guide, has the same sites.
+    """
     plate = unit.plate or DATA_PLATE
     told: set[str] = set()
     for count, traces in runs:
-        for kind, trace in zip(("guide", "model"), traces, strict=True):
+        for kind, trace in (("model", traces[1]),) if alone else zip(("guide", "model"), traces, strict=True):
             for site in random_sites(trace):
                 if is_auxiliary(site) and not site["is_observed"]:
                     continue

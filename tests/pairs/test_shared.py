@@ -134,9 +134,10 @@ def test_autoguides_of_shared_latents_are_told_apart_by_their_model(auto):
     fit_quickly(model, auto(model))
 
 
-def test_an_autoguide_of_rows_is_not_trained_on_other_rows():
+@pytest.mark.parametrize("name", ["data", "batch"])
+def test_an_autoguide_of_rows_is_not_trained_on_other_rows(name):
     def model(x, y):
-        with pyro.plate("data", len(x)):
+        with pyro.plate(name, len(x)):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
