@@ -100,14 +100,14 @@ def _mistakes(model: Program, guide: Program | None, batch: Batch, plate: str | 
         unit, pair = shown.unit, shown.pair
         few = few_rows(size)
         own_guide = guide if follows_rows(guide) else None
-        runs, error = runs_of(model, own_guide, batch, few)
+        runs, failed = runs_of(model, own_guide, batch, few)
         if (
-            error is not None
+            failed is not None
             and not unit.whole
             and follows_rows(guide)
             and (batch_size(part) < size or not has_fixed_length(model, guide, batch, few, unit.plate))
         ):
-            return [told(error)], part  # the other runs are right by chance, as long as a latent has dimensions
+            return [told(failed)], part  # the other runs are right by chance, as long as a latent has dimensions
         mistakes = list(everywhere(model, guide, batch, cut=batch_size(part) < size))
         mistakes += [
             line for line in structure(runs or [(size, pair)], unit, alone=own_guide is None) if line not in mistakes
