@@ -1,5 +1,6 @@
 """What is usually wrong with a pair of one's own, found before it trains to nonsense."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,21 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of, rows
+from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of
 from ppl_vae.pairs.mistakes import alone, everywhere, numbers, run, told
 from ppl_vae.pairs.modules import Program, follows_rows, modules_of, parameters_beside
 from ppl_vae.pairs.restore import evaluating, local_parameters, modules_kept
-from ppl_vae.pairs.shared import shared_sites
+from ppl_vae.pairs.runs import first_run
+from ppl_vae.pairs.structure import (
+    Shown,
+    discrete_latents,
+    few_rows,
+    has_fixed_length,
+    runs_of,
+    structure,
+    wrong_arguments,
+)
 from ppl_vae.pairs.traces import (
-    DATA_PLATE,
     latent_sites,
     parameter_sites,
     parameters_recorded,
@@ -29,30 +38,26 @@ from ppl_vae.pairs.traces import (
 
 NOTHING_REACHED = "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
 _PARTICLES = 2
-_FEW = 4
+_SLOWLY = "it runs one particle after the other, slowly"
 
 
-class SharedLatentWarning(UserWarning):
-    """Warns that a sound pair has what all its data share, so that nothing can be measured per data point."""
-
-
-def check(model: Program, guide: Program, data: Data) -> list[str]:
+def check(model: Program, guide: Program, data: Data, *, plate: str | None = None) -> list[str]:
     """Looks for the usual mistakes in a pair; nothing is trained, and nothing is left behind.
 
-    The shapes are looked at with a few rows, the values with one draw for each row. Programs with latents that are
-    enumerated (``infer={"enumerate": "parallel"}``) are run as ``TraceEnum_ELBO`` runs them, too.
-
-    A latent that all the data share is no mistake, since :func:`ppl_vae.fit` trains it: it is told as a
-    ``SharedLatentWarning``, because what is measured per data point (``bounds``, say) is not to be had.
+    The shapes are looked at with a few rows, or with all where the programs take no fewer, the values with one draw for
+    each row. Programs with latents that are enumerated (``infer={"enumerate": "parallel"}``) are run as
+    ``TraceEnum_ELBO`` runs them, too. A latent that all the data share is no mistake.
 
     Args:
         model: a Pyro program.
         guide: its guide.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: the arguments of both. With fewer
             than 3 rows some mistakes can't be told.
+        plate: the name of the plate that holds the data, where it can't be told.
 
     Returns:
-        One sentence for each mistake: what it is and how to mend it. An empty list means that none was found.
+        One sentence for each mistake: what it is and how to mend it. An empty list means that none was found. A model
+        that runs one particle after the other, slowly but rightly, is listed too.
 
     Examples:
         >>> import torch
@@ -67,63 +72,57 @@ def check(model: Program, guide: Program, data: Data) -> list[str]:
         the support of the likelihood at 'x'
     """
     batch = batch_of(data)
-    size, device = batch_size(batch), device_of(batch, model, guide)
     with modules_kept(modules_of(model, guide)), alone():
-        mistakes = _mistakes(model, guide, batch)
+        try:
+            mistakes, part = _mistakes(model, guide, batch, plate)
+        except InputError as error:  # which plate holds the data can't be told
+            return [str(error)]
         if not mistakes:
-            part = rows(batch, size, 0, _few(guide, size)[0], device)
             with local_parameters(model, guide):
                 mistakes += _gradients(model, guide, part)
-            with evaluating(model, guide):
-                shared = sorted(shared_sites(model, guide, batch, len(part[0])))
-            if shared:
-                warnings.warn(
-                    f"shared by all the data: {', '.join(map(repr, shared))}. fit trains such a pair with all the data "
-                    f'in one batch, or with pyro.plate("{DATA_PLATE}", N, subsample=x) in minibatches of N data '
-                    "points; it has no log-weight per data point, so bounds, tightness and the like refuse it",
-                    SharedLatentWarning,
-                    stacklevel=2,
-                )
     return mistakes
 
 
-def _mistakes(model: Program, guide: Program | None, batch: tuple[Any, ...]) -> list[str]:
-    """Lists the mistakes that runs show, gradients aside; those of the model alone where the guide is None."""
+def _mistakes(model: Program, guide: Program | None, batch: Batch, plate: str | None = None) -> tuple[list[str], Batch]:
+    """Lists the mistakes that runs show, gradients aside; those of the model alone where the guide is None.
+
+    Returns them and the rows to run the pair on. Raises InputError where several plates may hold the data.
+    """
     size, device = batch_size(batch), device_of(batch, model, guide)
     with evaluating(model, guide), alone():  # dropout would weigh otherwise each time
-        mistakes = list(numbers(batch))
+        mistakes = [*numbers(batch)] or [*wrong_arguments(model, guide, batch)]
         if mistakes:
-            return mistakes
-        pairs: list[tuple[Trace, Trace]] = []
-        for count in _few(guide, size):  # two sizes: one may equal the number of latents by chance
-            try:
-                pairs.append(run(model, guide, rows(batch, size, 0, count, device)))
-            except Exception as error:
-                return [told(error)]
-        mistakes = list(everywhere(model, guide, batch))
-        shared = shared_sites(model, guide, batch, _few(guide, size)[0])
-        for count, pair in zip(_few(guide, size), pairs, strict=True):
-            mistakes += [line for line in _structure(*pair, count, shared) if line not in mistakes]
+            return mistakes, batch
+        try:
+            part, shown = first_run(lambda part: Shown(model, guide, part, plate), batch, (model, guide), device)
+        except Exception as error:
+            return [*discrete_latents(model, guide, batch)] or [told(error)], batch
+        unit, pair = shown.unit, shown.pair
+        few = few_rows(size)
+        own_guide = guide if follows_rows(guide) else None
+        runs, failed = runs_of(model, own_guide, batch, few)
+        if (
+            failed is not None
+            and not unit.whole
+            and follows_rows(guide)
+            and (batch_size(part) < size or not has_fixed_length(model, guide, batch, few, unit.plate))
+        ):
+            return [told(failed)], part  # the other runs are right by chance, as long as a latent has dimensions
+        mistakes = list(everywhere(model, guide, batch, cut=batch_size(part) < size))
+        mistakes += [
+            line for line in structure(runs or [(size, pair)], unit, alone=own_guide is None) if line not in mistakes
+        ]
         if mistakes:
-            return mistakes
-        part = rows(batch, size, 0, _few(guide, size)[0], device)
-        nesting = plates_below(*pairs[0])
-        if guide is not None and _is_enumerated(*pairs[0]):
-            mistakes += _enumeration(model, guide, part, nesting)
-        if not shared and follows_rows(guide) and not _summed_out(*pairs[0]):  # those have no log-weights
-            mistakes += _particles(model, guide, part, nesting)
-    return mistakes
-
-
-def _few(guide: Program | None, size: int) -> list[int]:
-    """Says how many rows to run: two numbers of them, but all where the guide is made for all."""
-    if not follows_rows(guide):
-        return [size]
-    return sorted({max(1, min(size, _FEW) - 1), min(size, _FEW)}, reverse=True)
+            return mistakes, part
+        if guide is not None and _is_enumerated(*pair):
+            mistakes += _enumeration(model, guide, part, unit.nesting)
+        if not unit.whole and follows_rows(guide) and not _summed_out(*pair):
+            mistakes += _particles(model, guide, part, unit.nesting)
+    return mistakes, part
 
 
 @contextmanager
-def explained(model: Program, guide: Program | None, batch: Batch) -> Iterator[None]:
+def explained(model: Program, guide: Program | None, batch: Batch, plate: str | None = None) -> Iterator[None]:
     """Turns the error of a pair that runs for the first time into the sentence that :func:`check` has for it.
 
     NaN in the data are refused at once. A guide that is None is that of a model that is measured by itself.
@@ -140,37 +139,20 @@ def explained(model: Program, guide: Program | None, batch: Batch) -> Iterator[N
         raise
     except Exception as error:
         try:
-            mistakes = _mistakes(model, guide, batch)
+            mistakes, _ = _mistakes(model, guide, batch, plate)
         except Exception:  # the first error says more
             mistakes = []
+        # that particles are run one after the other explains no error but its own
+        mistakes = [line for line in mistakes if _SLOWLY not in line or _same_error(error, line)]
         if not mistakes:
             raise
         raise InputError(mistakes[0]) from error
 
 
-def _structure(guide_trace: Trace, model_trace: Trace, size: int, shared: set[str]) -> Iterator[str]:
-    for kind, own_trace in (("guide", guide_trace), ("model", model_trace)):
-        for site in random_sites(own_trace):
-            if site["name"] in shared or (site["infer"].get("is_auxiliary", False) and not site["is_observed"]):
-                continue
-            frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
-            data = next((frame for frame in frames if frame.name == DATA_PLATE), None)
-            free = [dim for dim in range(-len(site["fn"].batch_shape), 0) if dim not in {frame.dim for frame in frames}]
-            if data is None:
-                yield (
-                    f"the {kind}'s site {site['name']!r} lies outside the plate {DATA_PLATE!r}: sample it inside `with "
-                    f'pyro.plate("{DATA_PLATE}", len(x)):`'
-                )
-            elif data.size != size and data.full_size in (None, data.size):
-                yield (
-                    f"the {kind}'s plate {DATA_PLATE!r} has size {data.size} for {size} data points: make it as long "
-                    "as the batch, len(x)"
-                )
-            elif any(site["fn"].batch_shape[dim] > 1 for dim in free):
-                yield (
-                    f"the {kind}'s site {site['name']!r} has batch shape {tuple(site['fn'].batch_shape)}, more "
-                    f"dimensions than plates: move those of one data point into the event by .to_event(1)"
-                )
+def _same_error(error: Exception, line: str) -> bool:
+    """Says whether a sentence tells of an error, whatever the numbers in it: it may have had more particles."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return re.sub(r"\d+", "", text) in re.sub(r"\d+", "", line)
 
 
 def _is_enumerated(guide_trace: Trace, model_trace: Trace) -> bool:
@@ -200,7 +182,10 @@ def _enumeration(model: Program, guide: Program, batch: tuple[Any, ...], nesting
 
 def _particles(model: Program, guide: Program | None, batch: tuple[Any, ...], nesting: int) -> Iterator[str]:
     """Finds what breaks with particles: two at once must weigh what each weighs alone."""
-    mend = "keep leading dimensions as they are: no reshape(-1, ...) or flatten(0, ...), no indexing from the left"
+    mend = (
+        f"{_SLOWLY}; to run many at once keep leading dimensions as they are: no reshape(-1, ...) or flatten(0, ...), "
+        "no indexing from the left"
+    )
     try:
         together = run(model, guide, batch, _PARTICLES, nesting)
     except Exception as error:

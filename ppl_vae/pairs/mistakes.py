@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.arguments import Batch, batch_size, device_of, rows
-from ppl_vae.pairs.modules import Program, follows_rows
+from ppl_vae.pairs.modules import Program, follows_rows, modules_of
 from ppl_vae.pairs.pairing import mismatches, strays, support_of
-from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, store_kept
+from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, store_kept, undone_on_error
 from ppl_vae.pairs.traces import prior_of, random_sites, trace
 
 _ROWS = 1024  # of a run over all the data
@@ -28,34 +28,44 @@ def alone() -> Iterator[None]:
         yield
 
 
-def require_sound(model: Program, guide: Program | None, batch: Batch, *, cut: bool = True) -> None:
+def require_sound(model: Program, guide: Program | None, batch: Batch, *, cut: bool | None = None) -> None:
     """Raises InputError with the first mistake that one draw for each data point shows, in the words of ``check``.
 
     Args:
         model: a Pyro program.
         guide: its guide; None where the model is measured by itself.
         batch: the arguments of both.
-        cut: whether they can be run on a part of it.
+        cut: whether they can be run on a part of it, None where it is not known.
     """
     with evaluating(model, guide):
         for line in everywhere(model, guide, batch, cut=cut):
             raise InputError(line)
 
 
-def everywhere(model: Program, guide: Program | None, batch: tuple[Any, ...], *, cut: bool = True) -> Iterator[str]:
-    """Lists what is wrong in the first rows where anything is, by one draw for each data point."""
+def everywhere(
+    model: Program, guide: Program | None, batch: tuple[Any, ...], *, cut: bool | None = None
+) -> Iterator[str]:
+    """Lists what is wrong in the first rows where anything is, by one draw for each data point.
+
+    Where it is not known whether the programs can be run on a part of the rows, all are run where one fails.
+    """
     size, device = batch_size(batch), device_of(batch, model, guide)
     yield from numbers(batch)
-    at_once = _ROWS if cut and follows_rows(guide) else size
-    with alone(), torch.no_grad():
-        for start in range(0, size, at_once):
-            try:
+    at_once = _ROWS if cut is not False and follows_rows(guide) else size
+    starts = list(range(0, size, at_once))
+    while starts:
+        start = starts.pop(0)
+        try:
+            with alone(), torch.no_grad(), undone_on_error(modules_of(model, guide)):
                 sentences = list(seen(*run(model, guide, rows(batch, size, start, start + at_once, device))))
-            except Exception as error:
-                sentences = [told(error)]
-            yield from sentences
-            if sentences:
-                return
+        except Exception as error:
+            if cut is None and at_once < size:
+                at_once, starts = size, [0]
+                continue
+            sentences = [told(error)]
+        yield from sentences
+        if sentences:
+            return
 
 
 def run(
@@ -108,8 +118,9 @@ def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
             elif not scale_and_mask(site["fn"].log_prob(value), 1.0, site["mask"]).isfinite().all():
                 where = ", or data at the edge of the likelihood's support" if site["is_observed"] else ""
                 yield (
-                    f"the {kind}'s log-density at {site['name']!r} is NaN or infinite: look for a scale near 0 or "
-                    f"NaN in the parameters{where}"
+                    f"the {kind}'s log-density at {site['name']!r} is NaN or infinite: look for a scale near 0, "
+                    "below 0 (pyro.param takes constraint=constraints.positive) or NaN in the parameters"
+                    f"{where}"
                 )
 
 

@@ -15,7 +15,7 @@ from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.draws import LargestOutput
 from ppl_vae.pairs.mistakes import seen
-from ppl_vae.pairs.modules import Program, follows_rows
+from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import evaluating, local_parameters, random_state_kept, seeded, store_kept
 from ppl_vae.pairs.runs import Run, first_run, run, stacked
 from ppl_vae.pairs.traces import (
@@ -84,10 +84,10 @@ class Probed:
         """Runs both programs by themselves, which shows their plates, then two particles at once, which shows sizes."""
         validated = pyro.validation_enabled(is_validation_enabled() and not placeholder)
         with self.measuring(), random_state_kept(), validated, self._explained(self.batch), self._parameters():
-            part, first = first_run(self._alone, self.batch, self.own_guide, self.device)
+            part, first = first_run(self._alone, self.batch, (self.model, self.own_guide), self.device)
             self.unit = first.unit
             points = batch_size(part)
-            self.cuttable = points < self.size or (follows_rows(self.own_guide) and not self.unit.whole)
+            self.cuttable = points < self.size
             for line in () if placeholder else seen(first.guide, first.model):
                 raise InputError(line)
             self.nesting, self.sites = self.unit.nesting, random_sites(first.model)
@@ -146,7 +146,7 @@ class Probed:
             yield
 
     def _explained(self, part: Batch) -> Any:
-        return explained(self.model, self.own_guide, part)
+        return explained(self.model, self.own_guide, part, self._plate)
 
     def _parameters(self) -> Any:
         return local_parameters(*self._programs())

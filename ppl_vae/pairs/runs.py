@@ -1,8 +1,9 @@
 """One run of a pair, and the terms of its log-weights."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from pyro.poutine import Trace
@@ -10,12 +11,14 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ppl_vae.errors import InputError
 from ppl_vae.pairs.arguments import Batch, batch_size, rows
-from ppl_vae.pairs.modules import Program, follows_rows
+from ppl_vae.pairs.modules import Program, follows_rows, modules_of
+from ppl_vae.pairs.restore import undone_on_error
 from ppl_vae.pairs.traces import Site, random_sites, trace_guide, trace_model
 from ppl_vae.pairs.units import Unit, unit_of
 
-_FEW = (4, 3)  # data points of the first runs
+FEW = (4, 3)  # data points of the first runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,34 +134,41 @@ class _Redraw(Messenger):
             msg["value"] = self.draw(msg)
 
 
+class _HasUnit(Protocol):
+    @property
+    def unit(self) -> Unit: ...
+
+
+Shown = TypeVar("Shown", bound=_HasUnit)
+
+
 def first_run(
-    alone: Callable[[Batch], Run], batch: Batch, guide: Program | None, device: torch.device
-) -> tuple[Batch, Run]:
+    alone: Callable[[Batch], Shown], batch: Batch, programs: tuple[Program | None, ...], device: torch.device
+) -> tuple[Batch, Shown]:
     """Runs a pair for the first time, on as few rows as tell what has a log-weight of its own; returns them, and it.
 
     A few rows will do where that is a data point. All are run where they share a latent, where the programs take no
     fewer (a plate of a fixed length, an autoguide, which makes its parameters for the rows of its first run), and where
-    another plate is as long as these few by chance.
+    another plate is as long as these few by chance. Parameters that a run in vain has made for its rows are undone.
+
+    Args:
+        alone: runs the pair on some rows.
+        batch: the arguments of both programs.
+        programs: the model and its guide.
+        device: where they run.
     """
     size = batch_size(batch)
-    counts = [count for count in _FEW if count < size] if follows_rows(guide) else []
-    told: Exception | None = None
-    for count in counts:
+    modules = modules_of(*programs)
+    for count in FEW if all(map(follows_rows, programs)) else ():
         part = rows(batch, size, 0, count, device)
-        try:
-            once = alone(part)
-        except Exception as error:
-            told = told or error
-            continue
-        if not once.unit.whole:
-            return part, once
-        told = None
-        break
+        if count < size:
+            with suppress(Exception), undone_on_error(modules):  # what is wrong is told of all rows
+                once = alone(part)
+                if once.unit.whole:
+                    raise InputError("a few rows are not the whole data set")
+                return part, once
     part = rows(batch, size, 0, size, device)
-    try:
-        return part, alone(part)
-    except Exception as error:
-        raise told or error from None
+    return part, alone(part)
 
 
 def stacked(site: Site, particles: int, nesting: int, own: int) -> Tensor:

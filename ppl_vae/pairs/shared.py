@@ -14,6 +14,7 @@ from ppl_vae.pairs.mistakes import alone, run
 from ppl_vae.pairs.modules import Program, follows_rows, modules_of
 from ppl_vae.pairs.restore import modules_kept
 from ppl_vae.pairs.traces import DATA_PLATE, Site, random_sites
+from ppl_vae.pairs.units import plates_of, unit_of
 
 
 def shared_sites(model: Program, guide: Program | None, batch: tuple[Any, ...], count: int) -> set[str]:
@@ -73,7 +74,7 @@ def require_whole(
     count = batch_size(batch)
     sites = _sites(pair)
     if count < size and not follows_rows(guide):
-        _refuse_rows_of_an_autoguide(guide, random_sites(pair[0]), count, size)
+        _refuse_rows_of_an_autoguide(guide, pair, count, size)
     suspects = {name for name, site in sites.items() if not _in_data(site) and not _subsampled(site)}
     if count >= size or not suspects:
         return
@@ -90,9 +91,14 @@ def require_whole(
             )
 
 
-def _refuse_rows_of_an_autoguide(guide: Program, sites: list[Site], count: int, size: int) -> None:
-    for site in sites:
-        if not site["is_observed"] and _in_data(site) and not _subsampled(site):
+def _refuse_rows_of_an_autoguide(guide: Program, pair: tuple[Trace, Trace], count: int, size: int) -> None:
+    try:
+        plate = unit_of(*pair, count).plate
+    except InputError:  # a batch has as many rows as another plate elements
+        plate = DATA_PLATE
+    for site in random_sites(pair[0]):
+        rows_of_its_own = {DATA_PLATE, plate}.intersection(plates_of(site))
+        if not site["is_observed"] and rows_of_its_own and not _subsampled(site):
             raise InputError(
                 f"{type(guide).__name__} makes parameters for each row of its first batch, {count} of {size}, and "
                 f"would use them for other rows as well (site {site['name']!r}): give all the data in one batch, "

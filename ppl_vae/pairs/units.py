@@ -91,7 +91,7 @@ class Unit:
         elif plates_of(site)[self.plate or ""].size != shape[1] or log_prob.shape[-1:] not in {(), (1,), (shape[1],)}:
             raise InputError(
                 f"site {site['name']!r} has log-densities of shape {tuple(log_prob.shape)}, expected {shape} "
-                f"(particles, data points): the plate {self.plate!r} must be as long as the batch"
+                f"(particles, data points): its plate is {self.plate!r}, make it as long as the batch, len(x)"
             )
         # not poutine.scale, which is a weight: a density of all the data is made of those that are shown
         scale = _scale(site, None if self.whole else self.plate)

@@ -175,6 +175,10 @@ def outside_guide(x):
     function_guide(x)
 
 
+def test_a_global_latent_gives_one_weight_of_all_the_data():
+    assert log_weights(outside, outside_guide, torch.zeros(5), particles=3).shape == (3, 1)
+
+
 X = torch.zeros(5, 4)
 MISTAKES = {
     "no event": (
@@ -183,7 +187,7 @@ MISTAKES = {
     ),
     "no event in the guide": (
         lambda: log_weights(LinearGaussian(4, 4), _Bare(), X),
-        r"_Bare.posterior has batch shape \(4, 4\), expected \(4,\): .* into the event by .to_event\(1\)",
+        r"_Bare.posterior has batch shape \(5, 4\), expected \(5,\): .* into the event by .to_event\(1\)",
     ),
     "too many pixels": (
         lambda: log_weights(LinearGaussian(7, 2), Amortized(Diagonal(2), 4), X),
@@ -218,7 +222,7 @@ MISTAKES = {
     "no objective": (lambda: type("Mine", (LogWeightELBO,), {})(), "abstract .*objective"),
     "encoder of a wrong width": (
         lambda: log_weights(LinearGaussian(4, 2), Amortized(Delta(2), encoder=nn.Linear(4, 3)), X),
-        r"for 4 data points Amortized gives parameters of shape \(4, 3\), but Delta needs \(4, 2\): end its network",
+        r"for 5 data points Amortized gives parameters of shape \(5, 3\), but Delta needs \(5, 2\): end its network",
     ),
     "no encoder": (lambda: Amortized(Delta(2)), "give one of the two"),
     "no exact posterior": (lambda: ExactPosterior(VAE(4, 2)), "VAE does not know its posterior"),
@@ -229,10 +233,6 @@ MISTAKES = {
     ),
     "unknown likelihood": (lambda: VAE(4, 2, likelihood="poisson"), "'poisson'; a VAE has 'bernoulli' or 'gaussian'"),
     "no noise": (lambda: VAE(4, 2, likelihood="gaussian", scale=0.0), "scale is 0.0"),
-    "a global latent": (
-        lambda: log_weights(outside, outside_guide, torch.zeros(5)),
-        "site 'scale' lies outside the plate 'data'",
-    ),
     "a latent without a guide": (
         lambda: log_weights(outside, function_guide, torch.zeros(5)),
         "the model's latent 'scale' is missing in the guide: sample it there",

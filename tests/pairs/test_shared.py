@@ -1,4 +1,4 @@
-"""Latents that all the data share: trained on the right objective or refused, and told as what they are."""
+"""Latents that all the data share: trained on the right objective or refused, and no mistake."""
 
 import warnings
 from functools import partial
@@ -17,7 +17,6 @@ from torch.optim import Adam
 from torch.utils.data import DataLoader, TensorDataset
 
 from ppl_vae import InputError, check, fit
-from ppl_vae.pairs.checks import SharedLatentWarning
 from ppl_vae.pairs.shared import shared_sites
 
 SIZE, WIDTH = 60, 3
@@ -135,9 +134,10 @@ def test_autoguides_of_shared_latents_are_told_apart_by_their_model(auto):
     fit_quickly(model, auto(model))
 
 
-def test_an_autoguide_of_rows_is_not_trained_on_other_rows():
+@pytest.mark.parametrize("name", ["data", "batch"])
+def test_an_autoguide_of_rows_is_not_trained_on_other_rows(name):
     def model(x, y):
-        with pyro.plate("data", len(x)):
+        with pyro.plate(name, len(x)):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
@@ -230,23 +230,9 @@ def test_what_is_shared_is_found_by_its_shape_and_value_not_by_its_plate(kind):
     fit_quickly(model, guide, batch_size=SIZE)
 
 
-def test_check_finds_no_mistake_in_a_shared_latent_but_says_what_can_be_had():
-    pyro.clear_param_store()
-    with pytest.warns(SharedLatentWarning, match="shared by all the data: 'weights'") as caught:
-        assert check(*regression(), (INPUTS, Y)) == []
-    said = str(caught[0].message)
-    assert 'pyro.plate("data", N, subsample=x)' in said
-    assert "bounds, tightness and the like refuse it" in said
-    assert "inside" not in said  # which would change the model
-
-
-def test_check_says_nothing_of_shared_latents_where_there_are_none():
-    def model(x, y):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
-
+@pytest.mark.parametrize("plate", [plain, subsampled, scaled])
+def test_check_finds_no_mistake_in_a_shared_latent_and_warns_of_none(plate):
     pyro.clear_param_store()
     with warnings.catch_warnings():
-        warnings.simplefilter("error", SharedLatentWarning)
-        assert check(model, local, (INPUTS, Y)) == []
+        warnings.simplefilter("error")
+        assert check(*regression(plate), (INPUTS, Y)) == []
