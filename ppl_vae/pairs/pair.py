@@ -150,10 +150,11 @@ class Pair(Probed):
 
     def _terms(self, part: Batch, particles: int, latents: bool) -> list[Tensor]:
         """Returns the three terms of one run, its latents where they are kept, and sums over what each point adds."""
-        (once,) = self.run(part, particles)
+        with self._parameters():
+            once = run(self.model, self.guide, part, particles, self.nesting, plate=self._plate, points=True)
         terms, sums = [once.prior, once.likelihood, once.proposed], []
-        if self.unit.has_parts:
-            added = (once.by_point("model", part) - once.by_point("guide", part)).double()
+        if once.points is not None:
+            added = once.points.double()
             terms.append(once.log_weights - added.sum(1, keepdim=True) / once.unit.fraction)
             sums = [added.square().sum(0), added.sum(0)]
         if latents:

@@ -54,6 +54,7 @@ class Run(Terms):
         guide: the guide's trace.
         model: the model's, on the guide's draws.
         unit: what has a log-weight of its own.
+        points: what each data point adds to that of the whole data set, shape (particles, points), where asked for.
 
     Examples:
         >>> import torch
@@ -69,10 +70,7 @@ class Run(Terms):
     guide: Trace
     model: Trace
     unit: Unit
-
-    def by_point(self, program: str, batch: Batch) -> Tensor:
-        """Returns what one of the programs, model or guide, gives each data point, shape (particles, points)."""
-        return self.unit.by_point(random_sites(getattr(self, program)), batch, len(self.prior))
+    points: Tensor | None = None
 
 
 def run(
@@ -84,6 +82,7 @@ def run(
     draw: Callable[[Site], Tensor] | None = None,
     check: Callable[[Trace], object] | None = None,
     plate: str | None = None,
+    points: bool = False,
 ) -> Run:
     """Runs the guide, then the model on its draws; parameters are wherever Pyro now keeps them.
 
@@ -96,6 +95,7 @@ def run(
         draw: the value of a latent, from its site in the guide; the drawn one where None.
         check: sees the guide's trace before the model runs, and may raise.
         plate: the name of the plate that holds the data, where it is known.
+        points: where the unit is the whole data set, tell what each data point adds, too.
 
     Raises:
         InputError: where the two are no pair (:func:`ppl_vae.pairs.pairing.mismatches`), or where it can't be told
@@ -107,9 +107,20 @@ def run(
     model_trace = trace_model(model, guide_trace, batch, particles, nesting)
     unit = unit_of(guide_trace, model_trace, batch_size(batch), plate)
     zeros = unit.zeros(batch, particles)
-    prior, likelihood = unit.split(model_trace, zeros)
-    proposed = unit.sum(random_sites(guide_trace), zeros)
-    return Run(guide=guide_trace, model=model_trace, unit=unit, prior=prior, likelihood=likelihood, proposed=proposed)
+    traces = {"guide": guide_trace, "model": model_trace, "unit": unit}
+    if not (points and unit.has_parts):
+        prior, likelihood = unit.split(model_trace, zeros)
+        proposed = unit.sum(random_sites(guide_trace), zeros)
+        return Run(**traces, prior=prior, likelihood=likelihood, proposed=proposed)
+    none = torch.zeros(particles, batch_size(batch), device=zeros.device)
+    latent = [site for site in random_sites(model_trace) if not site["is_observed"]]
+    observed = [site for site in random_sites(model_trace) if site["is_observed"]]
+    of_all, of_points = zip(
+        *(unit.sum_and_points(sites, zeros, none) for sites in (latent, observed, random_sites(guide_trace))),
+        strict=True,
+    )
+    terms = dict(zip(("prior", "likelihood", "proposed"), of_all, strict=True))
+    return Run(**traces, **terms, points=of_points[0] + of_points[1] - of_points[2])
 
 
 def propose(

@@ -55,8 +55,7 @@ class Unit:
 
     def sum(self, sites: list[Site], zeros: Tensor) -> Tensor:
         """Sums the log-density of some sites of a trace by particle and unit, to the shape of zeros, in nats."""
-        shape = (zeros.shape[0], zeros.shape[1])
-        return sum((self._reduced(site, shape) for site in sites), zeros)
+        return sum((self._reduced(site, self._density(site), zeros) for site in sites), zeros)
 
     def by_point(self, sites: list[Site], batch: Batch, particles: int) -> Tensor:
         """Sums the log-density of those sites that lie in the plate of the data, by particle and data point.
@@ -65,6 +64,20 @@ class Unit:
         """
         points = Unit(False, self.plate, self.nesting)
         return points.sum([site for site in sites if self.plate in plates_of(site)], points.zeros(batch, particles))
+
+    def sum_and_points(self, sites: list[Site], zeros: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what :meth:`sum` and :meth:`by_point` do, for one pass over the densities; zeros of both shapes."""
+        of_points = Unit(False, self.plate, self.nesting)
+        total = zeros
+        for site in sites:
+            log_prob = self._density(site)
+            if self.plate in plates_of(site):
+                log_prob = of_points._reduced(site, log_prob, points)
+                points = points + log_prob
+                total = total + log_prob.sum(1, keepdim=True) * (_scale(site, None) / _scale(site, self.plate))
+            else:
+                total = total + self._reduced(site, log_prob, zeros)
+        return total, points
 
     def split(self, model_trace: Trace, zeros: Tensor) -> tuple[Tensor, Tensor]:
         """Returns log p(z) and log p(x | z) of a trace, each of the shape of zeros.
@@ -79,9 +92,13 @@ class Unit:
         """Returns the dimension of a site's plate of the data, counted from the right of its batch shape."""
         return int(plates_of(site)[self.plate or ""].dim)
 
-    def _reduced(self, site: Site, shape: tuple[int, int]) -> Tensor:
+    def _density(self, site: Site) -> Tensor:
         log_prob = log_density(site["fn"], site["value"], *site["args"], **site["kwargs"])
-        log_prob = scale_and_mask(log_prob, 1.0, site["mask"])
+        return scale_and_mask(log_prob, 1.0, site["mask"])
+
+    def _reduced(self, site: Site, log_prob: Tensor, like: Tensor) -> Tensor:
+        """Sums a site's log-density over all dimensions but those of the particles and units, to the shape of another."""
+        shape = (like.shape[0], like.shape[1])
         kept = [-1 - self.nesting] if self.whole else [-1 - self.nesting, self.data_dimension(site)]
         others = [dim for dim in range(-log_prob.dim(), 0) if dim not in kept]
         if others:
