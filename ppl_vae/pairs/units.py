@@ -97,7 +97,7 @@ class Unit:
         return scale_and_mask(log_prob, 1.0, site["mask"])
 
     def _reduced(self, site: Site, log_prob: Tensor, like: Tensor) -> Tensor:
-        """Sums a site's log-density over all dimensions but those of the particles and units, to the shape of another."""
+        """Sums a site's log-density over all dimensions but those of particles and units, to another's shape."""
         shape = (like.shape[0], like.shape[1])
         kept = [-1 - self.nesting] if self.whole else [-1 - self.nesting, self.data_dimension(site)]
         others = [dim for dim in range(-log_prob.dim(), 0) if dim not in kept]
