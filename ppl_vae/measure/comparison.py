@@ -235,7 +235,8 @@ def _copied(
                 "model is a function with parameters; compare freezes and copies modules: make it a PyroModule, or fit "
                 "each pair by itself and compare its tightness"
             )
-        memo[id(model)] = model = ProgramModule(model)
+        memo[id(model)] = model = ProgramModule(model)  # which the guides are of from now on
+        memo[id(model)] = model
     programs = (model, *guides.values(), base)
     return copied((model, dict(guides), base), programs, memo)
 
