@@ -108,7 +108,7 @@ class Pair(Probed):
         kept = latents if self.unit.whole else self.nesting == 1
         repeated = ReplayedRun(self._programs(), partial(self._terms, latents=kept), runs)
         names = [site["name"] for site in self.sites if not site["is_observed"]] if kept else []
-        by_point = self.unit.whole and self.unit.plate is not None
+        by_point = self.unit.has_points
         for part in self.parts(particles):
             with pyro.validation_enabled(is_validation_enabled() and not checked), self._explained(part):
                 drawn, sums = [], []
@@ -151,7 +151,7 @@ class Pair(Probed):
         """Returns the three terms of one run, its latents where they are kept, and sums over what each point adds."""
         (once,) = self.run(part, particles)
         terms, sums = [once.prior, once.likelihood, once.proposed], []
-        if once.unit.whole and once.unit.plate is not None:
+        if self.unit.has_points:
             added = (once.by_point("model", part) - once.by_point("guide", part)).double()
             terms.append(once.log_weights - added.sum(1, keepdim=True) / once.unit.fraction)
             sums = [added.square().sum(0), added.sum(0)]

@@ -41,6 +41,11 @@ class Unit:
     fraction: float = 1.0
     random: bool = False
 
+    @property
+    def has_points(self) -> bool:
+        """Whether a draw of the whole data set can be taken apart by data point: not where each run shows others."""
+        return self.whole and self.plate is not None and not self.random
+
     def zeros(self, batch: Batch, particles: int) -> Tensor:
         """Makes zeros of shape (particles, units) on the data's device.
 
