@@ -197,5 +197,4 @@ PROGRAMS = {
     "local level": local_level,
     "change of rate": change_of_rate,
     "minibatches": minibatches,
-    "diagonal pooling": lambda: (made := partial_pooling()) and (made[0], AutoDiagonalNormal(made[0]), made[2]),
 }
