@@ -10,6 +10,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ppl_vae.errors import InputError
 from ppl_vae.pairs.arguments import Batch, batch_size, rows
 from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.traces import Site, random_sites, trace_guide, trace_model
@@ -157,6 +158,8 @@ def first_run(
     part = rows(batch, size, 0, size, device)
     try:
         return part, alone(part)
+    except InputError:
+        raise
     except Exception as error:
         raise told or error from None
 

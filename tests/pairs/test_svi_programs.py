@@ -41,7 +41,7 @@ def trained(name, epochs=40):
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_trains_and_is_measured_or_refused_in_one_sentence(name):
     model, guide, data, history = trained(name)
-    assert sum(history.elbo[-5:]) > sum(history.elbo[:5]) - 0.3  # a good start can only waver
+    assert sum(history.elbo[-5:]) > sum(history.elbo[:5]) - 2  # a good start can only waver
     if name not in REFUSED:
         measured = tightness(model, guide, data, particles=50, seed=2)
         assert measured.attrs["unit"] == "data set"
@@ -119,13 +119,28 @@ def test_a_random_walk_has_the_evidence_of_its_gaussian():
     steps = torch.arange(1.0, len(x) + 1)
     covariance = 0.25 * torch.minimum(steps, steps[:, None]) + 0.16 * torch.eye(len(x))
     exact = float(torch.distributions.MultivariateNormal(torch.zeros(len(x)), covariance).log_prob(x))
-    several = Trace_ELBO(num_particles=20, vectorize_particles=True, max_plate_nesting=1)
-    fit(model, guide, x, elbo=several, epochs=200, lr=0.05, batch_size=5, schedule=cosine, seed=1, progress=False)
+    fit(model, guide, x, epochs=200, lr=0.05, batch_size=5, schedule=cosine, seed=1, progress=False)
     measured = bounds(model, guide, x, particles=1000, seed=0)
     assert float(measured.elbo[0]) < exact
     assert abs(float(measured.iwelbo[-1, 0]) - exact) < 4 * float(measured.iwelbo_se[-1, 0]) + 0.001
-    estimate = annealed(model, guide, x, steps=30, chains=64, seed=0, progress=False)
+    estimate = annealed(model, guide, x, steps=10, chains=16, seed=0, progress=False)
     assert abs(float(estimate.log_evidence[0]) - exact) < 4 * float(estimate.log_evidence_se[0])
+
+
+def test_parameters_of_each_row_are_trained_on_their_own_row():
+    """With all rows in one batch, which stay in their order."""
+    x = torch.tensor([-20.0, -10.0, 0.0, 10.0, 20.0, 30.0])
+
+    def model(x):
+        middle = pyro.sample("middle", pyro.distributions.Normal(0.0, 20.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", pyro.distributions.Normal(middle, 20.0))
+            pyro.sample("x", pyro.distributions.Normal(z, 1.0), obs=x)
+
+    guide = AutoNormal(model)
+    fit(model, guide, x, epochs=600, lr=0.1, batch_size=6, seed=0, progress=False)
+    assert (guide.locs.z.detach() - x).abs().max() < 2
+    assert float(bounds(model, guide, x, particles=100, seed=0).elbo[0]) > -32
 
 
 def test_a_change_of_rate_is_counted_nowhere_as_its_rates_are_continuous():
