@@ -184,9 +184,9 @@ def test_elbo_and_iwelbo_lie_below_the_exact_evidence_of_a_regression(guide):
     told = tightness(model, own, data, particles=50, seed=0, progress=False)
     assert float(told.log_evidence[0]) == pytest.approx(exact)
     estimate = annealed(model, own, data, steps=20, chains=16, seed=1, progress=False)
-    far = abs(float(estimate.log_evidence[0]) - exact)
-    assert far < 5 * float(estimate.log_evidence_se[0]) + 1e-3
-    assert math.isfinite(far)
+    spread = float(estimate.log_evidence_se[0])
+    # of chains whose weights vary too much no error is told
+    assert abs(float(estimate.log_evidence[0]) - exact) < (5 * spread + 1e-3 if math.isfinite(spread) else 0.5)
 
 
 def test_a_gaussian_around_the_mode_is_the_posterior_of_a_regression():
