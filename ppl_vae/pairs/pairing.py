@@ -49,8 +49,13 @@ def mismatches(guide_sites: list[Site], model_sites: list[Site], summed_out: boo
         )
     ours, theirs = _latents(guide_sites), _latents(model_sites)
     for name in sorted(theirs.keys() - ours.keys()):
-        if not (summed_out and theirs[name]["infer"].get("enumerate")):
+        if not theirs[name]["infer"].get("enumerate"):
             yield f"the model's latent {name!r} is missing in the guide: sample it there, or observe it by obs="
+        elif not summed_out:
+            yield (
+                f"the model's latent {name!r} is missing in the guide, as TraceEnum_ELBO sums over it; a log-weight "
+                "needs a draw of it: sample it in the guide, too, or sum it out in the model, by MixtureSameFamily say"
+            )
     for name in sorted(ours.keys() - theirs.keys()):
         yield f"the guide's latent {name!r} is missing in the model: sample it there under the same name"
     for name in sorted(ours.keys() & theirs.keys()):

@@ -47,6 +47,9 @@ def batches(
 ) -> Batches:
     """Makes minibatches of tensors, moved to the device once and shuffled, or takes those of a ``DataLoader``.
 
+    A batch of all rows has them in their order: an autoguide has parameters for each of them, and those of a time
+    series belong one behind the other.
+
     Raises:
         InputError: for empty or unequal data, NaN, or a loader without a length.
     """
@@ -61,7 +64,8 @@ def batches(
     size = len(tensors[0])
 
     def epoch() -> Iterator[Batch]:
-        for rows in torch.randperm(size, device=device).split(batch_size):
+        order = torch.randperm if batch_size < size else torch.arange
+        for rows in order(size, device=device).split(batch_size):
             yield transformed(tuple(tensor[rows] for tensor in tensors))
 
     def fingerprint() -> str:
