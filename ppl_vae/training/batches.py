@@ -47,6 +47,8 @@ def batches(
 ) -> Batches:
     """Makes minibatches of tensors, moved to the device once and shuffled, or takes those of a ``DataLoader``.
 
+    One batch of all rows is not shuffled.
+
     Raises:
         InputError: for empty or unequal data, NaN, or a loader without a length.
     """
@@ -61,7 +63,9 @@ def batches(
     size = len(tensors[0])
 
     def epoch() -> Iterator[Batch]:
-        for rows in torch.randperm(size, device=device).split(batch_size):
+        whole = batch_size >= size  # in their own order, by which an autoguide knows the rows
+        order = torch.arange(size, device=device) if whole else torch.randperm(size, device=device)
+        for rows in order.split(batch_size):
             yield transformed(tuple(tensor[rows] for tensor in tensors))
 
     def fingerprint() -> str:
