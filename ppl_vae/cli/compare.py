@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import CompareOptions
+from ppl_vae.cli.shared_runs import compare_on_shared
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, names, widths
-from ppl_vae.cli.zoo import Builder, refuse_mixture
+from ppl_vae.cli.zoo import SHARED_MODELS, Builder, refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
 from ppl_vae.errors import InputError
@@ -29,7 +30,12 @@ def compare(options: CompareOptions) -> None:
     Example: ppl-vae compare --data mnist --guides diagonal,full,flow --latents 32
 
     Example: ppl-vae compare --data mnist --guides diagonal,flow --images 100 --split --evidence annealed
+
+    Example: ppl-vae compare --model eight-schools --guides auto-normal,auto-mvn,auto-laplace
     """
+    if options.model in SHARED_MODELS:
+        compare_on_shared(options)
+        return
     if is_table(options.data):
         raise InputError(
             f"compare takes images, {options.data} is a table: use `ppl-vae train`, or ppl_vae.compare in Python"

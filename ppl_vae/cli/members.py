@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import ListOptions
-from ppl_vae.cli.zoo import ALIASES, OF_A_MODEL
+from ppl_vae.cli.zoo import ALIASES, AUTOGUIDE_LINES, OF_A_MODEL, SHARED_MODELS
 from ppl_vae.data.images import DATASETS
 from ppl_vae.data.tables import TABLES
 from ppl_vae.estimators import ESTIMATORS
@@ -22,10 +22,14 @@ def list_members(options: ListOptions) -> None:
     Example: ppl-vae list --json
     """
     members: dict[str, dict[str, str]] = {
-        "models": {name: _first_line(member) for name, member in MODELS.items()},
+        "models": {
+            **{name: _first_line(member) for name, member in MODELS.items()},
+            **{name: entry.about for name, entry in SHARED_MODELS.items()},
+        },
         "guides": {
             **{name: _first_line(member) for name, member in [*FAMILIES.items(), *OF_A_MODEL.items()]},
             **{alias: f"The same as {name}." for alias, name in ALIASES.items()},
+            **AUTOGUIDE_LINES,
         },
         "estimators": {name: entry.about for name, entry in ESTIMATORS.items()},
         "data": {name: _first_line(member) for name, member in (DATASETS | TABLES).items()},

@@ -27,7 +27,10 @@ LikelihoodOption = Annotated[
 ]
 EpochsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Passes over the data; by default about 1.2 million images, 200 epochs at most."),
+    typer.Option(
+        min=1,
+        help="Passes over the data; by default about 1.2 million images, 200 epochs at most; 3000 for shared latents.",
+    ),
 ]
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Data points in a step; by default 128 images, or a whole table.")
@@ -35,10 +38,13 @@ BatchOption = Annotated[
 RateOption = Annotated[
     float | None,
     typer.Option(
-        help="Adam's learning rate, 1e-3 for images by default; it falls to 0 over the last 30% of the steps."
+        help="Adam's learning rate, by default 1e-3 for images and 0.02 for shared latents; "
+        "it falls to 0 over the last 30% of the steps."
     ),
 ]
-ParticlesOption = Annotated[int, typer.Option(min=1, help="Draws of z for each test image.")]
+ParticlesOption = Annotated[
+    int, typer.Option(min=1, help="Draws of z for each test image, or of the latents that all the data share.")
+]
 ImagesOption = Annotated[int | None, typer.Option(min=1, help="Measure on the first so many test images only.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="The seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]

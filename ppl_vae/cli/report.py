@@ -161,10 +161,17 @@ def write_diagnostics(folder: Path, comparison: Comparison, x: Tensor, shape: tu
     sound = [row.guide for row in comparison.rows if row.is_bound]
     if not sound:
         return
-    save(folder / "gaps.png", gaps.stacked_gaps(comparison))
-    save(folder / "rate-distortion.png", gaps.rate_distortion(comparison))
+    write_gaps(folder, comparison)
     tightest = comparison.bounds.sel(guide=sound[0])
     save(folder / "khat.png", gaps.khat_by_image(tightest, x, shape))
+
+
+def write_gaps(folder: Path, comparison: Comparison) -> None:
+    """Draws the gaps, and rate against distortion, of those guides that have them."""
+    if any(row.gap is not None for row in comparison.rows):
+        save(folder / "gaps.png", gaps.stacked_gaps(comparison))
+    if any(row.rate is not None for row in comparison.rows):
+        save(folder / "rate-distortion.png", gaps.rate_distortion(comparison))
 
 
 def write_images(

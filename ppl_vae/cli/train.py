@@ -1,8 +1,10 @@
-"""``ppl-vae train``: images and tables are trained in different ways, under one name."""
+"""``ppl-vae train``: images, tables and models of shared latents are trained in different ways, under one name."""
 
 from ppl_vae.cli.image_runs import train_on_images
 from ppl_vae.cli.options import OF_IMAGES, OF_TABLES, TrainOptions
+from ppl_vae.cli.shared_runs import train_on_shared
 from ppl_vae.cli.table_runs import train_on_table
+from ppl_vae.cli.zoo import SHARED_MODELS
 from ppl_vae.data.tables import is_table
 
 
@@ -14,8 +16,12 @@ def train(options: TrainOptions) -> None:
     Example: torchrun --nproc-per-node 2 -m ppl_vae train --data mnist
 
     Example: ppl-vae train --model gaussian-mixture --data iris --components 3
+
+    Example: ppl-vae train --model eight-schools --guide auto-mvn
     """
-    if is_table(options.data):
+    if options.model in SHARED_MODELS:
+        train_on_shared(options)
+    elif is_table(options.data):
         options.refuse(OF_IMAGES, f"on {options.data}, which is a table")
         train_on_table(options)
     else:

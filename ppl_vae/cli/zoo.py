@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import one_hot
 
@@ -16,8 +16,8 @@ from ppl_vae.data.tables import TABLES
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.estimators import estimator as named_estimator
-from ppl_vae.guides import FAMILIES, Amortized, ExactPosterior, Family, Prior, SemiAmortized, TwoLayer
-from ppl_vae.models import MODELS, VAE, LinearGaussian
+from ppl_vae.guides import AUTOGUIDES, FAMILIES, Amortized, ExactPosterior, Family, Prior, SemiAmortized, TwoLayer
+from ppl_vae.models import BAYESIAN_MODELS, MODELS, VAE, BayesianModel, EightSchools, LinearGaussian, LogisticRegression
 from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
 
 ALIASES = {"flow": "iaf"}
@@ -26,12 +26,76 @@ GUIDES = (*FAMILIES, *OF_A_MODEL)
 SEMI = "semi-amortized:"
 MIXTURES = ("gaussian-mixture", "mixture-density-network")  # the models of tables
 FIRST_CHOICES = ("delta", "diagonal", "full", "flow")
+SHARED_FIRST_CHOICES = ("auto-normal", "auto-mvn", "auto-iaf")
+AUTOGUIDE_LINES = {
+    "auto-delta": "A point estimate of all latents: not a bound (Pyro's AutoDelta).",
+    "auto-normal": "An independent Gaussian for each latent, site by site (Pyro's AutoNormal).",
+    "auto-diagonal": "One Gaussian over all latents together, with a diagonal covariance (Pyro's AutoDiagonalNormal).",
+    "auto-low-rank": "A Gaussian with a diagonal plus low-rank covariance (Pyro's AutoLowRankMultivariateNormal).",
+    "auto-mvn": "One Gaussian over all latents with a full covariance (Pyro's AutoMultivariateNormal).",
+    "auto-iaf": "An inverse autoregressive flow over all latents (Pyro's AutoIAFNormal).",
+    "auto-flow": "A neural autoregressive flow over all latents (Pyro's AutoNormalizingFlow).",
+    "auto-structured": "A Gaussian for each latent, with the dependences among sites learned (Pyro's AutoStructured).",
+    "auto-laplace": "The Gaussian around the mode, by the curvature there (Pyro's AutoLaplaceApproximation).",
+}
+
+
+@dataclass(frozen=True)
+class SharedModel:
+    """A model with latents that all the data share.
+
+    Attributes:
+        about: it, in one line.
+        data: makes the data that it comes with.
+        make: makes the model for data.
+    """
+
+    about: str
+    data: Callable[[], tuple[Tensor, ...]]
+    make: Callable[..., BayesianModel]
+
+
+SHARED_MODELS: dict[str, SharedModel] = {
+    **{
+        name: SharedModel((kind.__doc__ or "").splitlines()[0], kind.example_data, kind.for_data)
+        for name, kind in BAYESIAN_MODELS.items()
+    },
+    "eight-schools-centered": SharedModel(
+        "Eight schools whose effects are latents themselves: the posterior has a funnel.",
+        EightSchools.example_data,
+        lambda x, *given: EightSchools(centered=True),
+    ),
+    "logistic-regression-horseshoe": SharedModel(
+        "Logistic regression with the horseshoe, under which most weights are close to 0.",
+        LogisticRegression.example_data,
+        lambda x, *given: LogisticRegression(given[0].shape[1], prior="horseshoe"),
+    ),
+}
 
 
 def refuse_mixture(model: str, data: str) -> None:
     """InputError where a model of tables is asked for images."""
     if model in MIXTURES:
         raise InputError(f"{model} takes a table, not the images of {data}: --data {', '.join(TABLES)} or a .csv file")
+
+
+def shared_guide(name: str, model_name: str, model: BayesianModel) -> nn.Module:
+    """Makes the guide of that name for a model of shared latents; InputError for one that does not fit."""
+    fitting = [*AUTOGUIDES, *(["exact-posterior"] if hasattr(model, "posterior") else [])]
+    if name not in fitting:
+        plain = name.removeprefix(SEMI)
+        reason = f"there is no guide {name!r}"
+        if plain == "exact-posterior":
+            reason = f"the guide {name!r} does not fit {model_name}, whose posterior is not known"
+        elif plain in (*GUIDES, *ALIASES):
+            reason = f"the guide {name!r} has latents of each data point, but all the data share those of {model_name}"
+        raise InputError(f"{reason}: choose from {', '.join(fitting)}")
+    return ExactPosterior(model) if name == "exact-posterior" else AUTOGUIDES[name](model)  # type: ignore[arg-type]
+
+
+def shared_first_choices(model: BayesianModel) -> list[str]:
+    """The guides to compare where none are named, for a model of shared latents."""
+    return [*SHARED_FIRST_CHOICES, *(["exact-posterior"] if hasattr(model, "posterior") else [])]
 
 
 @dataclass(frozen=True)
@@ -56,8 +120,10 @@ class Builder:
 
     def model(self, name: str) -> LatentVariableModel:
         """Makes the model of that name, initialized from the data where it can be; InputError for unfit options."""
+        if name in SHARED_MODELS:
+            raise InputError(f"{name} has latents that all the data share: take `ppl-vae compare` or `ppl-vae train`")
         if name not in MODELS:
-            raise InputError(f"there is no model {name!r}: choose from {', '.join(MODELS)}")
+            raise InputError(f"there is no model {name!r}: choose from {', '.join((*MODELS, *SHARED_MODELS))}")
         make: Callable[..., LatentVariableModel] = MODELS[name]
         accepted = inspect.signature(make).parameters
         options: dict[str, Any] = {"hidden": self.hidden, "likelihood": self.likelihood}
@@ -74,6 +140,11 @@ class Builder:
         """Makes the guide of that name; InputError for an unknown one, or one that does not fit the model."""
         plain = name.removeprefix(SEMI)
         plain = ALIASES.get(plain, plain)
+        if name in AUTOGUIDES:
+            raise InputError(
+                f"the guide {name!r} knows only the rows that it is fitted to, but a {type(model).__name__} is tested "
+                f"on others: choose from {', '.join(self.fitting(model))}"
+            )
         if plain not in GUIDES or (name.startswith(SEMI) and plain not in FAMILIES):
             known = ", ".join((*GUIDES, *ALIASES))
             raise InputError(f"there is no guide {name!r}: choose from {known}, or {SEMI}FAMILY")

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -133,7 +134,8 @@ def compare(
         model: trained with ``base`` first where that is given, taken as it is where not; frozen from then on. It may be
             a function without parameters.
         guides: by name. A guide without parameters of its own (``ExactPosterior``) is only measured;
-            ``AutoLaplaceApproximation`` becomes the Gaussian around the mode that it was trained to.
+            ``AutoLaplaceApproximation`` becomes the Gaussian around the mode that it was trained to, and is left
+            out with a warning where there is none, unless nothing else is left to compare.
         data: the training data: a tensor, a tuple of tensors (one row a data point) or a DataLoader.
         test: what the bounds are measured on, likewise (already binarized, if the likelihood is for bits). Where all
             the data share a latent, a guide is one of these data: give the training data again.
@@ -194,8 +196,11 @@ def compare(
             if _can_be_trained(*programs[name]):
                 options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
-                fitted: Any = finished(*programs[name], device_batch(data, *programs[name]))
-                programs[name] = (programs[name][0], fitted)
+                gaussian = _finished(name, programs, device_batch(data, *programs[name]), last=name == list(guides)[-1])
+                if gaussian is None:
+                    del programs[name], histories[name]
+                    continue
+                programs[name] = programs[name][0], gaussian
             seconds[name] = time.perf_counter() - start
         pairs = _pairs(programs, test_batch, plate, resolve_device(fit_options.get("device", "auto")))
         measured = {}
@@ -215,6 +220,19 @@ def _can_be_trained(model: nn.Module, guide: nn.Module) -> bool:
     """Says whether there is anything to fit; an autoguide makes its parameters when it is first run."""
     leaves = (leaf for part in (model, guide) for leaf in part.parameters())
     return not follows_rows(guide) or any(leaf.requires_grad for leaf in leaves)
+
+
+def _finished(
+    name: str, programs: Mapping[str, tuple[nn.Module, nn.Module]], batch: Batch, last: bool
+) -> nn.Module | None:
+    """Finishes a fitted guide; None, with a warning, where it can't be and others can stand in the table."""
+    try:
+        return finished(*programs[name], batch)  # type: ignore[return-value]
+    except InputError as error:
+        if last and len(programs) == 1:
+            raise
+        warnings.warn(f"{name} is left out of the table: {error}", UserWarning, stacklevel=3)
+        return None
 
 
 def _by_itself(guide: nn.Module, model: nn.Module) -> nn.Module:

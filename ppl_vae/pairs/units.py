@@ -74,7 +74,7 @@ class Unit:
             if self.plate in plates_of(site):
                 log_prob = of_points._reduced(site, log_prob, points)
                 points = points + log_prob
-                total = total + log_prob.sum(1, keepdim=True) * (_scale(site, None) / _scale(site, self.plate))
+                total = total + log_prob.sum(1, keepdim=True, dtype=torch.float64) * (_scale(site, None) / _scale(site, self.plate))
             else:
                 total = total + self._reduced(site, log_prob, zeros)
         return total, points
@@ -101,10 +101,10 @@ class Unit:
         shape = (like.shape[0], like.shape[1])
         kept = [-1 - self.nesting] if self.whole else [-1 - self.nesting, self.data_dimension(site)]
         others = [dim for dim in range(-log_prob.dim(), 0) if dim not in kept]
-        if others:
-            log_prob = log_prob.sum(others)
+        if others:  # float32 has no digits left behind the point for the sum of 100,000 rows
+            log_prob = log_prob.sum(others, dtype=torch.float64 if self.whole else None)
         if self.whole:
-            log_prob = log_prob.reshape(-1, 1)
+            log_prob = log_prob.reshape(-1, 1).double()
         elif plates_of(site)[self.plate or ""].size != shape[1] or log_prob.shape[-1:] not in {(), (1,), (shape[1],)}:
             raise InputError(
                 f"site {site['name']!r} has log-densities of shape {tuple(log_prob.shape)}, expected {shape} "

@@ -89,6 +89,6 @@ def training_curves(histories: Mapping[str, History]) -> Figure:
         axes.plot(range(1, len(history.elbo) + 1), history.elbo, ".-" if len(history.elbo) < 2 else "-", label=label)
     late = [value for history in histories.values() for value in history.elbo[len(history.elbo) // 10 :]]
     margin = 0.05 * (max(late) - min(late)) + 0.1
-    axes.set(xlabel="epoch", ylabel="training ELBO, nats per image", ylim=(min(late) - margin, max(late) + margin))
+    axes.set(xlabel="epoch", ylabel="training ELBO, nats per data point", ylim=(min(late) - margin, max(late) + margin))
     axes.legend()
     return figure

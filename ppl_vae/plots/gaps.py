@@ -149,8 +149,8 @@ def rate_distortion(comparison: Comparison) -> Figure:
     bottom, top = axes.get_ylim()
     for level in np.linspace(low + bottom, high + top, 9)[1:-1]:
         axes.plot([low, high], [level - low, level - high], color="0.85", linewidth=0.8, zorder=0)
-    axes.set(xlim=(low, high), ylim=(bottom, top), xlabel="rate KL(q(z | x) || p(z)), nats per image")
-    axes.set_ylabel("distortion, minus E log p(x | z), nats per image")
+    axes.set(xlim=(low, high), ylim=(bottom, top), xlabel=f"rate KL(q(z | x) || p(z)), {units(comparison)}")
+    axes.set_ylabel(f"distortion, minus E log p(x | z), {units(comparison)}")
     axes.set_title("Rate and distortion (grey: equal ELBO)", fontsize=10)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, TensorDataset
 
 from ppl_vae import fit
 from ppl_vae.guides import Amortized, Diagonal
-from ppl_vae.models import VAE, ConditionalVAE
+from ppl_vae.models import VAE, ConditionalVAE, EightSchools
 from ppl_vae.training.batches import batches
+from ppl_vae.training.optimizers import cooldown
 
 CPU = torch.device("cpu")
 OBSERVED = 12
@@ -158,3 +160,15 @@ def test_tensors_are_shuffled_anew_in_each_epoch():
     first, second = (torch.cat([batch[0] for batch in source.epoch()]).flatten() for _ in range(2))
     assert not torch.equal(first, second)
     assert torch.equal(first.sort().values, torch.arange(50.0))
+
+
+def test_one_batch_of_all_rows_keeps_their_order():
+    (x,) = next(batches(torch.arange(50.0)[:, None], 50, CPU).epoch())
+    assert torch.equal(x, torch.arange(50.0)[:, None])
+
+
+def test_an_autoguide_learns_each_row_by_its_place():
+    model, (x, sigma) = EightSchools(), EightSchools.example_data()
+    guide, data = AutoNormal(model), (x, sigma / 10)
+    fit(model, guide, data, lr=0.05, epochs=400, schedule=cooldown, seed=0, progress=False)
+    assert torch.equal(guide.median(*data)["theta_raw"].argsort(), x.argsort())

@@ -1,0 +1,144 @@
+"""``ppl-vae compare`` and ``train`` for models with latents that all the data share, on the data they come with."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyro
+from torch import Tensor, nn
+
+from ppl_vae.cli import report
+from ppl_vae.cli.options import OF_TABLES, CompareOptions, TrainOptions
+from ppl_vae.cli.values import names
+from ppl_vae.cli.zoo import SHARED_MODELS, shared_first_choices, shared_guide
+from ppl_vae.errors import InputError
+from ppl_vae.measure.comparison import Comparison, compare
+from ppl_vae.models import BayesianModel
+from ppl_vae.pairs.progress import whole
+from ppl_vae.training import distributed
+from ppl_vae.training.fit import resolve_device
+from ppl_vae.training.optimizers import cooldown
+
+_STEPS = 3000
+_RATE = 0.02
+_OF_OTHERS = ("data", "data_root", "latents", "hidden", "likelihood", "batch_size", "images")
+_OF_OTHER_COMPARISONS = (*_OF_OTHERS, "base", "joint")
+_OF_OTHER_TRAININGS = (*_OF_OTHERS, *OF_TABLES, "estimator", "step_particles")
+
+
+def compare_on_shared(options: CompareOptions) -> None:
+    """Fits every guide to the model, ranks them, writes the run's folder and prints.
+
+    Raises:
+        InputError: for options of other models, guides that do not fit this one, or what ``compare`` refuses.
+    """
+    model, data = _start(options, _OF_OTHER_COMPARISONS)
+    folder = report.new_run(options.run, f"compare-{options.model}")
+    guide_names = names(options.guides) if options.guides else shared_first_choices(model)
+    guides = {name: shared_guide(name, options.model, model) for name in guide_names}
+    settings = options.recorded(without=_OF_OTHER_COMPARISONS, guides=guide_names, **_training(options, folder))
+    with whole("compare"):
+        comparison = _compared(
+            model,
+            guides,
+            data,
+            options,
+            settings,
+            guide_epochs=options.guide_epochs,
+            evidence=options.evidence,
+            split=options.split,
+            annealing={"steps": options.annealing_steps},
+        )
+    _finish(folder, comparison, settings, options.as_json)
+
+
+def train_on_shared(options: TrainOptions) -> None:
+    """Fits one guide to the model, measures the pair, writes the run's folder and prints.
+
+    Raises:
+        InputError: for options of other models, a guide that does not fit this one, or what ``fit`` refuses.
+    """
+    model, data = _start(options, _OF_OTHER_TRAININGS)
+    folder = report.new_run(options.run, f"train-{options.model}")
+    name = options.guide if "guide" in options.typed else shared_first_choices(model)[0]
+    guides = {name: shared_guide(name, options.model, model)}
+    settings = options.recorded(
+        without=_OF_OTHER_TRAININGS,
+        guide=name,
+        capture=options.captured,
+        **_training(options, folder),
+    )
+    with whole("train"):
+        comparison = _compared(
+            model,
+            guides,
+            data,
+            options,
+            settings,
+            capture=options.captured,
+            precision=options.precision,
+            checkpoint=options.checkpoint,
+        )
+    _finish(folder, comparison, settings, options.as_json)
+
+
+def _start(options: CompareOptions | TrainOptions, refused: Sequence[str]) -> tuple[BayesianModel, tuple[Tensor, ...]]:
+    """Makes the model and its data from the seed."""
+    options.refuse(refused, f"for {options.model}, which comes with its data and takes them all in each step")
+    if distributed.count() > 1:
+        raise InputError(f"{options.model} takes all its data in each step, which can't be divided: start one process")
+    pyro.set_rng_seed(options.seed)
+    entry = SHARED_MODELS[options.model]
+    data = entry.data()
+    return entry.make(*data), data
+
+
+def _training(options: CompareOptions | TrainOptions, folder: Path) -> dict[str, Any]:
+    """The settings of the training, with what is taken where nothing was typed."""
+    return {
+        "epochs": options.epochs or _STEPS,
+        "lr": _RATE if options.lr is None else options.lr,
+        "device": str(resolve_device(options.device)),
+        "run": folder,
+    }
+
+
+def _compared(
+    model: BayesianModel,
+    guides: dict[str, nn.Module],
+    data: tuple[Tensor, ...],
+    options: CompareOptions | TrainOptions,
+    settings: dict[str, Any],
+    **more: Any,
+) -> Comparison:
+    """Compares the guides on the data that they are fitted to, one row for all of them."""
+    return compare(
+        model,
+        guides,
+        data,
+        test=data,
+        particles=options.particles,
+        epochs=settings["epochs"],
+        batch_size=len(data[0]),
+        lr=settings["lr"],
+        schedule=cooldown,
+        device=options.device,
+        seed=options.seed,
+        progress=not options.quiet,
+        **more,
+    )
+
+
+def _finish(folder: Path, comparison: Comparison, settings: dict[str, Any], as_json: bool) -> None:
+    """Writes the run's folder and prints the table."""
+    with report.whole_folder(folder) as partial:
+        report.write_comparison(partial, comparison, settings)
+        report.write_gaps(partial, comparison)
+        for name, (_, guide) in comparison.pairs.items():
+            report.save_parameters(partial / f"guide-{name}.pt", guide)
+    if as_json:
+        print(json.dumps(report.plain(report.summary(comparison, settings))))
+        return
+    report.show(report.table(comparison))
+    print(folder)
