@@ -74,7 +74,8 @@ class Unit:
             if self.plate in plates_of(site):
                 log_prob = of_points._reduced(site, log_prob, points)
                 points = points + log_prob
-                total = total + log_prob.sum(1, keepdim=True, dtype=torch.float64) * (_scale(site, None) / _scale(site, self.plate))
+                stands_for = _scale(site, None) / _scale(site, self.plate)
+                total = total + log_prob.sum(1, keepdim=True, dtype=torch.float64) * stands_for
             else:
                 total = total + self._reduced(site, log_prob, zeros)
         return total, points

@@ -78,7 +78,7 @@ def test_gaps_of_a_regression_are_those_of_the_closed_form():
 
 def test_annealing_from_an_autoguide_finds_the_evidence_and_a_sandwich_holds_it():
     guide = fitted(MODEL, "auto-mvn", DATA, epochs=1000)
-    run = annealed(MODEL, guide, DATA, steps=10, chains=16, leapfrog=4, **QUIET)
+    run = annealed(MODEL, guide, DATA, steps=40, chains=16, leapfrog=4, **QUIET)
     error = float(np.hypot(run.log_evidence_se, run.log_evidence_bias)[0])
     assert float(run.log_evidence[0]) == pytest.approx(float(MODEL.log_evidence(*DATA)), abs=4 * error)
     assert error < 0.5
@@ -191,7 +191,7 @@ def test_functions_are_compared_and_the_guides_stay_as_they_were():
     data = EightSchools.example_data()
     guides = {name: AUTOGUIDES[name](schools) for name in ("auto-normal", "auto-mvn", "auto-laplace", "auto-delta")}
     pyro.clear_param_store()
-    result = compare(schools, guides, data, test=data, epochs=1500, lr=0.05, schedule=cooldown, particles=500, **QUIET)
+    result = compare(schools, guides, data, test=data, epochs=600, lr=0.1, schedule=cooldown, particles=500, **QUIET)
     assert not list(pyro.get_param_store())
     assert all(guide.prototype_trace is None for guide in guides.values())
     rows = {row.guide: row for row in result.rows}
@@ -244,5 +244,5 @@ def test_a_model_without_room_for_particles_is_run_one_by_one():
     exact = float(dist.MultivariateNormal(torch.zeros(6), cov).log_prob(x[:, 0]))
     measured = bounds(flat, guide, x, particles=400, **QUIET)
     assert float(measured.iwelbo[-1, 0]) == pytest.approx(exact, abs=4 * float(measured.iwelbo_se[-1, 0]) + 0.01)
-    run = annealed(flat, guide, x, steps=8, chains=4, leapfrog=3, **QUIET)
+    run = annealed(flat, guide, x, steps=10, chains=8, leapfrog=3, **QUIET)
     assert float(run.log_evidence[0]) == pytest.approx(exact, abs=4 * float(run.log_evidence_se[0]) + 0.01)
