@@ -133,7 +133,7 @@ class Path:
         for beta in self.betas[1:]:
             state, rate = self._move(target, state, beta, size)
             total += rate
-            size = size * (0.3 * (rate - _TARGET_ACCEPTANCE)).exp()
+            size = size * (0.3 * (rate - _TARGET_ACCEPTANCE)).exp().to(size)
             sizes.append(size)
         return torch.stack(sizes), total / len(sizes)
 

@@ -84,7 +84,7 @@ def test_annealing_from_an_autoguide_finds_the_evidence_and_a_sandwich_holds_it(
     assert error < 0.5
     model = LinearRegression(features=1)
     inputs = torch.linspace(-1, 1, 9)[:, None]
-    simulated, sides = sandwich(model, (torch.zeros(9), inputs), steps=40, leapfrog=5, **QUIET)
+    simulated, sides = sandwich(model, (torch.zeros(9), inputs), steps=100, **QUIET)
     exact = float(model.log_evidence(*simulated))
     assert sides.sizes == {"data": 1}
     assert float(sides.lower[0]) - 4 * float(sides.lower_se[0]) < exact
@@ -198,8 +198,9 @@ def test_functions_are_compared_and_the_guides_stay_as_they_were():
     cov = torch.diag(data[1] ** 2 + 9.0) + 25.0
     exact = float(dist.MultivariateNormal(torch.zeros(8), cov).log_prob(data[0]))  # all is Gaussian
     assert rows["auto-laplace"].elbo == pytest.approx(exact, abs=0.01)
-    assert rows["auto-mvn"].elbo == pytest.approx(exact, abs=0.1)
-    assert rows["auto-normal"].elbo < rows["auto-mvn"].elbo
+    for name in ("auto-normal", "auto-mvn"):
+        assert rows[name].gap > -4 * rows[name].elbo_se
+        assert exact - 3 < rows[name].elbo < exact + 4 * rows[name].elbo_se
     assert not rows["auto-delta"].is_bound
     assert result.bounds.attrs["unit"] == "data set"
     guide = AutoNormal(schools)  # what was copied still runs
