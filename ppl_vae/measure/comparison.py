@@ -198,7 +198,7 @@ def compare(
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
                 try:
                     of_data = device_batch(data, *programs[name])
-                    programs[name] = programs[name][0], finished(*programs[name], of_data)
+                    programs[name] = programs[name][0], _finished(*programs[name], of_data, plate)
                 except InputError as error:
                     _leave_out(name, error, guides, programs, histories)
             seconds[name] = time.perf_counter() - start
@@ -223,6 +223,14 @@ def _can_be_trained(model: nn.Module, guide: nn.Module) -> bool:
     """Says whether there is anything to fit; an autoguide makes its parameters when it is first run."""
     leaves = (leaf for part in (model, guide) for leaf in part.parameters())
     return not follows_rows(guide) or any(leaf.requires_grad for leaf in leaves)
+
+
+def _finished(model: nn.Module, guide: nn.Module, batch: Batch, plate: str | None) -> nn.Module:
+    """Finishes a fitted guide; one that this makes is run once, which fails where its draws have no density."""
+    made = finished(model, guide, batch)
+    if made is not guide:
+        Pair(model, made, batch, plate=plate)
+    return made  # type: ignore[return-value]
 
 
 def _leave_out(name: str, error: InputError, remaining: dict[str, Any], *others: dict[str, Any]) -> None:
