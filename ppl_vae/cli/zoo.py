@@ -90,7 +90,7 @@ def shared_guide(name: str, model_name: str, model: BayesianModel) -> nn.Module:
         elif plain in (*GUIDES, *ALIASES):
             reason = f"the guide {name!r} has latents of each data point, but all the data share those of {model_name}"
         raise InputError(f"{reason}: choose from {', '.join(fitting)}")
-    return ExactPosterior(model) if name == "exact-posterior" else AUTOGUIDES[name](model)  # type: ignore[arg-type]
+    return ExactPosterior(model) if name == "exact-posterior" else AUTOGUIDES[name](model)
 
 
 def shared_first_choices(model: BayesianModel) -> list[str]:

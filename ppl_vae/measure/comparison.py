@@ -190,24 +190,27 @@ def compare(
             freeze(model)
         test_batch = batch_of(test)
         programs, seconds = {}, {}
-        for name, guide in guides.items():
+        for name, guide in list(guides.items()):
             programs[name] = copied((model, guide), (model, guide)) if joint else (model, _by_itself(guide, model))
             start = time.perf_counter()
             if _can_be_trained(*programs[name]):
                 options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
-                gaussian = _finished(name, programs, device_batch(data, *programs[name]), last=name == list(guides)[-1])
-                if gaussian is None:
-                    del programs[name], histories[name]
-                    continue
-                programs[name] = programs[name][0], gaussian
+                try:
+                    of_data = device_batch(data, *programs[name])
+                    programs[name] = programs[name][0], _finished(*programs[name], of_data, plate)
+                except InputError as error:
+                    _leave_out(name, error, guides, programs, histories)
             seconds[name] = time.perf_counter() - start
         pairs = _pairs(programs, test_batch, plate, resolve_device(fit_options.get("device", "auto")))
         measured = {}
-        for name, pair in pairs.items():
-            with pair.measuring(seed):
-                divided = split and _can_be_split(pair)
-                measured[name] = measured_pair(pair, particles, curve, divided, refinement or {}, progress)
+        for name, pair in list(pairs.items()):
+            try:
+                with pair.measuring(seed):
+                    divided = split and _can_be_split(pair)
+                    measured[name] = measured_pair(pair, particles, curve, divided, refinement or {}, progress)
+            except InputError as error:
+                _leave_out(name, error, pairs, programs, histories)
         chosen = _evidence(pairs, measured, joint, evidence, annealing or {}, seed, progress)
     measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
     words = "each model's own, exact or by its guide" if joint else next(iter(chosen.values())).words
@@ -222,17 +225,21 @@ def _can_be_trained(model: nn.Module, guide: nn.Module) -> bool:
     return not follows_rows(guide) or any(leaf.requires_grad for leaf in leaves)
 
 
-def _finished(
-    name: str, programs: Mapping[str, tuple[nn.Module, nn.Module]], batch: Batch, last: bool
-) -> nn.Module | None:
-    """Finishes a fitted guide; None, with a warning, where it can't be and others can stand in the table."""
-    try:
-        return finished(*programs[name], batch)  # type: ignore[return-value]
-    except InputError as error:
-        if last and len(programs) == 1:
-            raise
-        warnings.warn(f"{name} is left out of the table: {error}", UserWarning, stacklevel=3)
-        return None
+def _finished(model: nn.Module, guide: nn.Module, batch: Batch, plate: str | None) -> nn.Module:
+    """Finishes a fitted guide; one that this makes is run once, which fails where its draws have no density."""
+    made = finished(model, guide, batch)
+    if made is not guide:
+        Pair(model, made, batch, plate=plate)
+    return made  # type: ignore[return-value]
+
+
+def _leave_out(name: str, error: InputError, remaining: dict[str, Any], *others: dict[str, Any]) -> None:
+    """Takes a guide that fails after its fit out of the table, with a warning; the error where no other remains."""
+    if len(remaining) == 1:
+        raise error
+    for part in (remaining, *others):
+        part.pop(name, None)
+    warnings.warn(f"{name} is left out of the table: {error}", UserWarning, stacklevel=3)
 
 
 def _by_itself(guide: nn.Module, model: nn.Module) -> nn.Module:

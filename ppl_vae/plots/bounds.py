@@ -88,7 +88,8 @@ def training_curves(histories: Mapping[str, History]) -> Figure:
         label = f"{name} ({history.note})" if history.note else name
         axes.plot(range(1, len(history.elbo) + 1), history.elbo, ".-" if len(history.elbo) < 2 else "-", label=label)
     late = [value for history in histories.values() for value in history.elbo[len(history.elbo) // 10 :]]
-    margin = 0.05 * (max(late) - min(late)) + 0.1
-    axes.set(xlabel="epoch", ylabel="training ELBO, nats per data point", ylim=(min(late) - margin, max(late) + margin))
+    low, high = np.quantile(late, 0.002), max(late)  # one draw a step may fall far below the others
+    margin = 0.05 * (high - low) + 0.1
+    axes.set(xlabel="epoch", ylabel="training ELBO, nats per data point", ylim=(low - margin, high + margin))
     axes.legend()
     return figure

@@ -50,7 +50,7 @@ def stacked_gaps(comparison: Comparison) -> Figure:
         if row.gap_se is not None:  # an unknown error is not drawn
             axes.errorbar(gap, row.guide, xerr=2 * row.gap_se, fmt="none", color="black", capsize=3, linewidth=1)
     axes.set(xlabel=f"log p(x) - ELBO, {units(comparison)}")
-    source = textwrap.fill(f"log p(x): {comparison.evidence}", 90)
+    source = textwrap.fill(f"log p(x): {comparison.evidence}", 80)
     axes.set_title(f"Inference gap (lines: two Monte Carlo errors)\n{source}", fontsize=9)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
@@ -150,7 +150,7 @@ def rate_distortion(comparison: Comparison) -> Figure:
     for level in np.linspace(low + bottom, high + top, 9)[1:-1]:
         axes.plot([low, high], [level - low, level - high], color="0.85", linewidth=0.8, zorder=0)
     axes.set(xlim=(low, high), ylim=(bottom, top), xlabel=f"rate KL(q(z | x) || p(z)), {units(comparison)}")
-    axes.set_ylabel(f"distortion, minus E log p(x | z), {units(comparison)}")
+    axes.set_ylabel(f"distortion, minus E log p(x | z),\n{units(comparison)}")
     axes.set_title("Rate and distortion (grey: equal ELBO)", fontsize=10)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure

@@ -22,9 +22,9 @@ from ppl_vae.cli.options import (
     NewOptions,
     TrainOptions,
 )
-from ppl_vae.cli.zoo import ALIASES, FIRST_CHOICES, OF_A_MODEL
+from ppl_vae.cli.zoo import ALIASES, FIRST_CHOICES, OF_A_MODEL, SHARED_MODELS
 from ppl_vae.estimators import ESTIMATORS
-from ppl_vae.guides import FAMILIES
+from ppl_vae.guides import AUTOGUIDES, FAMILIES
 from ppl_vae.models import MODELS
 from ppl_vae.plots import images
 from ppl_vae.training.fit import resolve_device
@@ -53,9 +53,9 @@ def test_list_names_every_member(run):
     status, out, _ = run("list", "--json")
     named = json.loads(out)
     assert status == 0
-    assert set(named["models"]) == set(MODELS)
+    assert set(named["models"]) == {*MODELS, *SHARED_MODELS}
     assert set(named["estimators"]) == set(ESTIMATORS)
-    assert set(named["guides"]) == {*FAMILIES, *OF_A_MODEL, *ALIASES}
+    assert set(named["guides"]) == {*FAMILIES, *OF_A_MODEL, *ALIASES, *AUTOGUIDES}
     assert all(line for kind in named.values() for line in kind.values())
     assert all(name in run("list")[1] for kind in named.values() for name in kind)
 
