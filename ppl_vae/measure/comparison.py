@@ -2,13 +2,11 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 import xarray as xr
 from pyro.infer import ELBO
 from torch import nn
@@ -16,15 +14,24 @@ from torch import nn
 from ppl_vae.errors import InputError
 from ppl_vae.measure.best_evidence import Evidence, Source
 from ppl_vae.measure.bounds import average
+from ppl_vae.measure.contestants import (
+    all_copied,
+    by_itself,
+    can_be_split,
+    can_be_trained,
+    elbo_for,
+    finished_guide,
+    leave_out,
+    pairs_of,
+    refuse_other_kinds,
+)
 from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
-from ppl_vae.pairs.arguments import Batch, Data, batch_of, device_batch
-from ppl_vae.pairs.autoguides import ProgramModule, copied, finished
-from ppl_vae.pairs.modules import Program, follows_rows
+from ppl_vae.pairs.arguments import Data, batch_of, device_batch
+from ppl_vae.pairs.autoguides import copied
+from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.psis import shares
-from ppl_vae.pairs.restore import random_state_kept, store_kept
-from ppl_vae.pairs.traces import parameter_sites, parameters_recorded
-from ppl_vae.programs import FamilyGuide
+from ppl_vae.pairs.restore import random_state_kept
 from ppl_vae.training.fit import History, fit, freeze, resolve_device
 
 
@@ -175,10 +182,11 @@ def compare(
         >>> sorted(row.guide for row in result.rows)
         ['diagonal', 'full']
     """
-    _refuse_other_kinds(model, guides)
-    elbos = {name: _elbo(elbo, guide) for name, guide in guides.items()}  # which may look a guide up: not a copy of it
-    elbo_of_base = _elbo(elbo, base) if base is not None else None
-    model, guides, base = _copied(model, guides, base, data)
+    refuse_other_kinds(model, guides)
+    # of the guides themselves and not of copies: the function may look a guide up
+    elbos = {name: elbo_for(elbo, guide) for name, guide in guides.items()}
+    elbo_of_base = elbo_for(elbo, base) if base is not None else None
+    model, guides, base = all_copied(model, guides, base, data)
     options = {"seed": seed, "progress": progress, **fit_options}
     with random_state_kept() if seed is not None else nullcontext():
         histories: dict[str, History] = {}
@@ -191,121 +199,32 @@ def compare(
         test_batch = batch_of(test)
         programs, seconds = {}, {}
         for name, guide in list(guides.items()):
-            programs[name] = copied((model, guide), (model, guide)) if joint else (model, _by_itself(guide, model))
+            programs[name] = copied((model, guide), (model, guide)) if joint else (model, by_itself(guide, model))
             start = time.perf_counter()
-            if _can_be_trained(*programs[name]):
+            if can_be_trained(*programs[name]):
                 options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
                 try:
                     of_data = device_batch(data, *programs[name])
-                    programs[name] = programs[name][0], _finished(*programs[name], of_data, plate)
+                    programs[name] = programs[name][0], finished_guide(*programs[name], of_data, plate)
                 except InputError as error:
-                    _leave_out(name, error, guides, programs, histories)
+                    leave_out(name, error, guides, programs, histories)
             seconds[name] = time.perf_counter() - start
-        pairs = _pairs(programs, test_batch, plate, resolve_device(fit_options.get("device", "auto")))
+        pairs = pairs_of(programs, test_batch, plate, resolve_device(fit_options.get("device", "auto")))
         measured = {}
         for name, pair in list(pairs.items()):
             try:
                 with pair.measuring(seed):
-                    divided = split and _can_be_split(pair)
+                    divided = split and can_be_split(pair)
                     measured[name] = measured_pair(pair, particles, curve, divided, refinement or {}, progress)
             except InputError as error:
-                _leave_out(name, error, pairs, programs, histories)
+                leave_out(name, error, pairs, programs, histories)
         chosen = _evidence(pairs, measured, joint, evidence, annealing or {}, seed, progress)
     measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
     words = "each model's own, exact or by its guide" if joint else next(iter(chosen.values())).words
     table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
     return Comparison(table, _stack(measured, joint), words, programs, histories)
-
-
-def _can_be_trained(model: nn.Module, guide: nn.Module) -> bool:
-    """Says whether there is anything to fit; an autoguide makes its parameters when it is first run."""
-    leaves = (leaf for part in (model, guide) for leaf in part.parameters())
-    return not follows_rows(guide) or any(leaf.requires_grad for leaf in leaves)
-
-
-def _finished(model: nn.Module, guide: nn.Module, batch: Batch, plate: str | None) -> nn.Module:
-    """Finishes a fitted guide; one that this makes is run once, which fails where its draws have no density."""
-    made = finished(model, guide, batch)
-    if made is not guide:
-        Pair(model, made, batch, plate=plate)
-    return made  # type: ignore[return-value]
-
-
-def _leave_out(name: str, error: InputError, remaining: dict[str, Any], *others: dict[str, Any]) -> None:
-    """Takes a guide that fails after its fit out of the table, with a warning; the error where no other remains."""
-    if len(remaining) == 1:
-        raise error
-    for part in (remaining, *others):
-        part.pop(name, None)
-    warnings.warn(f"{name} is left out of the table: {error}", UserWarning, stacklevel=3)
-
-
-def _by_itself(guide: nn.Module, model: nn.Module) -> nn.Module:
-    """Copies a guide but for the model in it: guides that share an encoder would go on from each other's training."""
-    return copied(guide, (guide,), {id(model): model})
-
-
-def _copied(
-    model: Program, guides: Mapping[str, nn.Module], base: nn.Module | None, data: Data
-) -> tuple[nn.Module, dict[str, nn.Module], nn.Module | None]:
-    """Copies the programs; a model that is a function becomes a module, whose autoguides have their own parameters."""
-    memo: dict[int, Any] = {}
-    if not isinstance(model, nn.Module):
-        with random_state_kept(), store_kept(), parameters_recorded() as recorded:
-            Pair(model, None, data)
-        if parameter_sites(recorded.trace):
-            raise InputError(
-                "model is a function with parameters; compare freezes and copies modules: make it a PyroModule, or fit "
-                "each pair by itself and compare its tightness"
-            )
-        memo[id(model)] = model = ProgramModule(model)  # which the guides are of from now on
-        memo[id(model)] = model
-    programs = (model, *guides.values(), base)
-    return copied((model, dict(guides), base), programs, memo)
-
-
-def _pairs(
-    programs: Mapping[str, tuple[nn.Module, nn.Module]], batch: Batch, plate: str | None, device: torch.device
-) -> dict[str, Pair]:
-    """Makes the pairs on the test data; those that were not trained are moved to the device of the others."""
-    for part in (part for both in programs.values() for part in both):
-        part.to(device)
-    pairs = {name: Pair(*both, batch, plate=plate) for name, both in programs.items()}
-    for pair in pairs.values():
-        pair.require_all("the gap to log p(x)")
-    if len({pair.unit.whole for pair in pairs.values()}) > 1:
-        whole = [repr(name) for name, pair in pairs.items() if pair.unit.whole]
-        raise InputError(
-            f"the guides {', '.join(whole)} have one log-weight for all the data, the others one for each data point, "
-            "so they can't stand in one table: compare them with each other, or the others"
-        )
-    return pairs
-
-
-def _refuse_other_kinds(model: Any, guides: Any) -> None:
-    if not isinstance(guides, Mapping):
-        raise InputError(f"guides is a {type(guides).__name__}; expected guides by name, such as {{'diagonal': guide}}")
-    if not guides:
-        raise InputError("there is no guide to compare: give at least one")
-    for name, program in guides.items():
-        if not isinstance(program, nn.Module):
-            raise InputError(
-                f"guide {name!r} is a {type(program).__name__}; compare copies modules: make it a PyroModule, or fit "
-                "each pair by itself and compare its tightness"
-            )
-
-
-def _can_be_split(pair: Pair) -> bool:
-    guide: Any = pair.guide
-    if pair.unit.whole:
-        return pair.is_bound and any(leaf.requires_grad for leaf in guide.parameters())
-    return isinstance(guide, FamilyGuide) and guide.family(guide.params(*pair.rows(0, 1))).has_rsample
-
-
-def _elbo(elbo: ELBO | Callable[[Any], ELBO] | None, guide: nn.Module) -> ELBO | None:
-    return elbo if elbo is None or isinstance(elbo, ELBO) else elbo(guide)
 
 
 def _evidence(

@@ -132,7 +132,7 @@ def test_many_at_once_weigh_what_each_weighs_alone(pair, guide):
             drawn = poutine.trace(poutine.replay(own, trace=held)).get_trace(*data)
             replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*data)
             theirs = replayed.log_prob_sum() - drawn.log_prob_sum()
-            torch.testing.assert_close(run.log_weights[particle, 0], theirs, rtol=1e-4, atol=1e-3)
+            torch.testing.assert_close(run.log_weights[particle, 0], theirs.double(), rtol=1e-4, atol=1e-3)
 
 
 @by_pair

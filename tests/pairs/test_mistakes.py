@@ -47,6 +47,13 @@ def normal(site="z", plate="data", observe=True, event=True):
     return model, guide, torch.randn(6, 2)
 
 
+def with_parameters(x):
+    loc = pyro.param("loc", torch.zeros(OBSERVED))
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Bernoulli(logits=loc + z.sum(-1, keepdim=True)).to_event(1), obs=x)
+
+
 def swapped():
     model, guide = pair()
     return guide, model, bits()
@@ -135,9 +142,13 @@ KINDS = {
     "epochs": (lambda: fit(model, guide, bits(), epochs=1.5), "epochs is 1.5; a whole number from 1 on is needed"),
     "a class": (lambda: fit(VAE, guide, bits()), "the model is <class .*; expected a Pyro program: a made module"),
     "capture": (lambda: fit(model, guide, bits(), capture="yes"), "capture is 'yes'; expected 'auto', True, False"),
-    "functions": (
-        lambda: compare(*normal()[:1], {"a": guide}, bits(), test=bits()),
-        "model is a function; compare freezes",
+    "a function with parameters": (
+        lambda: compare(with_parameters, {"a": guide}, bits(), test=bits()),
+        "model is a function with parameters; compare freezes",
+    ),
+    "a guide that is a function": (
+        lambda: compare(model, {"a": with_parameters}, bits(), test=bits()),
+        "guide 'a' is a function; compare copies modules",
     ),
     "guides": (
         lambda: compare(model, [guide], bits(), test=bits()),
