@@ -44,8 +44,8 @@ def predicted() -> tuple[Tensor, Tensor, float]:
 def fitted(name: str, epochs: int) -> Any:
     """A fitted guide; that of Laplace is the Gaussian around the mode."""
     guide = AUTOGUIDES[name](MODEL)
-    elbo = Trace_ELBO(num_particles=8, vectorize_particles=True)
-    options: dict[str, Any] = {"lr": 0.05, "schedule": dying, "batch_size": len(DATA[0]), "elbo": elbo}
+    elbo = Trace_ELBO(num_particles=16, vectorize_particles=True)
+    options: dict[str, Any] = {"lr": 0.1, "schedule": dying, "batch_size": len(DATA[0]), "elbo": elbo}
     fit(MODEL, guide, DATA, epochs=epochs, seed=0, description=name, **options)
     return finished(MODEL, guide, DATA)
 
