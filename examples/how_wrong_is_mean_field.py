@@ -77,7 +77,7 @@ def main(epochs: int = 4000, particles: int = 100_000, steps: int = 500, chains:
         measured = (float(scales[name][index]) for name in GUIDES)
         print(row + "".join(f"{scale:>15.4f}{scale / true:>8.3f}" for scale in measured))
 
-    run = annealed(MODEL, guides["auto-mvn"], DATA, steps=steps, chains=chains, seed=3)
+    run = annealed(MODEL, guides["auto-mvn"], DATA, steps=steps, chains=chains, leapfrog=3, seed=3)
     value, error = float(run.log_evidence[0]), float(run.log_evidence_se[0])
     print(f"\nlog p(x), annealed from auto-mvn ({steps} steps, {chains} chains): {report.with_error(value, error)}")
     print(f"less the exact one: {value - evidence:.3f} nats")
