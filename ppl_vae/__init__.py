@@ -8,8 +8,11 @@ from ppl_vae.measure.bounds import bounds
 from ppl_vae.measure.comparison import Comparison, compare
 from ppl_vae.measure.gradients import gradient_statistics
 from ppl_vae.measure.information import information
+from ppl_vae.measure.nuts import nuts
+from ppl_vae.measure.posterior import posterior, posterior_quality
 from ppl_vae.measure.reference import reference_gradient
 from ppl_vae.measure.refinement import refine
+from ppl_vae.measure.simulated import simulation_based_calibration
 from ppl_vae.measure.tightness import generalization, tightness
 from ppl_vae.pairs.checks import check
 from ppl_vae.pairs.log_weights import log_weights
@@ -45,10 +48,14 @@ __all__ = [
     "load",
     "log_weights",
     "no_guide",
+    "nuts",
+    "posterior",
     "posterior_predictive",
+    "posterior_quality",
     "reference_gradient",
     "refine",
     "sandwich",
+    "simulation_based_calibration",
     "tightness",
     "to_arviz",
 ]

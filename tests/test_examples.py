@@ -23,6 +23,7 @@ SHORT = {
     "how_tight_is_the_bound": ("--particles", "32"),
     "why_encode_a_variance": ("--latents", "2", "--images", "20"),
     "can_the_evidence_be_trusted": ("--longest", "30", "--repeats", "2", "--points", "4"),
+    "centered_or_non_centered": ("--simulations", "10"),
     "where_the_gap_comes_from": ("--images", "4", "--latents", "2", "--anneal", "3"),
 }
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.measure.bounds import iwelbo
+from ppl_vae.measure.named import at_draws, by_chain, coordinates, dimensions, joined, variable
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.log_means import of_draws
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
 from ppl_vae.pairs.psis import effective_sample_size, khat_threshold, smoothed
-from ppl_vae.pairs.traces import Site, random_sites
-from ppl_vae.pairs.units import plates_of
+from ppl_vae.pairs.traces import random_sites
 
 __all__ = ["posterior_predictive", "to_arviz"]
 _FEWEST = 25  # draws whose tail can be smoothed
@@ -116,9 +116,9 @@ def posterior_predictive(
             values = {
                 name: value for name, value in alone.proposals(part, chains * draws).items() if name in _latents(pair)
             }
-            named, _ = _at(alone, part, values, chains)
+            named, _ = at_draws(alone, part, values, chains)
             parts.append((named, _predicted(alone, part, values, chains)))
-        groups["prior"], groups["prior_predictive"] = (_joined(group) for group in zip(*parts, strict=True))
+        groups["prior"], groups["prior_predictive"] = (joined(group) for group in zip(*parts, strict=True))
         return _whole(groups)
 
 
@@ -155,7 +155,7 @@ def _posterior(pair: Pair, chains: int, total: int, progress: bool, predict: boo
         picks = torch.multinomial(torch.as_tensor(np.exp(normalized.T)), len(weights), replacement=True).T
         picks = picks.to(weights.device)
         values = {name: _picked(value, picks, pair.unit.whole) for name, value in drawn.latents.items()}
-        posterior, likelihood = _at(pair, part, values, chains)
+        posterior, likelihood = at_draws(pair, part, values, chains)
         groups = {
             "posterior": posterior,
             "log_likelihood": likelihood,
@@ -167,7 +167,7 @@ def _posterior(pair: Pair, chains: int, total: int, progress: bool, predict: boo
         parts.append(groups)
 
     pair.each(total, take, "posterior draws", progress, "draws", latents=True)
-    groups = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+    groups = {name: joined([part[name] for part in parts]) for name in parts[0]}
     groups["importance"].attrs = {"khat_threshold": khat_threshold(total), "units": "nats"}
     return groups
 
@@ -179,27 +179,6 @@ def _picked(value: Tensor, picks: Tensor, whole: bool) -> Tensor:
     return value.gather(0, picks.reshape(*picks.shape, *[1] * (value.dim() - 2)).expand(value.shape))
 
 
-def _at(pair: Pair, part: Batch, values: dict[str, Tensor], chains: int) -> tuple[xr.Dataset, xr.Dataset]:
-    """Names the latents and what is computed of them, and gives log p(x | z) of each data point at them."""
-    computed: dict[str, list[Tensor]] = {site["name"]: [] for site in pair.deterministic}
-    likelihood: dict[str, list[Tensor]] = {site["name"]: [] for site in pair.sites if site["is_observed"]}
-    for traced, stacked, count in pair.replayed(part, values):
-        for name, collected in computed.items():
-            collected.append(stacked(traced.nodes[name]))
-        for site in random_sites(traced):
-            if site["is_observed"] and pair.unit.plate in plates_of(site):
-                likelihood[site["name"]].append(pair.unit.by_point([site], part, count).double())
-    named = values | {name: torch.cat(collected) for name, collected in computed.items()}
-    sites = {site["name"]: site for site in (*pair.sites, *pair.deterministic)}
-    posterior = {name: _variable(pair, sites[name], value, chains) for name, value in named.items()}
-    pointwise = {
-        name: (("chain", "draw", "data"), _by_chain(torch.cat(collected), chains))
-        for name, collected in likelihood.items()
-        if collected
-    }
-    return xr.Dataset(posterior), xr.Dataset(pointwise)
-
-
 def _predicted(pair: Pair, part: Batch, values: dict[str, Tensor], chains: int) -> xr.Dataset:
     """Draws what the model observes at the latents."""
     observed = [site for site in pair.sites if site["is_observed"]]
@@ -207,20 +186,18 @@ def _predicted(pair: Pair, part: Batch, values: dict[str, Tensor], chains: int) 
     for traced, stacked, _ in pair.replayed(part, values, generate=True):
         for name, collected in drawn.items():
             collected.append(stacked(traced.nodes[name]))
-    return xr.Dataset(
-        {site["name"]: _variable(pair, site, torch.cat(drawn[site["name"]]), chains) for site in observed}
-    )
+    return xr.Dataset({site["name"]: variable(pair, site, torch.cat(drawn[site["name"]]), chains) for site in observed})
 
 
 def _observed(pair: Pair, part: Batch) -> xr.Dataset:
     sites = [site for site in random_sites(pair.model_at(part)) if site["is_observed"]]
-    return xr.Dataset({site["name"]: (_dims(pair, site), site["value"].cpu().numpy()) for site in sites})
+    return xr.Dataset({site["name"]: (dimensions(pair, site), site["value"].cpu().numpy()) for site in sites})
 
 
 def _importance(weights: Tensor, khat: np.ndarray, chains: int, unit: str) -> xr.Dataset:
     evidence, error = iwelbo(weights, len(weights), of_draws(weights, khat))
     columns = {
-        "log_weight": (("chain", "draw", unit), _by_chain(weights.double(), chains)),
+        "log_weight": (("chain", "draw", unit), by_chain(weights.double(), chains)),
         "khat": (unit, khat),
         "ess": (unit, effective_sample_size(weights)),
         "log_evidence": (unit, evidence.cpu().numpy()),
@@ -229,31 +206,10 @@ def _importance(weights: Tensor, khat: np.ndarray, chains: int, unit: str) -> xr
     return xr.Dataset(columns)
 
 
-def _variable(pair: Pair, site: Site, value: Tensor, chains: int) -> tuple[tuple[str, ...], np.ndarray]:
-    return ("chain", "draw", *_dims(pair, site)), _by_chain(value, chains)
-
-
-def _by_chain(values: Tensor, chains: int) -> np.ndarray:
-    return values.unflatten(0, (chains, -1)).cpu().numpy()
-
-
-def _dims(pair: Pair, site: Site) -> tuple[str, ...]:
-    """Names the dimensions of a site without particles: those of plates by the plate, the data's "data"."""
-    name = site["name"]
-    plates = {frame.dim: "data" if frame.name == pair.unit.plate else frame.name for frame in plates_of(site).values()}
-    own = len(site["fn"].batch_shape)
-    batch = [plates.get(dim, f"{name}_batch_{own + dim}") for dim in range(-own, 0)]
-    return *batch, *(f"{name}_dim_{number}" for number in range(len(site["fn"].event_shape)))
-
-
-def _joined(parts: list[xr.Dataset] | tuple[xr.Dataset, ...]) -> xr.Dataset:
-    return parts[0] if len(parts) == 1 else xr.concat(parts, dim="data")
-
-
 def _whole(groups: dict[str, xr.Dataset]) -> Any:
     first = ("chain", "draw", "data")
     groups = {
-        name: group.transpose(*(dim for dim in first if dim in group.dims), ...).assign_coords(_coordinates(group))
+        name: group.transpose(*(dim for dim in first if dim in group.dims), ...).assign_coords(coordinates(group))
         for name, group in groups.items()
     }
     with warnings.catch_warnings():
@@ -263,7 +219,3 @@ def _whole(groups: dict[str, xr.Dataset]) -> Any:
         if not issubclass(arviz.InferenceData, xr.DataTree):  # in 1.x the one is another name of the other
             return arviz.InferenceData(warn_on_custom_groups=False, **groups)
     return xr.DataTree.from_dict(groups)
-
-
-def _coordinates(group: xr.Dataset) -> dict[str, np.ndarray]:
-    return {str(name): np.arange(length) for name, length in group.sizes.items()}

@@ -77,7 +77,7 @@ def nuts(
         >>> import pyro
         >>> import torch
         >>> from pyro.distributions import Normal
-        >>> from ppl_vae.measure.nuts import nuts
+        >>> from ppl_vae import nuts
         >>> def model(x):
         ...     mean = pyro.sample("mean", Normal(0.0, 1.0))
         ...     with pyro.plate("data", len(x)):

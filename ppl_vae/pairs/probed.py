@@ -94,6 +94,7 @@ class Probed:
             own = (*random_sites(first.guide), *self.sites)
             self.deterministic = deterministic_sites(first.model)
             self._own = {site["name"]: len(site["fn"].batch_shape) for site in (*own, *self.deterministic)}
+            self._events = {site["name"]: len(site["fn"].event_shape) for site in self.deterministic}
             with LargestOutput() as largest:
                 self.vectorized = self._particles_are_free(part)
             self.is_bound = bounds_evidence(first.guide, lambda: trace_guide(self.guide, part, 1, 0))
@@ -114,6 +115,9 @@ class Probed:
         return all(torch.allclose(ours[1], alone[0], 1e-3, 1e-3, equal_nan=True) for ours, alone in pairs)
 
     def _stacked(self, site: Site, particles: int) -> Tensor:
+        events = self._events.get(site["name"], len(site["fn"].event_shape))
+        if len(site["fn"].event_shape) > events:  # pyro.deterministic without event_dim takes particles for an event's
+            return site["value"].reshape(particles, *site["value"].shape[site["value"].dim() - events :])
         return stacked(site, particles, self.nesting, self._own[site["name"]])
 
     @property

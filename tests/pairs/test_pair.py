@@ -36,13 +36,16 @@ def counted(monkeypatch):
 
 
 def test_a_split_tightness_probes_its_pair_once(counted):
-    """Two runs of both programs for the probe, one to look at the data, one for all bounds; the rest is refinement."""
+    """Two runs of both programs for the probe and one of the model, to see whether particles are free of each other.
+
+    One to look at the data, one for all bounds; the rest is refinement.
+    """
     model, guide = VAE(64, 2), Amortized(Diagonal(2), 64)
     refinement = {"steps": 5, "rounds": 1}
     tightness(model, guide, X, particles=100, split=True, refinement=refinement, progress=False)
     assert counted["probed"] == 1
     both = 2
-    probe, look, draws, refined_draws = 2 * both, both, both, both
+    probe, look, draws, refined_draws = 2 * both + 1, both, both, both
     climbing, choice, aggregate_posterior = 5 * both, 2 * both, 1
     assert counted["traced"] == probe + look + draws + climbing + choice + refined_draws + aggregate_posterior
 
