@@ -194,7 +194,9 @@ def local_parameters(*programs: Program) -> Iterator[None]:
     a function, which Pyro can't run with parameters of its own.
     """
     modules = own_modules(*programs)
-    for part in (part for module in modules for part in module.modules()):
+    guides = [part for module in modules for part in module.modules() if isinstance(part, AutoGuide)]
+    of_guides = own_modules(*(guide.model for guide in guides))  # which may be other instances than the model
+    for part in (part for module in (*modules, *of_guides) for part in module.modules()):
         give_its_own_parameters(part)
     if any(isinstance(part, AutoGuide) and not programs_that_are_modules(part.model) for part in modules):
         yield
