@@ -37,6 +37,7 @@ def test_example(example, monkeypatch, capsys, tmp_path):
 
 
 SHORTER = {
+    "epochs=2000": "epochs=20",
     "epochs=100": "epochs=1",
     "particles=1000": "particles=100",
     "digits.test.bernoulli()": "digits.test[:60].bernoulli()",
