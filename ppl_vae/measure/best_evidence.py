@@ -85,7 +85,8 @@ def best(sources: Sequence[Source], elbos: Mapping[str, tuple[xr.DataArray, xr.D
 
 def _words(ranked: Sequence[Source], chosen: Evidence) -> str:
     names = [source.name for source in ranked]
-    words = names[0] if len(names) == 1 else f"{names[0]}, or where that can't be trusted {', '.join(names[1:])}"
+    others = names[1:] if bool(ranked[0].error.isnull().any()) else []  # no other has a part where the first holds
+    words = f"{names[0]}, or where that can't be trusted {', '.join(others)}" if others else names[0]
     untold = int(chosen.error.isnull().sum())
     words += ", a lower bound"
     if untold:
