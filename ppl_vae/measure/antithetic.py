@@ -1,10 +1,18 @@
-"""Noise in pairs e, -e, whatever distribution asks for it."""
+"""Noise in pairs e, -e, whatever distribution asks for it, and Adam climbing the ELBO by it."""
 
+from collections.abc import Callable
 from typing import Any
 
+import pyro
 import torch
+from torch import nn
+from torch.optim import Adam
 
+from ppl_vae.errors import InputError
 from ppl_vae.graphs.private import TorchDispatchMode
+from ppl_vae.pairs.arguments import Batch
+from ppl_vae.pairs.pair import Pair
+from ppl_vae.training.optimizers import cosine
 
 
 class Antithetic(TorchDispatchMode):
@@ -30,3 +38,37 @@ class Antithetic(TorchDispatchMode):
             # the most part, cancels in each pair. An odd particle is left by itself.
             noise[half : 2 * half] = -noise[:half]
         return noise
+
+
+def climb(
+    pair: Pair,
+    leaves: list[nn.Parameter],
+    batch: Batch,
+    lr: float,
+    particles: int,
+    steps: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Climbs the ELBO of a pair by Adam, its rate falling to 0 along a cosine, with noise in pairs.
+
+    Args:
+        pair: a pair whose log-weights depend on the leaves.
+        leaves: what is moved.
+        batch: the arguments of both programs.
+        lr: the first rate.
+        particles: draws of each unit in a step.
+        steps: how many.
+        advance: called after each step with the number of units.
+    """
+    optimizer = Adam(leaves, lr=lr)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * cosine(step / steps)
+        with torch.enable_grad(), pyro.validation_enabled(False), Antithetic(particles):
+            elbos = pair.weigh(batch, particles).mean(0)
+            if not elbos.requires_grad:
+                raise InputError("refine climbs reparameterized draws, and no parameter of the guide reaches its draws")
+            slopes = torch.autograd.grad(elbos.sum(), leaves, allow_unused=True)
+        for leaf, slope in zip(leaves, slopes, strict=True):
+            leaf.grad = None if slope is None else -slope.nan_to_num(0.0, 0.0, 0.0)
+        optimizer.step()
+        advance(len(elbos))

@@ -1,15 +1,13 @@
 """The best member of a guide's family for each data point: what is left of the gap without amortization."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from ppl_vae.errors import InputError, require_count
-from ppl_vae.measure.antithetic import Antithetic
+from ppl_vae.measure.antithetic import Antithetic, climb
 from ppl_vae.measure.whole_refinement import refined_whole
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
@@ -18,7 +16,6 @@ from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import local_parameters
 from ppl_vae.programs import FamilyGuide, last_index
-from ppl_vae.training.optimizers import cosine
 
 _CHUNK_BYTES = 2**26  # for the largest tensor of a step
 
@@ -147,7 +144,7 @@ def refined(
             climbing = pair.with_guide(held)
             for round_number in range(rounds):
                 before = held.held.detach().clone()
-                _round(climbing, held, here, lr / 2**round_number, particles, steps, advance)
+                climb(climbing, [held.held], here, lr / 2**round_number, particles, steps, advance)
                 gains = _keep_the_better(climbing, held, here, before, 4 * particles)
                 if float(gains.mean()) < tolerance:
                     advance(len(start) * steps * (rounds - 1 - round_number))
@@ -155,20 +152,6 @@ def refined(
             params.append(held.held.detach())
             left.append(gains)
     return Held(guide.family, torch.cat(params), torch.cat(left))
-
-
-def _round(
-    pair: Pair, held: Held, batch: Batch, lr: float, particles: int, steps: int, advance: Callable[[int], None]
-) -> None:
-    optimizer = Adam([held.held], lr=lr)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * cosine(step / steps)
-        with torch.enable_grad(), pyro.validation_enabled(False), Antithetic(particles):
-            elbo = pair.weigh(batch, particles).mean(0).sum()
-            (slope,) = torch.autograd.grad(elbo, held.held)
-        held.held.grad = -slope.nan_to_num(0.0, 0.0, 0.0)
-        optimizer.step()
-        advance(len(held.held))
 
 
 def _keep_the_better(pair: Pair, held: Held, batch: Batch, before: Tensor, particles: int) -> Tensor:

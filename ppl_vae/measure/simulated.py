@@ -102,9 +102,7 @@ def simulation_based_calibration(
             f"{len(truths)} of {simulations} simulations succeeded, and {_FEWEST} are needed; the last failure: "
             f"{failures[-1]}"
         ) from failures[-1]
-    result = calibration(
-        *({name: np.stack([one[name] for one in all_]) for name in all_[0]} for all_ in (truths, found))
-    )
+    result = calibration(_stacked(truths), _stacked(found))
     failure = str(failures[-1]) if failures else ""
     return result.assign_attrs(simulations=simulations, failed=len(failures), failure=failure)
 

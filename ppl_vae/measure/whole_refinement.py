@@ -1,19 +1,16 @@
 """The best member of a guide's family for the whole data set, where its points share a latent."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from ppl_vae.errors import InputError
-from ppl_vae.measure.antithetic import Antithetic
+from ppl_vae.measure.antithetic import Antithetic, climb
 from ppl_vae.pairs.autoguides import copied
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
-from ppl_vae.training.optimizers import cosine
 
 
 def refined_whole(
@@ -31,35 +28,17 @@ def refined_whole(
     best: Any = copied(guide, (guide,), {id(pair.model): pair.model})
     climbing = pair.with_guide(best)
     leaves = [leaf.requires_grad_() for leaf in best.parameters() if leaf.is_floating_point()]
-    gain = torch.zeros(1, device=pair.device)
+    gain, batch = torch.zeros(1, device=pair.device), pair.rows(0, pair.size)
     with stage("refine", rounds * steps, progress, shorten="rounds") as advance:
         for number in range(rounds):
             before = [leaf.detach().clone() for leaf in leaves]
-            _round(climbing, leaves, lr / 2**number, particles, steps, advance)
+            climb(climbing, leaves, batch, lr / 2**number, particles, steps, advance)
             gain = _keep_the_better(climbing, leaves, before, 4 * particles)
             if float(gain) < tolerance:
                 advance(steps * (rounds - 1 - number))
                 break
     best.left = gain
     return best
-
-
-def _round(
-    pair: Pair, leaves: list[nn.Parameter], lr: float, particles: int, steps: int, advance: Callable[[int], None]
-) -> None:
-    optimizer = Adam(leaves, lr=lr)
-    batch = pair.rows(0, pair.size)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * cosine(step / steps)
-        with torch.enable_grad(), pyro.validation_enabled(False), Antithetic(particles):
-            elbo = pair.weigh(batch, particles).mean()
-            if not elbo.requires_grad:
-                raise InputError("refine climbs reparameterized draws, and no parameter of the guide reaches its draws")
-            slopes = torch.autograd.grad(elbo, leaves, allow_unused=True)
-        for leaf, slope in zip(leaves, slopes, strict=True):
-            leaf.grad = None if slope is None else -slope.nan_to_num(0.0, 0.0, 0.0)
-        optimizer.step()
-        advance(1)
 
 
 def _keep_the_better(pair: Pair, leaves: list[nn.Parameter], before: list[Tensor], particles: int) -> Tensor:
