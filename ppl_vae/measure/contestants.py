@@ -10,11 +10,9 @@ from torch import nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.arguments import Batch, Data
-from ppl_vae.pairs.autoguides import ProgramModule, copied, finished
+from ppl_vae.pairs.autoguides import ProgramModule, copied, finished, has_parameters
 from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.pair import Pair
-from ppl_vae.pairs.restore import random_state_kept, store_kept
-from ppl_vae.pairs.traces import parameter_sites, parameters_recorded
 from ppl_vae.programs import FamilyGuide
 
 
@@ -52,9 +50,7 @@ def all_copied(
     """Copies the programs; a model that is a function becomes a module, whose autoguides have their own parameters."""
     memo: dict[int, Any] = {}
     if not isinstance(model, nn.Module):
-        with random_state_kept(), store_kept(), parameters_recorded() as recorded:
-            Pair(model, None, data)
-        if parameter_sites(recorded.trace):
+        if has_parameters(model, data):
             raise InputError(
                 "model is a function with parameters; compare freezes and copies modules: make it a PyroModule, or fit "
                 "each pair by itself and compare its tightness"

@@ -13,12 +13,11 @@ from ppl_vae.measure.calibration import calibration
 from ppl_vae.measure.named import at_draws
 from ppl_vae.measure.posterior import drawn
 from ppl_vae.pairs.arguments import Data, batch_of, device_batch
-from ppl_vae.pairs.autoguides import ProgramModule, copied, finished
+from ppl_vae.pairs.autoguides import ProgramModule, copied, finished, has_parameters
 from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
-from ppl_vae.pairs.restore import random_state_kept, seeded, store_kept
-from ppl_vae.pairs.traces import parameter_sites, parameters_recorded
+from ppl_vae.pairs.restore import seeded, store_kept
 from ppl_vae.training.fit import fit, freeze
 
 __all__ = ["simulation_based_calibration"]
@@ -144,9 +143,7 @@ def _fixed(model: Program, batch: Any) -> nn.Module:
     """Copies a model and freezes it, so that the guides alone are fitted; a function becomes a module."""
     if isinstance(model, nn.Module):
         return freeze(copied(model, (model,)))
-    with random_state_kept(), store_kept(), parameters_recorded() as recorded:
-        Pair(model, None, batch, placeholder=True)
-    if parameter_sites(recorded.trace):
+    if has_parameters(model, batch, placeholder=True):
         raise InputError(
             "the model is a function with parameters, which the fits would change: make it a PyroModule, whose copy is "
             "held fixed"

@@ -9,9 +9,11 @@ from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation, AutoMultiv
 from pyro.nn import PyroModule
 
 from ppl_vae.errors import InputError
-from ppl_vae.pairs.arguments import Batch
+from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.modules import Program, own_modules
-from ppl_vae.pairs.restore import local_parameters
+from ppl_vae.pairs.pair import Pair
+from ppl_vae.pairs.restore import local_parameters, random_state_kept, store_kept
+from ppl_vae.pairs.traces import parameter_sites, parameters_recorded
 
 T = TypeVar("T")
 
@@ -30,6 +32,19 @@ class ProgramModule(PyroModule):
     def forward(self, *args: Any) -> Any:
         """Runs the function."""
         return self._function[0](*args)
+
+
+def has_parameters(model: Program, data: Data, *, placeholder: bool = False) -> bool:
+    """Says whether a model that is a function meets parameters, which a copy of it would share; nothing is changed.
+
+    Args:
+        model: a function.
+        data: its arguments.
+        placeholder: see :class:`ppl_vae.pairs.probed.Probed`.
+    """
+    with random_state_kept(), store_kept(), parameters_recorded() as recorded:
+        Pair(model, None, data, placeholder=placeholder)
+    return bool(parameter_sites(recorded.trace))
 
 
 def copied(content: T, programs: Iterable[Program | None], memo: dict[int, Any] | None = None) -> T:
