@@ -1,12 +1,17 @@
-"""An epoch of MNIST with its data path: this project's ``fit`` against Pyro's VAE example with its DataLoader.
+"""An epoch of MNIST with its data path: this project's ``fit`` against Pyro's VAE example, and against NumPyro.
 
-The other side is the example as Pyro has it: torchvision's MNIST with ``ToTensor``, a ``DataLoader`` of 256 images that
+One other side is the example as Pyro has it: torchvision's MNIST with ``ToTensor``, a ``DataLoader`` of 256 images that
 are put together one by one, 50 latents, 400 softplus units, ``SVI.step`` with ``Trace_ELBO`` and Adam. This side trains
 the same networks on batches as large, which live on the device and are binarized anew, a step that the example leaves
 out; and once more with a ``DataLoader``.
-Epochs are interleaved; medians and their ratio are printed as JSON.
+
+The other is NumPyro with the whole epoch in one jitted ``lax.scan``, binarization inside, as its VAE example has it; it
+takes part where NumPyro is installed. Its epoch is of 784-400-20 with ReLU and batches of 128, beside a hand-written
+PyTorch loop of the same.
+Epochs are interleaved; medians and their ratios are printed as JSON.
 
     python benchmarks/epoch_time.py --data-root data
+    python benchmarks/epoch_time.py --data-root data --scan
 """
 
 import argparse
@@ -14,12 +19,14 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 
 import pyro
 import pyro.distributions as dist
+import step_time
 import torch
 from pyro.distributions import Independent
 from pyro.infer import SVI, Trace_ELBO
@@ -37,6 +44,7 @@ from ppl_vae.training.capture import Capture
 from ppl_vae.training.precision import Precision
 
 BATCH, LATENT, HIDDEN, PIXELS = 256, 50, 400, 784
+SCANNED = 128  # the batch size beside NumPyro
 
 
 class Example(nn.Module):
@@ -102,6 +110,7 @@ def ours(
     capture: Capture,
     precision: Precision = "float32",
     transform: Callable[[Tensor], Tensor] | None = None,
+    batch_size: int = BATCH,
 ) -> Callable[[], float]:
     """The median of three epochs of ``fit``; the first one traces, or compiles."""
 
@@ -113,7 +122,7 @@ def ours(
                 elbo=Trace_ELBO(),
                 optimizer=partial(torch.optim.Adam, lr=1e-3, fused=True),
                 epochs=3,
-                batch_size=BATCH,
+                batch_size=batch_size,
                 transform=transform,
                 progress=False,
                 capture=capture,
@@ -124,11 +133,102 @@ def ours(
     return epoch
 
 
-def main(data_root: str, rounds: int) -> None:
+def hand_written_epoch(train: Tensor) -> Callable[[], float]:
+    """An epoch of the eager loop that one writes without a library."""
+    torch.manual_seed(0)
+    model = step_time.HandWritten(HIDDEN)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+
+    def epoch() -> float:
+        start = time.perf_counter()
+        total = 0.0
+        for rows in torch.randperm(len(train)).split(SCANNED):
+            optimizer.zero_grad(set_to_none=True)
+            loss = model(torch.bernoulli(train[rows]))
+            loss.backward()
+            optimizer.step()
+            total += float(loss)
+        return time.perf_counter() - start
+
+    return epoch
+
+
+def scanned(train: Tensor) -> Callable[[], float]:
+    """An epoch of NumPyro, all of it in one compiled loop."""
+    import jax
+    from jax import lax, random
+
+    svi = step_time.numpyro_svi(HIDDEN)
+    images = jax.numpy.asarray(train.numpy())
+    state = svi.init(random.PRNGKey(0), images[:SCANNED])
+
+    @jax.jit
+    def whole(state: object, key: jax.Array) -> tuple[object, jax.Array]:
+        order = random.permutation(key, len(images))
+        batches = order[: len(order) // SCANNED * SCANNED].reshape(-1, SCANNED)
+
+        def step(carried: tuple[object, jax.Array], rows: jax.Array) -> tuple[tuple[object, jax.Array], jax.Array]:
+            state, key = carried
+            key, now = random.split(key)
+            state, loss = svi.update(state, random.bernoulli(now, images[rows]).astype(images.dtype))
+            return (state, key), loss
+
+        (state, _), losses = lax.scan(step, (state, key), batches)
+        return state, losses.sum()
+
+    state, _ = whole(state, random.PRNGKey(1))  # which compiles it
+    number = 1
+
+    def epoch() -> float:
+        nonlocal state, number
+        number += 1
+        start = time.perf_counter()
+        state, loss = whole(state, random.PRNGKey(number))
+        loss.block_until_ready()
+        return time.perf_counter() - start
+
+    return epoch
+
+
+def whole_epochs(train: Tensor) -> dict[str, Callable[[], float]]:
+    """The sides that train 784-400-20 on batches of 128."""
+    ours_of = partial(ours, train, transform=torch.bernoulli, batch_size=SCANNED)
+    sides = {
+        "hand-written": hand_written_epoch(train),
+        "ppl_vae": ours_of(step_time.pair(HIDDEN, "cpu"), True),
+        "ppl_vae, compiled": ours_of(step_time.pair(HIDDEN, "cpu"), "compile"),
+    }
+    try:
+        sides["NumPyro, scanned"] = scanned(train)
+    except ImportError:
+        print("NumPyro is not installed", file=sys.stderr)
+    return sides
+
+
+def ratios(sides: dict[str, Callable[[], float]], base: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Times every side in turn; gives median seconds, and the median ratio of a side's time to the base's."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, epoch in sides.items():
+            times[name].append(epoch())
+    return {
+        "seconds": {name: round(statistics.median(found), 2) for name, found in times.items()},
+        f"ratio to {base}": {
+            name: round(statistics.median(a / b for a, b in zip(found, times[base], strict=True)), 3)
+            for name, found in times.items()
+        },
+    }
+
+
+def main(data_root: str, rounds: int, scan: bool) -> None:
     """Times every side in turn."""
     pyro.enable_validation(False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train = load("mnist", data_root).train
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}"
+    if scan:
+        print(json.dumps({"machine": machine} | ratios(whole_epochs(train), "hand-written", rounds), indent=2))
+        return
     tutorial, loader = Example(), DataLoader(TensorDataset(train), batch_size=BATCH, shuffle=True)
     anew = partial(ours, train, pair(VAE), transform=torch.bernoulli)
     grey = partial(ours, train, pair(GreyVAE))
@@ -151,7 +251,7 @@ def main(data_root: str, rounds: int) -> None:
             times[name].append(epoch())
     base = times["Pyro's example"]
     result = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}",
+        "machine": machine,
         "seconds": {name: round(statistics.median(found), 2) for name, found in times.items()},
         "times as fast as Pyro's example": {
             name: round(statistics.median(b / a for a, b in zip(found, base, strict=True)), 2)
@@ -165,4 +265,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", default=os.environ.get("PPL_VAE_DATA", "data"))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scan", action="store_true", help="784-400-20 beside NumPyro with the epoch in one scan")
     main(**vars(parser.parse_args()))

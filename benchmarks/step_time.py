@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import torch
@@ -129,12 +130,11 @@ def svi(hidden: int, device: str, elbo: Trace_ELBO) -> Side:
     return made.step
 
 
-def numpyro_jitted(hidden: int) -> Side:
-    """The same VAE in NumPyro, its whole update jitted; the bits are handed over as they are."""
+def numpyro_svi(hidden: int) -> Any:
+    """The same VAE in NumPyro."""
     import jax
     import numpyro
     import numpyro.distributions as dist
-    from jax import random
     from jax.example_libraries import stax
     from numpyro.infer import SVI as JaxSVI
     from numpyro.infer import Trace_ELBO as JaxELBO
@@ -157,7 +157,15 @@ def numpyro_jitted(hidden: int) -> Side:
         with numpyro.plate("data", len(x)):
             numpyro.sample("z", dist.Normal(loc, scale + 1e-6).to_event(1))
 
-    made = JaxSVI(model, guide, numpyro.optim.Adam(1e-3), JaxELBO())
+    return JaxSVI(model, guide, numpyro.optim.Adam(1e-3), JaxELBO())
+
+
+def numpyro_jitted(hidden: int) -> Side:
+    """Its whole update jitted; the bits are handed over as they are."""
+    import jax
+    from jax import random
+
+    made = numpyro_svi(hidden)
     update, state = jax.jit(made.update), None
 
     def step(x: Tensor) -> None:

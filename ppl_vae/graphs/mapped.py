@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from ppl_vae.errors import InputError
 from ppl_vae.graphs.simplifying import is_random
+from ppl_vae.graphs.tracing import lifted
 
 aten = torch.ops.aten
 _OWN = "draw by draw"  # marks what fills a new tensor of each draw
@@ -77,7 +78,7 @@ def _graph(run: Callable[[], list[Tensor]], start: Tensor) -> tuple[GraphModule,
         return run()
 
     graph = make_fx(started)(start)
-    outside = _lifted(graph)
+    outside = lifted(graph)
     _draw_by_draw(graph)
     if any(_writes(node) for node in graph.graph.nodes if _OWN not in node.meta):
         versions = [part._version for part in outside]
@@ -94,22 +95,6 @@ def _graph(run: Callable[[], list[Tensor]], start: Tensor) -> tuple[GraphModule,
 
 def _writes(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _lifted(graph: GraphModule) -> list[Tensor]:
-    """Makes arguments of the tensors that the graph holds, behind its own, and gives them back."""
-    held: dict[str, tuple[Node, Tensor]] = {}
-    last = next(node for node in reversed(graph.graph.nodes) if node.op == "placeholder")
-    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
-        if node.target not in held:
-            with graph.graph.inserting_after(last):
-                last = graph.graph.placeholder(f"outside_{len(held)}")
-            last.meta |= node.meta
-            held[node.target] = last, getattr(graph, node.target)
-        node.replace_all_uses_with(held[node.target][0])
-        graph.graph.erase_node(node)
-    graph.recompile()
-    return [tensor for _, tensor in held.values()]
 
 
 def _draw_by_draw(graph: GraphModule) -> None:

@@ -60,6 +60,22 @@ def replay(graph: Callable[..., Any]) -> Callable[..., Any]:
     return replayed
 
 
+def lifted(graph: GraphModule) -> list[Tensor]:
+    """Makes arguments of the tensors that the graph holds, behind its own, and gives them back."""
+    held: dict[str, tuple[Node, Tensor]] = {}
+    last = next(node for node in reversed(graph.graph.nodes) if node.op == "placeholder")
+    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
+        if node.target not in held:
+            with graph.graph.inserting_after(last):
+                last = graph.graph.placeholder(f"outside_{len(held)}")
+            last.meta |= node.meta
+            held[node.target] = last, getattr(graph, node.target)
+        node.replace_all_uses_with(held[node.target][0])
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return [tensor for _, tensor in held.values()]
+
+
 def agree(expected: Sequence[Any], found: Sequence[Any], relative: float = 1e-3) -> bool:
     """Says whether tensors agree, each in its own size.
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.mistakes import not_finite
+from ppl_vae.training.binarizing import bernoulli
 from ppl_vae.training.digests import digest
 
 Batch = tuple[Tensor, ...]
@@ -53,6 +54,9 @@ def batches(
     Raises:
         InputError: for empty or unequal data, NaN, or a loader without a length.
     """
+
+    if transform is torch.bernoulli:
+        transform = bernoulli
 
     def transformed(batch: Batch) -> Batch:
         first, *rest = batch

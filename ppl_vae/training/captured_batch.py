@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ppl_vae.estimators.tensor_only import Objective
+from ppl_vae.graphs.interpreting import interpreted
 from ppl_vae.graphs.tracing import agree, replay, traced
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.restore import Moment
@@ -134,7 +135,8 @@ class CapturedBatch:
         before.put_back()
         graph = traced(run, batch, self._gradients.changing(), masking=isinstance(elbo, TraceEnum_ELBO))
         before.put_back()
-        replayed = replay(graph)
+        replayed = interpreted(graph, batch)
+        before.put_back()
         by_graph = replayed(*batch)
         # Where Pyro draws particle after particle, the graph draws all at once: other noise of the same distribution.
         sequential = elbo.num_particles > 1 and not elbo.vectorize_particles

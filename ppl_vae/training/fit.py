@@ -18,6 +18,7 @@ from ppl_vae.training.arguments import require_arguments, resolve_device, set_se
 from ppl_vae.training.batches import batches
 from ppl_vae.training.capture import Capture, Step
 from ppl_vae.training.checkpoints import Checkpoint
+from ppl_vae.training.denormals import denormals_flushed
 from ppl_vae.training.gradients import Gradients
 from ppl_vae.training.history import History
 from ppl_vae.training.identity import programs_identity, run_identity
@@ -93,7 +94,8 @@ def fit(
             reaches (the parameter store holds another one), an ELBO whose gradient would be silently wrong
             (``RenyiELBO`` on draws without a gradient, an ``nn_baseline`` that is not registered), or an ELBO or
             parameters that are no longer finite. The parameters are then those before the failed step on a CPU; on a
-            GPU, or where those were not finite any more, those at the beginning of the failed epoch.
+            GPU, or where those were not finite any more, those at the beginning of the failed epoch, or up to 64 epochs
+            before where each is one step.
 
     Examples:
         >>> import torch
@@ -113,7 +115,7 @@ def fit(
     source = batches(data, batch_size, target, transform)
     elbo = elbo if elbo is not None else Trace_ELBO()
     steps = epochs * source.steps
-    with prepared(model, guide, elbo, source, precision, target) as ready:
+    with denormals_flushed(target), prepared(model, guide, elbo, source, precision, target) as ready:
         pair, modules = ready.trainable, ready.modules
         history = History(source.size, pair.is_bound, pair.weighted)
         may_be_one_graph = target.type == "cuda" and capture is not False and distributed.count() == 1
@@ -132,14 +134,16 @@ def fit(
         label = f"{description} ({history.note})" if history.note else description
         shown = progress and distributed.rank() == 0 and done < epochs
         with bar(label, steps, done * source.steps, shown) as advance:
-            for epoch in range(done, epochs):
+            while done < epochs:
                 began = time.perf_counter()
-                totals = passes.run(epoch, history.latest, advance)
+                together = passes.together if checkpoint is None and after_epoch is None else 1
+                totals = passes.run(range(done, min(done + together, epochs)), history.latest, advance)
                 history.record(totals, time.perf_counter() - began, step.compile_seconds)
+                done = len(history.elbo)
                 saved.save(history.progress)
-                if epoch + 1 == epochs:
+                if done == epochs:
                     step.finish()  # before anything is changed for what comes after the training
-                if after_epoch is not None and after_epoch(epoch + 1):
+                if after_epoch is not None and after_epoch(done):
                     step.finish()
                     break
     return history

@@ -1,6 +1,7 @@
 """The curve and the times of a training."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,9 +79,10 @@ class History:
         if progress is not None:
             self.elbo, self.seconds = progress["elbo"], progress["seconds"]
 
-    def record(self, totals: Totals, seconds: float, compile_seconds: float) -> None:
-        """Adds an epoch that has ended."""
-        self.size = totals.rows
-        self.elbo.append(-float(totals.loss) / totals.points)
-        self.seconds.append(seconds)
+    def record(self, epochs: Sequence[Totals], seconds: float, compile_seconds: float) -> None:
+        """Adds epochs that have ended, which took so many seconds together."""
+        for totals in epochs:
+            self.size = totals.rows
+            self.elbo.append(-float(totals.loss) / totals.points)
+            self.seconds.append(seconds / len(epochs))
         self.compile_seconds = compile_seconds

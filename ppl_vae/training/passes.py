@@ -18,10 +18,13 @@ from ppl_vae.training.trainable import Trainable
 from ppl_vae.training.updates import Updates
 
 Advance = Callable[[int, float, int], None]
+# Epochs of one step that go together, where nothing looks at each: to keep a copy of the parameters and look for NaN in
+# them takes as long as such a step.
+_TOGETHER = 64
 
 
 class Passes:
-    """Takes training steps, batch after batch, one epoch at a call.
+    """Takes training steps, batch after batch, an epoch or several short ones at a call.
 
     Args:
         source: the data.
@@ -29,8 +32,11 @@ class Passes:
         pair: what is trained of them.
         step: gives the loss and the gradients of a batch.
         updates: changes the parameters by them.
-        tensors: all that a step changes: an epoch that fails leaves them as it found them.
+        tensors: all that a step changes: a call that fails leaves them as it found them.
         device: where they are.
+
+    Attributes:
+        together: the epochs that one call may take.
     """
 
     def __init__(
@@ -47,32 +53,37 @@ class Passes:
         self._step, self._updates, self._tensors = step, updates, tensors
         self._spare = [tensor.detach().clone() for tensor in tensors]
         self._is_first = True
+        self.together = _TOGETHER if source.steps == 1 else 1
         # A CPU has each loss at once. A GPU is not waited for: its losses stay there to the end of the epoch.
         self._waits = device.type == "cpu"
 
-    def run(self, epoch: int, latest: float, advance: Advance) -> Totals:
-        """Goes through the data once.
+    def run(self, epochs: range, latest: float, advance: Advance) -> list[Totals]:
+        """Goes through the data once for each epoch, and returns what its steps add up to.
 
         Args:
-            epoch: the number of epochs done.
+            epochs: their numbers, from 0 on.
             latest: the ELBO of the last epoch, which is shown where a step's own is not at hand.
             advance: is told each step's epoch from 1 on, its ELBO and its rows.
 
         Raises:
             InputError: where the ELBO or a parameter is no longer finite.
         """
-        totals = Totals()
         with restored_unless_finite(self._pair.parameters, self._tensors, self._spare):
-            for index, batch in enumerate(self._source.epoch()):
-                loss, rows = self._loss(batch), len(batch[0])
-                if self._waits:
-                    loss = float(loss)
-                    self._require_finite(loss, epoch, index)
-                self._updates.finish()
-                totals.add(loss, rows, self._pair.full_size or rows)
-                advance(epoch + 1, -loss / rows if self._waits else latest, rows)
-            self._require_finite(float(totals.loss), epoch, index)
-            self._pair.require_finite(epoch + 1)
+            totals = [self._run(epoch, latest, advance) for epoch in epochs]
+            self._pair.require_finite(epochs.stop)
+        return totals
+
+    def _run(self, epoch: int, latest: float, advance: Advance) -> Totals:
+        totals = Totals()
+        for index, batch in enumerate(self._source.epoch()):
+            loss, rows = self._loss(batch), len(batch[0])
+            if self._waits:
+                loss = float(loss)
+                self._require_finite(loss, epoch, index)
+            self._updates.finish()
+            totals.add(loss, rows, self._pair.full_size or rows)
+            advance(epoch + 1, -loss / rows if self._waits else latest, rows)
+        self._require_finite(float(totals.loss), epoch, index)
         return totals
 
     def _loss(self, batch: Batch) -> Any:

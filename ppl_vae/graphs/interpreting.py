@@ -1,0 +1,62 @@
+"""A graph that TorchScript's interpreter runs: from Python, a small operation costs some three times as much."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ppl_vae.graphs.simplifying import is_random
+from ppl_vae.graphs.tracing import lifted, replay
+
+
+def interpreted(graph: GraphModule, batch: Sequence[Tensor]) -> Callable[..., Any]:
+    """Makes a graph a function that records no gradients and gives the same numbers, bit for bit.
+
+    A graph on a GPU, and one that TorchScript can't hold, is run from Python as by
+    :func:`ppl_vae.graphs.tracing.replay`. Random numbers are drawn on the way, and what the graph changes is changed.
+
+    Args:
+        graph: reads the tensors outside its arguments where they are, also in the function.
+        batch: arguments of the sizes and types that it is for.
+    """
+    by_python = replay(graph)
+    copied, kinds, structure = _with_tensors_alone(graph)
+    outside, is_flat = lifted(copied), all(kinds) and structure == tree_flatten(tuple(kinds))[1]
+    if any(part.device.type != "cpu" for part in (*batch, *outside)):
+        return by_python
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated, but nothing else runs operations from C++
+            run = torch.jit.trace(copied.forward, (*batch, *outside), check_trace=False)
+    except Exception:
+        return by_python
+
+    def interpret(*batch: Tensor) -> Any:
+        # optimized, it leaves out casts to bfloat16 and back, which round
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            tensors = run(*batch, *outside)
+        return tensors[: len(kinds)] if is_flat else tree_unflatten(spread(tensors), structure)
+
+    def spread(tensors: Sequence[Tensor]) -> list[Any]:
+        each = iter(tensors)
+        return [next(each) if kind else None for kind in kinds]
+
+    return interpret
+
+
+def _with_tensors_alone(graph: GraphModule) -> tuple[GraphModule, list[bool], Any]:
+    """Copies a graph, to give a flat tuple of tensors: a gradient that is missing stays away.
+
+    Returns the copy, which results of the graph are tensors, and how these are nested.
+    """
+    copied = Graph()
+    results, structure = tree_flatten(copied.graph_copy(graph.graph, {}))
+    kinds = [isinstance(result, Node) for result in results]
+    # what is drawn and not used is given too: TorchScript would leave it out, and what is drawn after it would change
+    unused = [node for node in copied.nodes if is_random(node) and not node.users]
+    copied.output((*(result for result in results if isinstance(result, Node)), *unused))
+    return GraphModule(graph, copied), kinds, structure

@@ -1,0 +1,57 @@
+"""Graphs that TorchScript runs: the same numbers as from Python, the same random numbers, and Python where it can't."""
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ppl_vae.graphs.interpreting import interpreted
+from ppl_vae.graphs.tracing import replay
+
+
+@pytest.fixture
+def graph():
+    """A graph that changes a tensor outside, draws what it does not use, and gives a nested result with a gap."""
+    outside = torch.zeros(3)
+
+    def run(x):
+        torch.bernoulli(torch.full((5,), 0.5))
+        outside.add_(x.sum())
+        return x * torch.randn(3), (None, outside.exp())
+
+    return make_fx(run)(torch.ones(3)), outside
+
+
+def taken(run, outside):
+    """What a run gives with one seed, what it leaves, and the random number after it."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        outside.zero_()
+    first, (gap, second) = run(torch.arange(3.0))
+    assert gap is None
+    return first, second, outside.clone(), torch.rand(1)
+
+
+def test_it_gives_what_python_gives(graph):
+    module, outside = graph
+    fast = interpreted(module, (torch.ones(3),))
+    assert fast.__name__ == "interpret"
+    for by_python, by_interpreter in zip(taken(replay(module), outside), taken(fast, outside), strict=True):
+        assert torch.equal(by_python, by_interpreter)
+
+
+def test_what_torchscript_refuses_runs_from_python(graph, monkeypatch):
+    module, outside = graph
+
+    def refuse(*_, **__):
+        raise RuntimeError("not supported")
+
+    monkeypatch.setattr(torch.jit, "trace", refuse)
+    found = taken(interpreted(module, (torch.ones(3),)), outside)
+    assert all(map(torch.equal, found, taken(replay(module), outside)))
+
+
+def test_casts_that_round_stay_however_often_it_runs():
+    x = torch.randn(50)
+    rounded = make_fx(lambda x: (x.bfloat16().float() * 3).bfloat16().float())(x)
+    fast = interpreted(rounded, (x,))
+    assert all(torch.equal(fast(x), rounded(x)) for _ in range(4))
