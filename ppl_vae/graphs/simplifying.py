@@ -21,7 +21,10 @@ _FILLED = {
     aten.zeros_like.default: 0.0,
     aten.new_zeros.default: 0.0,
     aten.new_ones.default: 1.0,
+    aten.zeros.default: 0.0,
+    aten.ones.default: 1.0,
 }
+_FILL_ARGUMENT = {aten.full.default: 1, aten.full_like.default: 1, aten.new_full.default: 2}
 
 
 def simplify(module: GraphModule) -> GraphModule:
@@ -99,8 +102,8 @@ def _fold(module: GraphModule, changing: set[Node]) -> bool:
         value = value_of(node)
         if value is None or value.numel() > _LARGEST_CONSTANT:
             continue
-        if node.target in _FILLED or node.target is aten.full.default:
-            fill = node.args[1] if node.target is aten.full.default else _FILLED[node.target]
+        fill = node.args[_FILL_ARGUMENT[node.target]] if node.target in _FILL_ARGUMENT else _FILLED.get(node.target)
+        if fill is not None:
             made = torch.full((), fill, dtype=value.dtype, device=value.device).expand(value.shape)
         elif all(_constant(module, arg) is not None for arg in node.all_input_nodes) and node.all_input_nodes:
             look = partial(_constant, module)
@@ -177,6 +180,9 @@ def _same_as(module: GraphModule, node: Node) -> Node | None:
             return first
         if target is aten.add.Tensor and _number(module, first) == 0:
             return second if isinstance(second, Node) else None
+    if target is aten.sum.default and not node.kwargs:
+        value = value_of(first)
+        return first if value is not None and value.dim() == 0 else None
     if target in (aten.sum.dim_IntList, aten.mean.dim):  # over dimensions of length 1
         value, keep = value_of(first), len(args) > 2 and args[2]
         dims: Any = args[1]

@@ -68,14 +68,21 @@ def batches(
     size = len(tensors[0])
 
     def epoch() -> Iterator[Batch]:
-        order = torch.randperm if batch_size < size else torch.arange
-        for rows in order(size, device=device).split(batch_size):
+        if batch_size >= size:
+            yield transformed(tuple(map(_copied, tensors)))
+            return
+        for rows in torch.randperm(size, device=device).split(batch_size):
             yield transformed(tuple(tensor[rows] for tensor in tensors))
 
     def fingerprint() -> str:
         return f"{size} rows of digest {digest(tensors)}"
 
     return Batches(size, math.ceil(size / batch_size), batch_size, epoch, fingerprint)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """Copies rows, since a program may write to what it is given; they lie in memory one behind the other."""
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _from_loader(loader: DataLoader, device: torch.device, transformed: Callable[[Batch], Batch]) -> Batches:
