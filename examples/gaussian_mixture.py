@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ppl_vae import InputError, best_of, compare, cooldown, freeze
 from ppl_vae.cli import report
+from ppl_vae.cli.terminal import show
 from ppl_vae.data.tables import load_table
 from ppl_vae.estimators import GumbelSoftmax
 from ppl_vae.guides import Amortized, ExactPosterior, OneHot, Prior
@@ -144,7 +145,7 @@ def rank_guides(model: GaussianMixture, x: Tensor, epochs: int) -> None:
         optimizer=partial(torch.optim.Adam, lr=1e-2),
         elbo=lambda guide: elbos.get(names[guide]),
     )
-    report.show(report.table(found))
+    show(report.table(found))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
-from torchvision.ops import MLP
 
 from ppl_vae.guides.families import scale_of
 from ppl_vae.programs import Guide
@@ -28,6 +27,8 @@ class TwoLayer(Guide):
     def __init__(
         self, observed_dim: int, latent_dim: int, middle_dim: int = 100, widths: tuple[int, int] = (200, 100)
     ) -> None:
+        from torchvision.ops import MLP
+
         super().__init__()
         lower, upper = widths
         self.encode_middle = MLP(observed_dim, [lower, lower, 2 * middle_dim], activation_layer=nn.Tanh)

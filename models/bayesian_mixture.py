@@ -3,7 +3,6 @@
 import pyro
 import pyro.distributions as dist
 import torch
-from sklearn.datasets import load_iris
 from torch import Tensor
 
 from ppl_vae.errors import require_count
@@ -52,4 +51,6 @@ class BayesianMixture(BayesianModel):
     @classmethod
     def example_data(cls) -> tuple[Tensor, ...]:
         """The petal lengths of iris (Anderson 1936), which come in two kinds, standardized, shape (150,)."""
+        from sklearn.datasets import load_iris
+
         return (standardized(torch.from_numpy(load_iris().data[:, 2])),)

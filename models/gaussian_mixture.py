@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import pyro.distributions as dist
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
@@ -167,6 +166,8 @@ class GaussianMixture(LatentVariableModel):
         Raises:
             InputError: for a wrong shape, NaN, a constant column, or no more rows than components.
         """
+        from sklearn.cluster import KMeans
+
         self._check(x)
         x = x.detach().to(self.center)
         if len(x) > _SEEDING_ROWS:

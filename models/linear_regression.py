@@ -6,7 +6,6 @@ from typing import Self
 import pyro
 import pyro.distributions as dist
 import torch
-from sklearn.datasets import load_diabetes
 from torch import Tensor
 
 from ppl_vae.errors import require_count
@@ -103,5 +102,7 @@ class LinearRegression(BayesianModel):
 
         The rows are patients, the response is the disease one year after the measurements.
         """
+        from sklearn.datasets import load_diabetes
+
         table = load_diabetes()
         return standardized(torch.from_numpy(table.target)), standardized(torch.from_numpy(table.data))

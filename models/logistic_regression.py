@@ -5,7 +5,6 @@ from typing import Self
 import pyro
 import pyro.distributions as dist
 import torch
-from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 
 from ppl_vae.errors import InputError, require_count
@@ -87,5 +86,7 @@ class LogisticRegression(BayesianModel):
     @classmethod
     def example_data(cls) -> tuple[Tensor, ...]:
         """Breast cancer in Wisconsin: benign (1) or malignant (0), (569,), and 30 standardized features, (569, 30)."""
+        from sklearn.datasets import load_breast_cancer
+
         table = load_breast_cancer()
         return torch.from_numpy(table.target).float(), standardized(torch.from_numpy(table.data))

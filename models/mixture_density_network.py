@@ -6,7 +6,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torchvision.ops import MLP
 
 from ppl_vae.errors import InputError
 from ppl_vae.models.gaussians import Gaussian, one_of
@@ -79,7 +78,11 @@ class MixtureDensityNetwork(LatentVariableModel):
         self.observed_dim, self.given_dim, self.covariance, self.floor = observed_dim, given_dim, covariance, floor
         below = observed_dim * (observed_dim - 1) // 2 if covariance == "full" else 0
         self.sizes = [latent_dim, *(latent_dim * count for count in (observed_dim, observed_dim, below))]
-        self.network = network or MLP(given_dim, [*hidden, self.num_params], activation_layer=activation)
+        if network is None:
+            from torchvision.ops import MLP
+
+            network = MLP(given_dim, [*hidden, self.num_params], activation_layer=activation)
+        self.network = network
         rows, columns = torch.tril_indices(observed_dim, observed_dim, -1)
         self.register_buffer("cells", rows * observed_dim + columns, persistent=False)
         self.register_buffer("starts", torch.randn(latent_dim, observed_dim))

@@ -4,7 +4,6 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torchvision.ops import MLP
 
 from ppl_vae.programs import Distribution, LatentVariableModel
 
@@ -33,6 +32,8 @@ class TwoLayerVAE(LatentVariableModel):
     def __init__(
         self, observed_dim: int, latent_dim: int, middle_dim: int = 100, widths: tuple[int, int] = (200, 100)
     ) -> None:
+        from torchvision.ops import MLP
+
         super().__init__(latent_dim)
         lower, upper = widths
         self.decode_upper = MLP(latent_dim, [upper, upper, 2 * middle_dim], activation_layer=nn.Tanh)

@@ -1,8 +1,9 @@
 """Networks that models and guides are written with."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torchvision.ops import MLP
 
 
 class RowTable(nn.Embedding):
@@ -19,8 +20,13 @@ class RowTable(nn.Embedding):
     """
 
 
-class JointMLP(MLP):
+class JointMLP(nn.Sequential):
     """A perceptron of torchvision's on its inputs side by side, each spread over the first one's leading dims.
+
+    Args:
+        in_channels: the width of the input, or the sum of the inputs' widths.
+        hidden_channels: the widths of the layers, the output's last.
+        options: the others of ``torchvision.ops.MLP``, such as ``activation_layer``.
 
     Examples:
         >>> import torch
@@ -29,6 +35,11 @@ class JointMLP(MLP):
         >>> decoder(torch.zeros(7, 5, 2), torch.eye(10)[:5]).shape
         torch.Size([7, 5, 64])
     """
+
+    def __init__(self, in_channels: int, hidden_channels: list[int], **options: Any) -> None:
+        from torchvision.ops import MLP  # as slow to import as torch and Pyro together
+
+        super().__init__(*MLP(in_channels, hidden_channels, **options))
 
     @property
     def output(self) -> nn.Linear:

@@ -1,11 +1,16 @@
 """The command line, ``ppl-vae``: a thin face on the Python.
 
 Tables and JSON go to standard output, progress and errors to standard error; invalid input ends with status 2.
+
+What is imported here is imported for ``--help`` and a mistyped option too, so torch and all that needs it waits for the
+commands: they import inside their functions.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, fields
 from inspect import Parameter, Signature
 from typing import Any, get_type_hints
@@ -19,7 +24,6 @@ from ppl_vae.cli.new import new
 from ppl_vae.cli.options import Options
 from ppl_vae.cli.train import train
 from ppl_vae.errors import InputError
-from ppl_vae.training import distributed
 
 _USAGE: Any = typer.BadParameter.__base__
 _STOPPED = "stopped; a run with --checkpoint goes on from its last whole epoch by the same command"
@@ -73,7 +77,7 @@ def main() -> None:
     warnings.showwarning = _in_one_line
     given = sys.argv[1:]
     try:
-        with distributed.joined():
+        with _joined():
             code = app(given or ["--help"], standalone_mode=False)
     except InputError as error:
         message, code = str(error), 2
@@ -88,6 +92,14 @@ def main() -> None:
     if message:
         print(f"ppl-vae: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _joined() -> AbstractContextManager[None]:
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return nullcontext()
+    from ppl_vae.training import distributed
+
+    return distributed.joined()
 
 
 def _in_one_line(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

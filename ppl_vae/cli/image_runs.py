@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
+from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, widths
 from ppl_vae.cli.zoo import Builder, refuse_mixture
 from ppl_vae.data.images import load
@@ -93,7 +94,7 @@ def train_on_images(options: TrainOptions) -> None:
     if options.as_json:
         print(json.dumps(report.plain(result)))
         return
-    report.show(_table(options, history, measured, result))
+    show(_table(options, history, measured, result))
     print(folder)
 
 

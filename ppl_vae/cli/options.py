@@ -3,14 +3,16 @@
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ppl_vae.cli.catalogue import COVARIANCES
 from ppl_vae.cli.values import CAPTURES
 from ppl_vae.errors import InputError
-from ppl_vae.models import COVARIANCES
-from ppl_vae.training.capture import Capture
+
+if TYPE_CHECKING:
+    from ppl_vae.training.capture import Capture
 
 DataOption = Annotated[
     str, typer.Option(help="A data set's name (see `ppl-vae list`), a .npy file of images or a .csv table.")
@@ -148,7 +150,7 @@ class TrainOptions(Options):
     as_json: JsonOption = False
 
     @property
-    def captured(self) -> Capture:
+    def captured(self) -> "Capture":
         """What ``--capture`` means in Python."""
         if self.capture not in CAPTURES:
             raise InputError(f"--capture is {self.capture!r}; expected {', '.join(CAPTURES)}")

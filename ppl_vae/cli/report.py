@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -121,11 +120,6 @@ def with_error(value: float | None, error: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if error is None or math.isnan(error) else f"{value:.3f} ± {error:.3f}"
-
-
-def show(shown: Table) -> None:
-    """Prints a table to standard output, with long lines where that is no terminal."""
-    Console(width=None if sys.stdout.isatty() else 130).print(shown)
 
 
 def record(row: Row) -> dict[str, Any]:

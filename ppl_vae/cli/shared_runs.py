@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, CompareOptions, TrainOptions
+from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import names
 from ppl_vae.cli.zoo import SHARED_MODELS, shared_first_choices, shared_guide
 from ppl_vae.errors import InputError
@@ -140,5 +141,5 @@ def _finish(folder: Path, comparison: Comparison, settings: dict[str, Any], as_j
     if as_json:
         print(json.dumps(report.plain(report.summary(comparison, settings))))
         return
-    report.show(report.table(comparison))
+    show(report.table(comparison))
     print(folder)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_IMAGES, TrainOptions
+from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import widths
 from ppl_vae.cli.zoo import MIXTURES
 from ppl_vae.data.tables import Table, load_table
@@ -181,7 +182,7 @@ def _show(result: dict[str, Any], starts: list[Start]) -> None:
     """Prints all starts, and how good the best one is."""
     of = result["settings"]
     title = f"{of['model']}, {of['components']} components, {of['covariance']}, {of['data']}: {result['rows']} rows"
-    report.show(_shown(starts, title, result.get("validation_rows", 0)))
+    show(_shown(starts, title, result.get("validation_rows", 0)))
     if "test_nll" in result:
         print(f"test NLL {result['test_nll']:.4f} ± {result['test_nll_se']:.4f} nats, {result['test_rows']} rows")
     else:

@@ -1,11 +1,6 @@
 """``ppl-vae train``: images, tables and models of shared latents are trained in different ways, under one name."""
 
-from ppl_vae.cli.image_runs import train_on_images
 from ppl_vae.cli.options import OF_IMAGES, OF_TABLES, TrainOptions
-from ppl_vae.cli.shared_runs import train_on_shared
-from ppl_vae.cli.table_runs import train_on_table
-from ppl_vae.cli.zoo import SHARED_MODELS
-from ppl_vae.data.tables import is_table
 
 
 def train(options: TrainOptions) -> None:
@@ -19,6 +14,12 @@ def train(options: TrainOptions) -> None:
 
     Example: ppl-vae train --model eight-schools --guide auto-mvn
     """
+    from ppl_vae.cli.image_runs import train_on_images
+    from ppl_vae.cli.shared_runs import train_on_shared
+    from ppl_vae.cli.table_runs import train_on_table
+    from ppl_vae.cli.zoo import SHARED_MODELS
+    from ppl_vae.data.tables import is_table
+
     if options.model in SHARED_MODELS:
         train_on_shared(options)
     elif is_table(options.data):

@@ -1,11 +1,15 @@
 """What the text of an option means in Python, and what is taken where nothing was typed."""
 
-from ppl_vae.data.images import Images
+from typing import TYPE_CHECKING
+
 from ppl_vae.errors import InputError
-from ppl_vae.training.capture import Capture
+
+if TYPE_CHECKING:
+    from ppl_vae.data.images import Images
+    from ppl_vae.training.capture import Capture
 
 BATCH_SIZE = 128  # of images
-CAPTURES: dict[str, Capture] = {"auto": "auto", "true": True, "false": False, "compile": "compile"}
+CAPTURES: dict[str, "Capture"] = {"auto": "auto", "true": True, "false": False, "compile": "compile"}
 
 
 def names(text: str) -> list[str]:
@@ -35,6 +39,6 @@ def counts(text: str, option: str) -> list[int]:
     return numbers
 
 
-def default_epochs(source: Images) -> int:
+def default_epochs(source: "Images") -> int:
     """As many epochs as make about 1.2 million images, 200 at most."""
     return max(1, min(200, round(1_200_000 / len(source.train))))

@@ -27,17 +27,6 @@ SEMI = "semi-amortized:"
 MIXTURES = ("gaussian-mixture", "mixture-density-network")  # the models of tables
 FIRST_CHOICES = ("delta", "diagonal", "full", "flow")
 SHARED_FIRST_CHOICES = ("auto-normal", "auto-mvn", "auto-iaf")
-AUTOGUIDE_LINES = {
-    "auto-delta": "A point estimate of all latents: not a bound (Pyro's AutoDelta).",
-    "auto-normal": "An independent Gaussian for each latent, site by site (Pyro's AutoNormal).",
-    "auto-diagonal": "One Gaussian over all latents together, with a diagonal covariance (Pyro's AutoDiagonalNormal).",
-    "auto-low-rank": "A Gaussian with a diagonal plus low-rank covariance (Pyro's AutoLowRankMultivariateNormal).",
-    "auto-mvn": "One Gaussian over all latents with a full covariance (Pyro's AutoMultivariateNormal).",
-    "auto-iaf": "An inverse autoregressive flow over all latents (Pyro's AutoIAFNormal).",
-    "auto-flow": "A neural autoregressive flow over all latents (Pyro's AutoNormalizingFlow).",
-    "auto-structured": "A Gaussian for each latent, with the dependences among sites learned (Pyro's AutoStructured).",
-    "auto-laplace": "The Gaussian around the mode, by the curvature there (Pyro's AutoLaplaceApproximation).",
-}
 
 
 @dataclass(frozen=True)
@@ -45,28 +34,21 @@ class SharedModel:
     """A model with latents that all the data share.
 
     Attributes:
-        about: it, in one line.
         data: makes the data that it comes with.
         make: makes the model for data.
     """
 
-    about: str
     data: Callable[[], tuple[Tensor, ...]]
     make: Callable[..., BayesianModel]
 
 
 SHARED_MODELS: dict[str, SharedModel] = {
-    **{
-        name: SharedModel((kind.__doc__ or "").splitlines()[0], kind.example_data, kind.for_data)
-        for name, kind in BAYESIAN_MODELS.items()
-    },
+    **{name: SharedModel(kind.example_data, kind.for_data) for name, kind in BAYESIAN_MODELS.items()},
     "eight-schools-centered": SharedModel(
-        "Eight schools whose effects are latents themselves: the posterior has a funnel.",
         EightSchools.example_data,
         lambda x, *given: EightSchools(centered=True),
     ),
     "logistic-regression-horseshoe": SharedModel(
-        "Logistic regression with the horseshoe, under which most weights are close to 0.",
         LogisticRegression.example_data,
         lambda x, *given: LogisticRegression(given[0].shape[1], prior="horseshoe"),
     ),

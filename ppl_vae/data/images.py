@@ -9,16 +9,17 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torchvision.datasets import MNIST, FashionMNIST
 
 from ppl_vae.data.pixels import check_pixels, one_line, read_pixels
 from ppl_vae.errors import InputError
+
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST
 
 DATA_ROOT = "PPL_VAE_DATA"
 
@@ -95,14 +96,20 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
 
 def _digits(root: Path) -> Images:
     """1437 + 360 handwritten digits of 8x8 pixels, real, embedded in scikit-learn."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     pixels, labels = load_digits(return_X_y=True)
     parts = train_test_split(pixels / 16, labels, test_size=0.2, random_state=0, stratify=labels)
     train, test, train_labels, test_labels = (torch.from_numpy(part) for part in parts)
     return Images("digits", train.float(), test.float(), (8, 8), train_labels, test_labels)
 
 
-def _torchvision(name: str, source: type[MNIST], line: str) -> Callable[[Path], Images]:
+def _torchvision(name: str, kind: str, line: str) -> Callable[[Path], Images]:
     def read(root: Path) -> Images:
+        from torchvision import datasets
+
+        source: type[MNIST] = getattr(datasets, kind)
         raw = root / source.__name__ / "raw"
         _complete(name, source, raw)
         try:
@@ -124,12 +131,12 @@ def _torchvision(name: str, source: type[MNIST], line: str) -> Callable[[Path], 
     return read
 
 
-def _missing(source: type[MNIST], raw: Path) -> list[str]:
+def _missing(source: "type[MNIST]", raw: Path) -> list[str]:
     files = (Path(resource).name.removesuffix(".gz") for resource, _ in source.resources)
     return [file for file in files if not (raw / file).is_file()]
 
 
-def _complete(name: str, source: type[MNIST], raw: Path) -> None:
+def _complete(name: str, source: "type[MNIST]", raw: Path) -> None:
     """Unpacks or downloads the missing files; existing files are never changed, and a failure changes nothing."""
     missing = _missing(source, raw)
     if not missing:
@@ -187,6 +194,8 @@ def _amat(root: Path, part: str, count: int) -> Tensor:
 
 
 def _from_file(path: Path) -> Images:
+    from sklearn.model_selection import train_test_split
+
     pixels = read_pixels(path)
     train, test = train_test_split(pixels.flatten(1), test_size=0.2, random_state=0)
     return Images(str(path), train, test, (pixels.shape[1], pixels.shape[2]))
@@ -194,9 +203,9 @@ def _from_file(path: Path) -> Images:
 
 DATASETS: dict[str, Callable[[Path], Images]] = {
     "digits": _digits,
-    "mnist": _torchvision("mnist", MNIST, "60000 + 10000 handwritten digits of 28x28 pixels (torchvision)."),
+    "mnist": _torchvision("mnist", "MNIST", "60000 + 10000 handwritten digits of 28x28 pixels (torchvision)."),
     "fashion-mnist": _torchvision(
-        "fashion-mnist", FashionMNIST, "60000 + 10000 pieces of clothing of 28x28 pixels (torchvision)."
+        "fashion-mnist", "FashionMNIST", "60000 + 10000 pieces of clothing of 28x28 pixels (torchvision)."
     ),
     "static-mnist": _static_mnist,
 }

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_iris
 from torch import Tensor
 
 from ppl_vae.data.csv_file import CsvFile
@@ -77,6 +76,8 @@ def load_table(name: str, root: str | os.PathLike[str] | None = None, target: st
 
 def _iris(root: Path, target: str | None) -> Table:
     """150 iris flowers of three species, four lengths in cm, embedded in scikit-learn."""
+    from sklearn.datasets import load_iris
+
     iris = load_iris()
     columns = tuple(name.removesuffix(" (cm)") for name in iris.feature_names)
     values = torch.from_numpy(iris.data).float()

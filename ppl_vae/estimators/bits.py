@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torchvision.ops import MLP
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
@@ -111,6 +110,8 @@ class RELAX(LogWeightELBO):
                 logits = bit_logits(self.propose(model, guide, batch, 1), "RELAX")
             network = self.network
             if network is None:
+                from torchvision.ops import MLP
+
                 network = MLP(logits.shape[-1], [100, 1], activation_layer=nn.Tanh)
                 nn.init.zeros_(network[-2].weight)
                 nn.init.zeros_(network[-2].bias)

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from pyro.infer import TraceGraph_ELBO
 from torch import Tensor, nn
-from torchvision.ops import MLP
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO, detached
@@ -161,6 +160,8 @@ class NeuralBaseline(Reinforce):
     def learned(self, model: Program | None, guide: Program | None, *batch: Any) -> nn.Module:
         """Returns the network, made for this batch where there is none yet."""
         if self.network is None:
+            from torchvision.ops import MLP
+
             width = math.prod(batch[0].shape[1:])
             flat = nn.Flatten() if batch[0].dim() > 1 else nn.Unflatten(0, (-1, 1))
             self.network = nn.Sequential(flat, MLP(width, [100, 1], activation_layer=nn.Tanh)).to(batch[0])

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 from torch import Tensor
 
 from ppl_vae.errors import InputError
@@ -62,6 +61,8 @@ def calibration(truth: Mapping[str, Any], draws: Mapping[str, Any], *, seed: int
         >>> bool(found.skew[0] > 0.2), bool(found.symmetry_p_value[0] < 0.001)
         (True, True)
     """
+    from scipy import stats
+
     labels, true, drawn = _matched(truth, draws)
     numbers = np.random.default_rng(seed)
     simulations, count = drawn.shape[:2]

@@ -1,7 +1,6 @@
 """An interval for the mean of numbers above zero whose distribution is skewed, as squared lengths are."""
 
 import numpy as np
-from scipy import stats
 
 _MOST_IN_ONE = 0.5
 _SKEWNESS = 1.5
@@ -20,6 +19,8 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, 
     Both ends are NaN where one value makes more than half of the sum: the tail is too heavy for an interval from so
     few draws.
     """
+    from scipy import stats
+
     draws = values.shape[-1]
     mean, deviation = values.mean(-1), values.std(-1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -10,7 +10,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
 from ppl_vae.pairs.psis import khat_threshold, tail_length
@@ -91,4 +90,6 @@ def of_chains(log_weights: Tensor) -> LogMean:
 @cache
 def student(freedom: int) -> float:
     """Says how much wider a 95% interval is by Student's t than by the normal distribution."""
+    from scipy.special import ndtri, stdtrit
+
     return float(stdtrit(freedom, 0.975) / ndtri(0.975)) if freedom > 0 else math.nan
