@@ -1,14 +1,13 @@
 """A graph that TorchScript's interpreter runs: from Python, a small operation costs some three times as much."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ppl_vae.graphs.private import interpreted_by_torchscript
 from ppl_vae.graphs.simplifying import is_random
 from ppl_vae.graphs.tracing import lifted, replay
 
@@ -29,16 +28,12 @@ def interpreted(graph: GraphModule, batch: Sequence[Tensor]) -> Callable[..., An
     if any(part.device.type != "cpu" for part in (*batch, *outside)):
         return by_python
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated, but nothing else runs operations from C++
-            run = torch.jit.trace(copied.forward, (*batch, *outside), check_trace=False)
+        run = interpreted_by_torchscript(copied.forward, (*batch, *outside))
     except Exception:
         return by_python
 
     def interpret(*batch: Tensor) -> Any:
-        # optimized, it leaves out casts to bfloat16 and back, which round
-        with torch.no_grad(), torch.jit.optimized_execution(False):
-            tensors = run(*batch, *outside)
+        tensors = run(*batch, *outside)
         return tensors[: len(kinds)] if is_flat else tree_unflatten(spread(tensors), structure)
 
     def spread(tensors: Sequence[Tensor]) -> list[Any]:

@@ -4,7 +4,7 @@ A new version may take any of them away: ``tests/graphs/test_private.py`` has a 
 gone or means something else. Tried with the versions in ``TRIED_WITH``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -58,6 +58,23 @@ def settle_plates(elbo: ELBO, model: Callable[..., Any], guide: Callable[..., An
 def changes_its_argument(operation: Any) -> bool:
     """Says whether an operation writes to one of its arguments, as ``Tensor.normal_`` does."""
     return bool(operation._schema.is_mutable)
+
+
+def interpreted_by_torchscript(run: Callable[..., Any], arguments: Sequence[Tensor]) -> Callable[..., Any]:
+    """Records a function of tensors, and gives it back as TorchScript runs it: one operation after the other.
+
+    ``torch.jit.trace`` does the same, but its functions stay in memory for good.
+    """
+    with torch.no_grad():
+        graph, *_ = torch._C._create_graph_by_tracing(run, tuple(arguments), lambda _: "", True, False)
+    recorded = torch._C.CompilationUnit().create_function("recorded", graph)
+
+    def interpret(*arguments: Tensor) -> Any:
+        # optimized, it leaves out casts to bfloat16 and back, which round
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            return recorded(*arguments)
+
+    return interpret
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], values: Any) -> Any:

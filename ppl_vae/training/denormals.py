@@ -1,7 +1,7 @@
 """Numbers near the smallest that a float can hold, which slow a CPU down: they are taken for 0 while a pair is trained.
 
 The moments of Adam sink below 1e-38 where a pixel is always black, and the processor takes a hundred times as long for
-such a number. It can take them for 0 instead, a mode that each thread sets for itself.
+such a number. It can take them for 0 instead, as JAX has it do: a mode that each thread sets for itself.
 """
 
 import ctypes

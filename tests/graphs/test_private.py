@@ -18,6 +18,7 @@ from ppl_vae.graphs.private import (
     TorchDispatchMode,
     changes_its_argument,
     give_its_own_parameters,
+    interpreted_by_torchscript,
     map_tensors,
     numbers_left_as_tensors,
     pyro_state_of,
@@ -168,3 +169,11 @@ def test_enumeration_masks_zeros_unseen():
     assert not torch._C._get_tracing_state()
     with zeros_masked_unseen():
         assert torch._C._get_tracing_state()
+
+
+def test_torchscript_runs_a_function_of_tensors():
+    noise = interpreted_by_torchscript(lambda x: x + torch.randn(3), (torch.zeros(3),))
+    torch.manual_seed(0)
+    first = noise(torch.ones(3))
+    torch.manual_seed(0)
+    assert torch.equal(first, torch.ones(3) + torch.randn(3))
