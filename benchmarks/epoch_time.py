@@ -28,6 +28,7 @@ import pyro
 import pyro.distributions as dist
 import step_time
 import torch
+from interleaved import interleaved, medians, ratios
 from pyro.distributions import Independent
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
@@ -205,21 +206,6 @@ def whole_epochs(train: Tensor) -> dict[str, Callable[[], float]]:
     return sides
 
 
-def ratios(sides: dict[str, Callable[[], float]], base: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Times every side in turn; gives median seconds, and the median ratio of a side's time to the base's."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, epoch in sides.items():
-            times[name].append(epoch())
-    return {
-        "seconds": {name: round(statistics.median(found), 2) for name, found in times.items()},
-        f"ratio to {base}": {
-            name: round(statistics.median(a / b for a, b in zip(found, times[base], strict=True)), 3)
-            for name, found in times.items()
-        },
-    }
-
-
 def main(data_root: str, rounds: int, scan: bool) -> None:
     """Times every side in turn."""
     pyro.enable_validation(False)
@@ -227,7 +213,9 @@ def main(data_root: str, rounds: int, scan: bool) -> None:
     train = load("mnist", data_root).train
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}"
     if scan:
-        print(json.dumps({"machine": machine} | ratios(whole_epochs(train), "hand-written", rounds), indent=2))
+        times = interleaved(whole_epochs(train), rounds)
+        found = {"seconds": medians(times, 2), "ratio to hand-written": ratios(times, "hand-written", 3)}
+        print(json.dumps({"machine": machine} | found, indent=2))
         return
     tutorial, loader = Example(), DataLoader(TensorDataset(train), batch_size=BATCH, shuffle=True)
     anew = partial(ours, train, pair(VAE), transform=torch.bernoulli)
@@ -245,14 +233,11 @@ def main(data_root: str, rounds: int, scan: bool) -> None:
         "the example's program by fit": ours(train, (tutorial.model, tutorial.guide), True),
         "the example's program by fit, compiled": ours(train, (tutorial.model, tutorial.guide), "compile"),
     }
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, epoch in sides.items():
-            times[name].append(epoch())
+    times = interleaved(sides, rounds)
     base = times["Pyro's example"]
     result = {
         "machine": machine,
-        "seconds": {name: round(statistics.median(found), 2) for name, found in times.items()},
+        "seconds": medians(times, 2),
         "times as fast as Pyro's example": {
             name: round(statistics.median(b / a for a, b in zip(found, base, strict=True)), 2)
             for name, found in times.items()

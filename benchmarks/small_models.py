@@ -11,7 +11,6 @@ JSON. NumPyro takes part where it is installed.
 import argparse
 import json
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from functools import partial
 
 import pyro
 import torch
+from interleaved import interleaved, medians, ratios
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 
@@ -99,17 +99,11 @@ def main(rounds: int, compiled: bool) -> None:
         sides["NumPyro, svi.run"] = numpyro_run()
     except ImportError:
         print("NumPyro is not installed", file=sys.stderr)
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, run in sides.items():
-            times[name].append(marginal(run))
+    times = interleaved({name: partial(marginal, run) for name, run in sides.items()}, rounds)
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "microseconds a step": {name: round(statistics.median(found), 1) for name, found in times.items()},
-        "ratio to SVI.step": {
-            name: round(statistics.median(a / b for a, b in zip(found, times["SVI.step"], strict=True)), 4)
-            for name, found in times.items()
-        },
+        "microseconds a step": medians(times, 1),
+        "ratio to SVI.step": ratios(times, "SVI.step", 4),
     }
     print(json.dumps(result, indent=2))
 

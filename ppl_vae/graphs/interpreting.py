@@ -22,23 +22,18 @@ def interpreted(graph: GraphModule, batch: Sequence[Tensor]) -> Callable[..., An
         graph: reads the tensors outside its arguments where they are, also in the function.
         batch: arguments of the sizes and types that it is for.
     """
-    by_python = replay(graph)
+    if any(part.device.type != "cpu" for part in batch):
+        return replay(graph)
     copied, kinds, structure = _with_tensors_alone(graph)
-    outside, is_flat = lifted(copied), all(kinds) and structure == tree_flatten(tuple(kinds))[1]
-    if any(part.device.type != "cpu" for part in (*batch, *outside)):
-        return by_python
+    outside = lifted(copied)
     try:
         run = interpreted_by_torchscript(copied.forward, (*batch, *outside))
     except Exception:
-        return by_python
+        return replay(graph)
 
     def interpret(*batch: Tensor) -> Any:
-        tensors = run(*batch, *outside)
-        return tensors[: len(kinds)] if is_flat else tree_unflatten(spread(tensors), structure)
-
-    def spread(tensors: Sequence[Tensor]) -> list[Any]:
-        each = iter(tensors)
-        return [next(each) if kind else None for kind in kinds]
+        tensors = iter(run(*batch, *outside))
+        return tree_unflatten([next(tensors) if kind else None for kind in kinds], structure)
 
     return interpret
 

@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
 from ppl_vae.errors import InputError
-from ppl_vae.graphs.simplifying import is_random
+from ppl_vae.graphs.simplifying import is_random, writes
 from ppl_vae.graphs.tracing import lifted
 
 aten = torch.ops.aten
@@ -80,7 +80,7 @@ def _graph(run: Callable[[], list[Tensor]], start: Tensor) -> tuple[GraphModule,
     graph = make_fx(started)(start)
     outside = lifted(graph)
     _draw_by_draw(graph)
-    if any(_writes(node) for node in graph.graph.nodes if _OWN not in node.meta):
+    if any(writes(node) for node in graph.graph.nodes if _OWN not in node.meta):
         versions = [part._version for part in outside]
         with torch.no_grad():
             graph = make_fx(functionalize(graph))(start, *outside)
@@ -91,10 +91,6 @@ def _graph(run: Callable[[], list[Tensor]], start: Tensor) -> tuple[GraphModule,
     output.args = ((list(output.args[0]), [node for node in graph.graph.nodes if is_random(node)]),)
     graph.recompile()
     return graph, outside
-
-
-def _writes(node: Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _draw_by_draw(graph: GraphModule) -> None:

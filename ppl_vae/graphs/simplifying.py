@@ -49,7 +49,8 @@ def is_random(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
 
 
-def _writes(node: Node) -> bool:
+def writes(node: Node) -> bool:
+    """Says whether a node writes to one of its arguments."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
@@ -57,7 +58,7 @@ def _written(graph: Graph) -> set[Node]:
     """Finds the nodes whose memory some node writes to, through any view: they are left as they are."""
     written: set[Node] = set()
     for node in graph.nodes:
-        if _writes(node):
+        if writes(node):
             written.add(node)
             written |= {arg for arg in node.all_input_nodes}
     for node in reversed(graph.nodes):  # what they are views of
@@ -72,12 +73,12 @@ def _written(graph: Graph) -> set[Node]:
 def _is_view(node: Node) -> bool:
     if node.target is operator.getitem:
         return True
-    return isinstance(node.target, torch._ops.OpOverload) and (node.target.is_view or _writes(node))
+    return isinstance(node.target, torch._ops.OpOverload) and (node.target.is_view or writes(node))
 
 
 def _stays(node: Node) -> bool:
     """Whether a node counts for something though nothing uses it: it draws, or writes, or is an end of the graph."""
-    return node.op in ("placeholder", "output") or is_random(node) or _writes(node)
+    return node.op in ("placeholder", "output") or is_random(node) or writes(node)
 
 
 def value_of(node: Any) -> Tensor | None:
