@@ -73,7 +73,7 @@ class Gradients:
         """Gives each parameter its gradient, where ``backward`` would put it, and returns the loss."""
         loss, *gradients = numbers
         for leaf, gradient in zip(self.parameters, gradients, strict=True):
-            leaf.grad = gradient
+            leaf.grad = _laid_out_like(leaf, gradient)
         return loss
 
     def watched(self, run: Callable[[], Numbers]) -> tuple[Numbers, str, Held]:
@@ -111,3 +111,14 @@ class Gradients:
     def _by_tensors(self, objective: Objective, *batch: Tensor) -> Numbers:
         value, gradients = bound_and_gradients(objective, self._model, self._guide, batch, self.parameters)
         return -value.sum(), *gradients
+
+
+def _laid_out_like(leaf: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """Lays a gradient out in memory as its parameter, which ``backward`` does too.
+
+    A graph gives it as it comes: one number spread over all places, or transposed. torch's fused optimizers take the
+    numbers in the order of their addresses, so they would give them to other parameters, or read past their end.
+    """
+    if gradient is None or gradient.stride() == leaf.stride() or gradient.layout != torch.strided:
+        return gradient
+    return torch.empty_like(leaf).copy_(gradient)

@@ -1,0 +1,61 @@
+"""Gradients as the optimizer gets them."""
+
+from functools import partial
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adagrad, Adam
+
+from ppl_vae import fit
+
+
+class _Mixing(nn.Module):
+    """A factor model whose gradients come spread from one number (offset) and transposed (weight)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(6, 3, generator=torch.Generator().manual_seed(0)))
+        self.offset = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module("mixing", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+            mean = torch.einsum("bi,oi->bo", z, self.weight)
+            pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+        pyro.factor("slope", -self.offset.sum())
+
+
+def _guide(x: Tensor) -> None:
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x[:, :3] / 2, 0.5).to_event(1))
+
+
+@pytest.mark.parametrize(
+    "optimizer", [partial(Adam, fused=True), partial(SGD, fused=True), partial(Adagrad, fused=True)]
+)
+@pytest.mark.parametrize("capture", [True, "compile"])
+def test_a_graph_gives_each_parameter_its_own_gradient(capture, optimizer):
+    """torch's fused optimizers read a gradient in the order of its memory, whatever its strides say."""
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    ends = []
+    for mode in (False, capture):
+        pyro.clear_param_store()
+        model = _Mixing()
+        fit(
+            model,
+            _guide,
+            x,
+            optimizer=partial(optimizer, lr=0.01),
+            epochs=6,
+            batch_size=50,
+            capture=mode,
+            seed=0,
+            progress=False,
+        )
+        ends.append((model.weight.detach(), model.offset.detach()))
+    for found, expected in zip(*reversed(ends), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
