@@ -6,6 +6,7 @@ gone or means something else. Tried with the versions in ``TRIED_WITH``.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -15,7 +16,10 @@ from pyro.infer import ELBO
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.fx import GraphModule
 from torch.nn.functional import one_hot
+from torch.optim import Optimizer
+from torch.optim import optimizer as _optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -27,6 +31,9 @@ CONVOLUTION: type[nn.Module] = nn.modules.conv._ConvNd
 
 # What each module has, whatever its class: its own attributes are the others.
 OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
+
+# What is called around the step of every optimizer.
+_HOOKS_OF_ALL = _optimizer._global_optimizer_pre_hooks, _optimizer._global_optimizer_post_hooks
 
 # How the names of the attributes begin in which a PyroModule keeps what is Pyro's.
 PYRO_PREFIX = "_pyro"
@@ -60,21 +67,54 @@ def changes_its_argument(operation: Any) -> bool:
     return bool(operation._schema.is_mutable)
 
 
-def interpreted_by_torchscript(run: Callable[..., Any], arguments: Sequence[Tensor]) -> Callable[..., Any]:
-    """Records a function of tensors, and gives it back as TorchScript runs it: one operation after the other.
+def interpreted_by_torchscript(graph: GraphModule, arguments: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """Makes a graph a function that TorchScript runs, one operation after the other.
 
     ``torch.jit.trace`` does the same, but its functions stay in memory for good.
     """
     with torch.no_grad():
-        graph, *_ = torch._C._create_graph_by_tracing(run, tuple(arguments), lambda _: "", True, False)
-    recorded = torch._C.CompilationUnit().create_function("recorded", graph)
+        recording, *_ = torch._C._create_graph_by_tracing(graph.forward, tuple(arguments), lambda _: "", True, False)
+    recorded = torch._C.CompilationUnit().create_function("recorded", recording)
 
-    def interpret(*arguments: Tensor) -> Any:
+    def interpret(*arguments: Tensor) -> Sequence[Tensor]:
         # optimized, it leaves out casts to bfloat16 and back, which round
         with torch.no_grad(), torch.jit.optimized_execution(False):
             return recorded(*arguments)
 
     return interpret
+
+
+def compiled_by_inductor(graph: GraphModule, arguments: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """Compiles a graph for arguments like these; random numbers are drawn by torch's own operations, in their order.
+
+    ``torch.compile`` does the same, but looks anew at each call whether what it compiled may be used.
+    """
+    from torch._inductor import config, standalone_compile  # which takes seconds to import
+
+    with torch.no_grad(), config.patch(fallback_random=True):
+        # sizes as they are here: with those of the graph nothing would be found on the disk again
+        compiled = standalone_compile(graph, list(arguments), dynamic_shapes="from_example_inputs")
+
+    def run(*arguments: Tensor) -> Sequence[Tensor]:
+        with torch.no_grad():
+            return compiled(*arguments)
+
+    return run
+
+
+def step_without_hooks(optimizer: Optimizer) -> Callable[[], Any]:
+    """Returns an optimizer's step as its class defines it, without the record for profilers, which no graph holds.
+
+    Raises:
+        ValueError: where something else is to be called at each step, which a graph would not call. A scheduler of
+            learning rates only counts the steps.
+    """
+    hooks = (*_HOOKS_OF_ALL, optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+    in_place = vars(optimizer).get("step")
+    if any(hooks) or not (in_place is None or hasattr(in_place, "_wrapped_by_lr_sched")):
+        raise ValueError("something else is called at the optimizer's step")
+    step = type(optimizer).step
+    return partial(getattr(step, "__wrapped__", step), optimizer)
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], values: Any) -> Any:

@@ -28,6 +28,7 @@ class Batches:
         epoch: yields the minibatches of one epoch, on the device.
         fingerprint: tells data apart: a digest of their values in their order, where they are at hand.
         is_exact: whether the size is known for sure: of a loader whose sampler leaves rows out it is not.
+        runs_no_foreign_code: whether no code of the user's makes the minibatches: no loader, no transform.
     """
 
     size: int
@@ -36,6 +37,7 @@ class Batches:
     epoch: Callable[[], Iterator[Batch]]
     fingerprint: Callable[[], str]
     is_exact: bool = True
+    runs_no_foreign_code: bool = False
 
     @property
     def even(self) -> bool:
@@ -57,6 +59,7 @@ def batches(
 
     if transform is torch.bernoulli:
         transform = bernoulli
+    no_foreign_code = transform is None or transform is bernoulli
 
     def transformed(batch: Batch) -> Batch:
         first, *rest = batch
@@ -72,12 +75,14 @@ def batches(
             yield transformed(tuple(map(_copied, tensors)))
             return
         for rows in torch.randperm(size, device=device).split(batch_size):
-            yield transformed(tuple(tensor[rows] for tensor in tensors))
+            yield transformed(tuple(tensor.index_select(0, rows) for tensor in tensors))  # faster than tensor[rows]
 
     def fingerprint() -> str:
         return f"{size} rows of digest {digest(tensors)}"
 
-    return Batches(size, math.ceil(size / batch_size), batch_size, epoch, fingerprint)
+    return Batches(
+        size, math.ceil(size / batch_size), batch_size, epoch, fingerprint, runs_no_foreign_code=no_foreign_code
+    )
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -27,6 +27,11 @@ MANY_STEPS = 500
 LONG_RUN = 600.0
 
 
+def is_worthwhile(capture: Capture, steps: int) -> bool:
+    """Says whether so many steps are to be taken by a graph."""
+    return capture is not False and (capture != "auto" or steps >= MANY_STEPS)
+
+
 class Step:
     """Computes the loss of a batch and gives the parameters their gradients, by a graph of the pair or by its programs.
 
@@ -35,6 +40,8 @@ class Step:
         capture: see :func:`ppl_vae.fit`.
         expected: how many steps are to come in all.
         updates: the optimizers' step, which a graph may take; it is finished by whoever calls the step.
+        undisturbed: whether no other code than this package's runs between steps, and batches of equal length have
+            equal shapes: what the programs hold then changes by their own runs alone, and is looked at beside these.
 
     Attributes:
         reason: why it runs uncaptured, empty where it does not.
@@ -47,11 +54,14 @@ class Step:
         capture: Capture,
         expected: int,
         updates: Updates | None = None,
+        undisturbed: bool = False,
     ) -> None:
         self._gradients = gradients
         self._updates = updates if updates is not None else Updates()
         self._capture, self._expected, self._steps = capture, expected, 0
         self._shapes: dict[Any, CapturedBatch] = {}
+        self._undisturbed = undisturbed
+        self._checked: dict[int, CapturedBatch] = {}  # by length of batch: looked at since the programs ran last
         self._compared = 0  # the last step beside which the program was run
         self._uncompared: tuple[CapturedBatch, tuple[Tensor, ...]] | None = None  # the last replay without that
         self.reason, self.compile_seconds = "" if capture else "capture=False", 0.0
@@ -68,6 +78,9 @@ class Step:
         """
         self._steps += 1
         self._updates.begin()
+        checked = self._checked.get(len(batch[0]))
+        if checked is not None and not checked.next_is_compared():
+            return self._replay(checked, batch, rare)
         if count() > 1:
             share = self._gradients.division.share(batch)
             loss = self._take(share.of(batch), rare, (share.start, share.total))
@@ -107,6 +120,11 @@ class Step:
             return self._by_program(batch)
         if shape.next_is_compared():
             return self._compare(shape, batch)
+        if self._undisturbed and not rows:
+            self._checked[len(batch[0])] = shape
+        return self._replay(shape, batch, rare)
+
+    def _replay(self, shape: CapturedBatch, batch: tuple[Tensor, ...], rare: bool) -> Tensor | float:
         self._uncompared = shape, batch
         if shape.uncompiled is not None and not rare:
             self._maybe_compile(shape, batch)
@@ -117,9 +135,10 @@ class Step:
         """Whether a graph may take this step; the first step is the program's, where Pyro validates it."""
         if self.reason or self._steps == 1:
             return False
-        return self._capture != "auto" or (self._expected >= MANY_STEPS and not rare)
+        return is_worthwhile(self._capture, self._expected) and not (self._capture == "auto" and rare)
 
     def _by_program(self, batch: tuple[Tensor, ...]) -> Tensor | float:
+        self._checked.clear()
         return self._gradients.by_pyro(batch, validate=self._steps == 1)[0]
 
     def _trace(self, shape: CapturedBatch, batch: tuple[Tensor, ...]) -> Tensor | float:
@@ -133,6 +152,7 @@ class Step:
         if self._gradients.has_sparse_gradients():
             self._give_up("a table has sparse gradients")
             return self._by_program(batch)
+        self._checked.clear()
         numbers = shape.trace(batch, objective)
         if shape.reason:
             self._give_up(shape.reason)
@@ -142,6 +162,7 @@ class Step:
 
     def _compare(self, shape: CapturedBatch, batch: tuple[Tensor, ...]) -> Tensor | float:
         """Takes a step by the graph and by the program beside it; where they differ, the program's counts."""
+        self._checked.clear()
         numbers = shape.compare(batch)
         if shape.reason:
             self._give_up(shape.reason + self._wrong_steps(self._steps - 1, f"found in step {self._steps}; "))

@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ppl_vae.estimators.tensor_only import Objective
-from ppl_vae.graphs.interpreting import interpreted
-from ppl_vae.graphs.tracing import agree, replay, traced
+from ppl_vae.graphs.engines import compiled, interpreted
+from ppl_vae.graphs.tracing import agree, traced
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.restore import Moment
 from ppl_vae.training.cuda_graphs import CudaGraph, launched, on_gpu
 from ppl_vae.training.gradients import Gradients, Numbers
+from ppl_vae.training.rhythm import is_compared
 from ppl_vae.training.updates import Updates
 from ppl_vae.training.warning import warn_caller
 
@@ -30,9 +31,6 @@ _SAME = 1e-5
 _FINE = 1e-3
 # A compiler leaves out casts to bfloat16 and back, whose 8 significant bits then round otherwise.
 _COARSE = 0.05
-# Replays from one run of the program beside them to the next, at most; a power of two, as the rhythm below needs. Such
-# a run costs some five replays, so that comparisons take a hundredth of a long training.
-_SELDOM = 512
 # The replays that are timed, to tell what the rest of a training takes: the first ones set things up.
 _TIMED_FROM, _TIMED_TO = 10, 60
 
@@ -155,21 +153,18 @@ class CapturedBatch:
         return bool(drifted)
 
     def next_is_compared(self) -> bool:
-        """Counts a replay, and says whether the program is to be run beside it.
+        """Says whether the program is to be run beside the next replay.
 
-        That is so for the 1st, 2nd, 4th, ... 512th replay and then for each 512th. What
-        :class:`ppl_vae.pairs.held.Held` does not see, a counter in a file say, often changes most in the first steps:
-        it is found there while few steps are wrong, and a training without any soon spends a hundredth of its time on
-        comparisons. Counts decide, no clock, so that the same seed gives the same numbers on a busy machine.
+        That finds what :class:`ppl_vae.pairs.held.Held` does not see.
         """
-        self._replays += 1
-        return _SELDOM % self._replays == 0 or self._replays % _SELDOM == 0
+        return is_compared(self._replays + 1)
 
     def compare(self, batch: tuple[Tensor, ...]) -> Numbers:
         """Replays the graph, and runs the program on the same random numbers: its results count if they differ.
 
         What the program draws, reads and changes is watched meanwhile, as where it was traced.
         """
+        self._replays += 1
         before = self._gradients.moment()
         run = partial(self._gradients.by_tensors, self._objective, *batch)
         by_program, reason, _ = self._gradients.watched(run)
@@ -188,6 +183,7 @@ class CapturedBatch:
 
     def replay(self, batch: tuple[Tensor, ...]) -> Numbers:
         """Replays the graph; on a GPU by one launch, which takes the optimizers' step too where a graph can hold it."""
+        self._replays += 1
         if self.stage is not Stage.LAUNCHED and self._may_be_launched and on_gpu(batch):
             self._record(batch)
         if self.stage is not Stage.LAUNCHED:
@@ -212,14 +208,13 @@ class CapturedBatch:
             return 0.0
         before = self._gradients.moment()
         try:
-            with torch.no_grad():
-                compiled = torch.compile(graph, fullgraph=True, dynamic=False, options={"fallback_random": True})
-                by_compiled = compiled(*batch)
+            run = compiled(graph, batch)
+            by_compiled = run(*batch)
             before.put_back()
             tolerance = _COARSE if _is_coarse(graph) else _FINE
             if not agree(self._replay(*batch), by_compiled, tolerance):
                 raise NoGraph("the compiled graph gives other gradients")
-            self._replay, self._tolerance, self.stage = replay(compiled), tolerance, Stage.COMPILED
+            self._replay, self._tolerance, self.stage = run, tolerance, Stage.COMPILED
             self._may_be_launched = True
         except Exception as error:  # no C++ compiler, most often
             warn_caller(f"the graph is replayed, not compiled: {first_line(error)}", CaptureWarning)

@@ -81,8 +81,6 @@ def make_capturable(steppers: Iterable[Optimizer]) -> bool:
             device = group["params"][0].device
             group["capturable"] = True
             group["lr"] = torch.as_tensor(float(group["lr"]), device=device)
-            if group.get("fused", True) is None and group.get("foreach") is None:
-                group["fused"] = True
     return True
 
 

@@ -16,7 +16,7 @@ from ppl_vae.pairs.progress import bar
 from ppl_vae.training import distributed
 from ppl_vae.training.arguments import require_arguments, resolve_device, set_seed
 from ppl_vae.training.batches import batches
-from ppl_vae.training.capture import Capture, Step
+from ppl_vae.training.capture import Capture, Step, is_worthwhile
 from ppl_vae.training.checkpoints import Checkpoint
 from ppl_vae.training.denormals import denormals_flushed
 from ppl_vae.training.gradients import Gradients
@@ -119,9 +119,11 @@ def fit(
         pair, modules = ready.trainable, ready.modules
         history = History(source.size, pair.is_bound, pair.weighted)
         may_be_one_graph = target.type == "cuda" and capture is not False and distributed.count() == 1
-        updates = updates_for(optimizer, pair.parameters, modules, schedule, steps, may_be_one_graph)
+        recorded = target.type == "cpu" and is_worthwhile(capture, steps)
+        updates = updates_for(optimizer, pair.parameters, modules, schedule, steps, may_be_one_graph, recorded)
         gradients = Gradients(elbo, model, pair.guide, pair.parameters, modules, coarse=precision != "float32")
-        step = Step(gradients, capture, steps, updates)
+        undisturbed = source.runs_no_foreign_code and schedule is None and after_epoch is None
+        step = Step(gradients, capture, steps, updates, undisturbed)
         tensors = [*ready.tensors, *step.state]
         run = partial(run_identity, source, pair, elbo, updates.options, transform, schedule, epochs, seed, precision)
         programs = partial(programs_identity, model, guide, ready.learned)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from pyro.optim import PyroOptim
@@ -23,7 +24,7 @@ def optimizer_or_adam(optimizer: OptimizerFactory | PyroOptim | None, lr: float 
     if lr is not None and not lr > 0:
         raise InputError(f"lr is {lr}; a learning rate is above 0")
     if optimizer is None:
-        return partial(Adam, lr=ADAM_RATE if lr is None else lr, fused=True)
+        return partial(Adam, lr=ADAM_RATE if lr is None else lr)
     if lr is not None:
         raise InputError(f"lr is {lr}, which is Adam's: give the rate to the optimizer, or leave the optimizer away")
     return optimizer
@@ -52,7 +53,18 @@ def make_optimizers(
     if sparse:
         rate = (made[0] if made else optimizer([torch.zeros((), requires_grad=True)])).defaults["lr"]
         made.append(SparseAdam(list(sparse.values()), lr=rate))
+    for group in (group for stepper in made for group in stepper.param_groups):
+        if _may_be_fused(group):
+            group["fused"] = True
     return made
+
+
+def _may_be_fused(group: dict[str, Any]) -> bool:
+    """Says whether one operation may update all parameters of a group: where nobody has said how, and torch has it."""
+    if not all(key in group and group[key] is None for key in ("fused", "foreach")) or group.get("differentiable"):
+        return False
+    on_gpu = any(leaf.is_cuda for leaf in group["params"])  # there Adagrad has none; what a CUDA graph may hold has
+    return all(leaf.is_floating_point() for leaf in group["params"]) and (not on_gpu or "capturable" in group)
 
 
 def make_schedulers(schedule: Schedule | None, steppers: Iterable[Optimizer], steps: int) -> list[LambdaLR]:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ppl_vae.training.cuda_graphs import make_capturable, state_of
 from ppl_vae.training.identity import optimizer_identity
 from ppl_vae.training.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
+from ppl_vae.training.recorded_update import RecordedUpdate
 
 
 class Updates:
@@ -25,6 +26,8 @@ class Updates:
         in_graph: whether a graph may hold the optimizers' step (see
             :func:`ppl_vae.training.cuda_graphs.make_capturable`).
         options: the optimizers in words, as they were before a schedule changed them.
+        recorded: whether each optimizer's step becomes a graph of its own
+            (:class:`ppl_vae.training.recorded_update.RecordedUpdate`).
 
     Attributes:
         taken: whether a graph has taken the optimizers' step of the training step at hand.
@@ -36,8 +39,12 @@ class Updates:
         schedulers: Sequence[LambdaLR] = (),
         in_graph: bool = False,
         options: str = "",
+        recorded: bool = False,
     ) -> None:
         self._optimizers, self._schedulers = list(optimizers), list(schedulers)
+        self._steppers: list[Any] = self._optimizers
+        if recorded:
+            self._steppers = [RecordedUpdate(optimizer, bool(self._schedulers)) for optimizer in self._optimizers]
         self.in_graph, self.options = in_graph, options
         self.taken = False
 
@@ -76,8 +83,8 @@ class Updates:
             make_capturable(self._optimizers)
 
     def _step(self) -> None:
-        for optimizer in self._optimizers:
-            optimizer.step()
+        for stepper in self._steppers:
+            stepper.step()
 
 
 def updates_for(
@@ -87,9 +94,10 @@ def updates_for(
     schedule: Schedule | None,
     steps: int,
     may_be_in_graph: bool,
+    recorded: bool = False,
 ) -> Updates:
     """Makes the optimizers of some parameters and the schedules of their learning rates, for so many training steps."""
     optimizers = make_optimizers(optimizer, parameters, modules)
     options = optimizer_identity(optimizers)  # before a schedule changes the rate, and a graph how it is held
     in_graph = may_be_in_graph and make_capturable(optimizers)
-    return Updates(optimizers, make_schedulers(schedule, optimizers, steps), in_graph, options)
+    return Updates(optimizers, make_schedulers(schedule, optimizers, steps), in_graph, options, recorded)

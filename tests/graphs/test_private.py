@@ -9,6 +9,10 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.nn import PyroModule, PyroParam
 from torch import nn
+from torch._dynamo.utils import counters
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
 
 from ppl_vae.graphs.private import (
     CONVOLUTION,
@@ -17,12 +21,14 @@ from ppl_vae.graphs.private import (
     REJECTING,
     TorchDispatchMode,
     changes_its_argument,
+    compiled_by_inductor,
     give_its_own_parameters,
     interpreted_by_torchscript,
     map_tensors,
     numbers_left_as_tensors,
     pyro_state_of,
     settle_plates,
+    step_without_hooks,
     unvalidated,
     zeros_masked_unseen,
 )
@@ -171,9 +177,37 @@ def test_enumeration_masks_zeros_unseen():
         assert torch._C._get_tracing_state()
 
 
-def test_torchscript_runs_a_function_of_tensors():
-    noise = interpreted_by_torchscript(lambda x: x + torch.randn(3), (torch.zeros(3),))
+@pytest.mark.parametrize("engine", [interpreted_by_torchscript, compiled_by_inductor])
+def test_an_engine_runs_a_graph_with_the_same_random_numbers(engine):
+    graph = make_fx(lambda x: (x + torch.randn(3),))(torch.zeros(3))
+    run = engine(graph, (torch.zeros(3),))
     torch.manual_seed(0)
-    first = noise(torch.ones(3))
+    (first,) = run(torch.ones(3))
     torch.manual_seed(0)
     assert torch.equal(first, torch.ones(3) + torch.randn(3))
+
+
+def test_what_was_compiled_is_found_on_the_disk_again():
+    arguments = (torch.zeros(3), torch.ones(3))
+    run = make_fx(lambda x, y: ((x * y + 2).exp().sum(),))(*arguments)
+    compiled_by_inductor(run, arguments)
+    found = counters["inductor"]["fxgraph_cache_hit"]
+    compiled_by_inductor(run, arguments)
+    assert counters["inductor"]["fxgraph_cache_hit"] == found + 1
+
+
+def test_the_step_of_an_optimizer_without_hooks():
+    leaf = torch.ones(2, requires_grad=True)
+    optimizer = SGD([leaf], lr=0.5)
+    leaf.grad = torch.ones(2)
+    step_without_hooks(optimizer)()
+    assert leaf.tolist() == [0.5, 0.5]
+    optimizer.register_step_post_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="something else is called"):
+        step_without_hooks(optimizer)
+    another = SGD([leaf], lr=0.5)
+    LambdaLR(another, lambda _: 1.0)
+    step_without_hooks(another)
+    another.step = lambda: None
+    with pytest.raises(ValueError, match="something else is called"):
+        step_without_hooks(another)

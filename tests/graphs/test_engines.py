@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ppl_vae.graphs import interpreting
-from ppl_vae.graphs.interpreting import interpreted
+from ppl_vae.graphs import engines
+from ppl_vae.graphs.engines import interpreted
 from ppl_vae.graphs.tracing import replay
 
 
@@ -39,7 +39,7 @@ def taken(run, outside):
 def test_it_gives_what_python_gives(graph):
     module, outside = graph
     fast = interpreted(module, (torch.ones(3),))
-    assert fast.__name__ == "interpret"
+    assert fast.__name__ == "run"
     for by_python, by_interpreter in zip(taken(replay(module), outside), taken(fast, outside), strict=True):
         assert torch.equal(by_python, by_interpreter)
 
@@ -50,7 +50,7 @@ def test_what_torchscript_refuses_runs_from_python(graph, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("not supported")
 
-    monkeypatch.setattr(interpreting, "interpreted_by_torchscript", refuse)
+    monkeypatch.setattr(engines, "interpreted_by_torchscript", refuse)
     found = taken(interpreted(module, (torch.ones(3),)), outside)
     assert all(map(torch.equal, found, taken(replay(module), outside)))
 
@@ -87,3 +87,27 @@ def memory() -> float:
     """MiB that this process holds."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
+
+
+def test_what_only_writes_is_done():
+    """TorchScript would not record the fused step, which gives nothing."""
+    leaf = torch.zeros(3)
+
+    def step(gradient):
+        torch._fused_sgd_(
+            [leaf],
+            [gradient],
+            [],
+            weight_decay=0.0,
+            momentum=0.0,
+            lr=1.0,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=True,
+        )
+        return gradient.sum()
+
+    run = interpreted(make_fx(step)(torch.zeros(3)), (torch.zeros(3),))
+    run(torch.ones(3))
+    assert leaf.tolist() == [-1, -1, -1]
