@@ -18,6 +18,7 @@ _REFRESH = 0.1  # seconds: a step may take less than an update
 _TELLING = 2.0  # seconds after which the pace of a stage can be judged
 _LONG = 60.0  # seconds: what takes longer is announced
 _LARGE_SHARE = 0.1  # of a stage: the pace can be judged by its first step alone
+_SETTING_UP = 8  # steps that are no measure, unless they take a minute: in a training they validate, trace and compile
 
 
 @contextmanager
@@ -166,7 +167,7 @@ class _Line:
         self.task = display.add(description, total, start)
         self.note: Callable[[], str] = lambda: ""
         self._began = self._updated = time.perf_counter()
-        self._after_first: tuple[float, int] | None = None  # when the first step ended, and what was done by then
+        self._set_up: tuple[float, int] | None = None  # when the first steps ended, and what was done by then
         self._announced = False
 
     def advance(self, steps: int) -> None:
@@ -178,17 +179,14 @@ class _Line:
             self._updated = now
         if not self._announced and now - self._began >= _TELLING:
             self._announce(now)
-        if self._after_first is None:
-            self._after_first = (now, self.done)
+        if self._set_up is None and (self.done - self._start >= _SETTING_UP or now - self._began >= _LONG):
+            self._set_up = (now, self.done)
 
     def _announce(self, now: float) -> None:
-        """Says once how long the stage will take, if that is more than a minute and the pace can be judged.
-
-        The first step is left out where it can be: it may have compiled something, or warmed the device up.
-        """
-        began, done = self._after_first or (self._began, self._start)
+        """Says once how long the stage will take, if that is more than a minute and the pace can be judged."""
+        began, done = self._set_up or (self._began, self._start)
         share = (self.done - done) / max(1, self._total - self._start)
-        if not share or (self._after_first is None and share < _LARGE_SHARE) or now - began < _TELLING:
+        if not share or (self._set_up is None and share < _LARGE_SHARE) or now - began < _TELLING:
             return
         self._announced = True
         seconds = (self._total - self.done) * (now - began) / (self.done - done)

@@ -158,6 +158,15 @@ def test_a_first_step_that_compiles_is_no_measure(plain, clock):
     assert plain.getvalue() == ""
 
 
+def test_steps_that_compile_are_no_measure(plain, clock):
+    """A slow start, in which a step is validated, one traced and one compiled, told of ten thousand hours once."""
+    with bar("fit", 100_000, 0, True) as advance:
+        for step in range(100_000):
+            clock.now += 10.0 if step in (0, 1, 3) else 0.002
+            advance(1, -3.0, 10)
+    assert plain.getvalue() == "fit: about 3 min to go; fewer epochs shorten it\n"
+
+
 def test_a_stage_of_few_long_steps_is_judged_by_its_first(plain, clock):
     with stage("annealed", 4, True, shorten="steps") as advance:
         steps(advance, clock, 120.0, 4)
