@@ -9,12 +9,11 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 from torch.func import functionalize, vmap
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
 from ppl_vae.errors import InputError
 from ppl_vae.graphs.simplifying import is_random, writes
-from ppl_vae.graphs.tracing import lifted
+from ppl_vae.graphs.tracing import lifted, recorded
 
 aten = torch.ops.aten
 _OWN = "draw by draw"  # marks what fills a new tensor of each draw
@@ -77,13 +76,13 @@ def _graph(run: Callable[[], list[Tensor]], start: Tensor) -> tuple[GraphModule,
     def started(_: Tensor) -> list[Tensor]:
         return run()
 
-    graph = make_fx(started)(start)
+    graph = recorded(started, start)
     outside = lifted(graph)
     _draw_by_draw(graph)
     if any(writes(node) for node in graph.graph.nodes if _OWN not in node.meta):
         versions = [part._version for part in outside]
         with torch.no_grad():
-            graph = make_fx(functionalize(graph))(start, *outside)
+            graph = recorded(functionalize(graph), start, *outside)
         if versions != [part._version for part in outside]:
             raise InputError("it writes to a tensor that it finds outside its arguments")
         _draw_by_draw(graph)

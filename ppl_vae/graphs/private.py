@@ -15,6 +15,8 @@ import torch
 from pyro.infer import ELBO
 from pyro.nn import PyroModule
 from torch import Tensor, nn
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributions import Distribution
 from torch.fx import GraphModule
 from torch.nn.functional import one_hot
@@ -115,6 +117,16 @@ def step_without_hooks(optimizer: Optimizer) -> Callable[[], Any]:
         raise ValueError("something else is called at the optimizer's step")
     step = type(optimizer).step
     return partial(getattr(step, "__wrapped__", step), optimizer)
+
+
+@contextmanager
+def sizes_noted_in_one_mode() -> Iterator[None]:
+    """Halves the time of ``make_fx``: it notes each result's size by a mode that it makes anew, which reads the stack.
+
+    It takes a mode that is there.
+    """
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        yield
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], values: Any) -> Any:

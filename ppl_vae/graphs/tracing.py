@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_vae.errors import InputError
+from ppl_vae.graphs.private import sizes_noted_in_one_mode
 from ppl_vae.graphs.simplifying import simplify, value_of
 
 aten = torch.ops.aten
@@ -36,7 +37,7 @@ def traced(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = make_fx(run)(*batch)
+        graph = recorded(run, *batch)
     places = {tensor.data_ptr() for tensor in moving}
     for node in graph.graph.nodes:
         if node.op == "get_attr" and isinstance(tensor := getattr(graph, node.target), Tensor):
@@ -47,6 +48,12 @@ def traced(
         if _size_depends_on_values(node) and not (masking and node.target is aten.masked_select.default):
             raise InputError(f"how much {node.target.__name__.partition('.')[0]} finds depends on values")
     return simplify(graph)
+
+
+def recorded(run: Callable[..., Any], *batch: Tensor) -> GraphModule:
+    """Runs a function on a batch once and gives back all of its operations as a graph."""
+    with sizes_noted_in_one_mode():
+        return make_fx(run)(*batch)
 
 
 def replay(graph: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.nn import PyroModule, PyroParam
 from torch import nn
 from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
@@ -28,6 +29,7 @@ from ppl_vae.graphs.private import (
     numbers_left_as_tensors,
     pyro_state_of,
     settle_plates,
+    sizes_noted_in_one_mode,
     step_without_hooks,
     unvalidated,
     zeros_masked_unseen,
@@ -211,3 +213,12 @@ def test_the_step_of_an_optimizer_without_hooks():
     another.step = lambda: None
     with pytest.raises(ValueError, match="something else is called"):
         step_without_hooks(another)
+
+
+def test_sizes_are_noted_in_one_mode():
+    with sizes_noted_in_one_mode():
+        graph = make_fx(lambda x: (x.exp() + 1).sum(0))(torch.ones(3, 2))
+    noted = [node.meta["val"] for node in graph.graph.nodes if node.op != "output"]
+    assert [tuple(value.shape) for value in noted] == [(3, 2), (3, 2), (3, 2), (2,)]
+    assert all(isinstance(value.fake_mode, FakeTensorMode) for value in noted)
+    assert len({id(value.fake_mode) for value in noted}) == 1
