@@ -4,7 +4,7 @@ import pyro
 import torch
 import xarray as xr
 
-from ppl_vae.evidence.path import Path, Target, dataset_of, temperatures, with_error
+from ppl_vae.evidence.path import Path, dataset_of, temperatures, with_error
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.log_means import of_chains
@@ -82,7 +82,7 @@ def annealed_pair(
     with pyro.validation_enabled(False), stage("annealing", moves, progress, shorten="steps") as path.advance:
         for part in pair.parts(chains):
             with explained(pair.model, pair.own_guide, part):
-                target = Target(pair, part)
+                target = path.target(pair, part)
                 sizes, _ = path.adapt(target)
                 weight, acceptance = path.forward(target, sizes)
             weights.append(weight.cpu())

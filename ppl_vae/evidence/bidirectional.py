@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.coordinates import Coordinates
-from ppl_vae.evidence.path import Path, Target, dataset_of, temperatures, with_error
+from ppl_vae.evidence.path import Path, dataset_of, temperatures, with_error
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.log_means import LogMean, of_chains
@@ -71,7 +71,7 @@ def sandwich(
         for part in pair.parts(chains):
             with explained(model, None, part):
                 simulated, values = _simulate(pair, part)
-                target = Target(pair, simulated)
+                target = path.target(pair, simulated)
                 sizes, _ = path.adapt(target)
                 weight, acceptance = path.forward(target, sizes)
                 u = path.mixed(target, sizes[-1], target.coordinates.vector(values).expand(chains, -1, -1))

@@ -48,14 +48,21 @@ def temperatures(schedule: str, steps: int) -> Tensor:
 
 
 class Target:
-    """The densities at both ends of the path, for the data points of one chunk."""
+    """The densities at both ends of the path, for the data points of one chunk.
 
-    def __init__(self, pair: Pair, part: Batch) -> None:
+    Args:
+        pair: the model and the guide where the path starts.
+        part: the arguments of both.
+        expected: how often they will be asked for with one number of chains; many are replayed from a graph.
+    """
+
+    def __init__(self, pair: Pair, part: Batch, expected: int) -> None:
         if not pair.is_bound:
             raise InputError("the guide is a point mass, from which nothing can be annealed: start at the prior, None")
         pair.require_all("an annealed log p(x)")
         self.pair, self.part = pair, part
         self.coordinates = Coordinates(pair, part)
+        self._run = pair.repeated(self._by_programs, expected)
 
     def start(self, chains: int) -> Tensor:
         """Draws u from the start, shape (chains, units, dim)."""
@@ -63,18 +70,37 @@ class Target:
 
     def __call__(self, u: Tensor) -> "State":
         """Returns log start(u) and log p(x, u) - log start(u), with their gradients."""
+        return State(u, *self._run((u,), len(u)))
+
+    def slopes(self, u: Tensor) -> "Slopes":
+        """Returns the gradients alone, from whose graph the densities are left out: these take a part of its time."""
+        return Slopes(*self._run((u,), len(u), first=2))
+
+    def _by_programs(self, batch: Batch, chains: int) -> list[Tensor]:
         with torch.enable_grad():
-            u = u.detach().requires_grad_()
+            u = batch[0].detach().requires_grad_()
             values, log_det = self.coordinates.values(u)
             if self.pair.own_guide is None:
-                base, ratio = self.pair.log_joint(self.part, values, len(u))
+                base, ratio = self.pair.log_joint(self.part, values, chains)
             else:
-                prior, likelihood, proposed, base = self.pair.at(self.part, values, len(u))
+                prior, likelihood, proposed, base = self.pair.at(self.part, values, chains)
                 ratio = prior + likelihood - proposed
             base = base + log_det
             (base_slope,) = torch.autograd.grad(base.sum(), u, retain_graph=True)
             (ratio_slope,) = torch.autograd.grad(ratio.sum(), u)
-        return State(u.detach(), base.detach(), ratio.detach(), base_slope, ratio_slope)
+        return [base.detach(), ratio.detach(), base_slope, ratio_slope]
+
+
+@dataclass
+class Slopes:
+    """The gradients for u of the start's log-density, and of log p(x, u) less that."""
+
+    of_base: Tensor
+    of_ratio: Tensor
+
+    def at(self, beta: float) -> Tensor:
+        """Returns the gradient of the path's log-density at beta."""
+        return self.of_base + beta * self.of_ratio
 
 
 @dataclass
@@ -91,9 +117,10 @@ class State:
         """Returns the log-density of the path at beta, for each chain and data point."""
         return self.base + beta * self.ratio
 
-    def slope(self, beta: float) -> Tensor:
-        """Returns the gradient of that log-density for u."""
-        return self.base_slope + beta * self.ratio_slope
+    @property
+    def slopes(self) -> Slopes:
+        """The gradients by themselves."""
+        return Slopes(self.base_slope, self.ratio_slope)
 
     def where(self, chosen: Tensor, other: "State") -> "State":
         """Takes this state in the chosen chains, and the other one elsewhere."""
@@ -119,6 +146,10 @@ class Path:
         require_count("leapfrog", leapfrog, 1)
         self.betas, self.leapfrog, self.chains = betas.tolist(), leapfrog, chains
         self.advance: Callable[[int], object] = lambda points: None
+
+    def target(self, pair: Pair, part: Batch) -> Target:
+        """Makes the densities that the chains of a part of the data move by."""
+        return Target(pair, part, self.leapfrog * (len(self.betas) - 1))
 
     @property
     def mixing(self) -> int:
@@ -153,7 +184,7 @@ class Path:
 
     def mixed(self, target: Target, size: Tensor, u: Tensor) -> Tensor:
         """Moves posterior draws u on at the posterior: still draws from it, but away from where they were."""
-        state = target(u)
+        state = target(u.contiguous())
         for _ in range(self.mixing):
             state, _ = self._move(target, state, 1.0, size)
         return state.u
@@ -173,11 +204,16 @@ class Path:
         step = size[None, :, None]
         momentum = torch.randn_like(state.u)
         energy = momentum.square().sum(-1) / 2 - state.log_density(beta)
-        moved = state
-        for _ in range(self.leapfrog):
-            momentum = momentum + step / 2 * moved.slope(beta)
-            moved = target(moved.u + step * momentum)
-            momentum = momentum + step / 2 * moved.slope(beta)
+        u, slopes = state.u, state.slopes
+        for left in range(self.leapfrog - 1, -1, -1):
+            momentum = momentum + step / 2 * slopes.at(beta)
+            u = u + step * momentum
+            if left:
+                slopes = target.slopes(u)
+            else:  # the end alone is compared with the start
+                moved = target(u)
+                slopes = moved.slopes
+            momentum = momentum + step / 2 * slopes.at(beta)
         change = energy - (momentum.square().sum(-1) / 2 - moved.log_density(beta))
         rate = change.nan_to_num(-math.inf, math.inf, -math.inf).clamp(max=0).exp()
         self.advance(len(size))

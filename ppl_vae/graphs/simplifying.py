@@ -44,6 +44,15 @@ def simplify(module: GraphModule) -> GraphModule:
     return module
 
 
+def without_first(module: GraphModule, count: int) -> GraphModule:
+    """Copies a graph of several results without the first of them, and without what only these need."""
+    graph = Graph()
+    results: Any = graph.graph_copy(module.graph, {})
+    graph.output(results[count:])
+    graph.eliminate_dead_code(_stays)
+    return GraphModule(module, graph)
+
+
 def is_random(node: Node) -> bool:
     """Says whether a node draws random numbers."""
     return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags

@@ -5,12 +5,12 @@ from typing import Any
 
 import pyro
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from ppl_vae.errors import InputError
 from ppl_vae.graphs.private import TorchDispatchMode
-from ppl_vae.pairs.arguments import Batch
+from ppl_vae.pairs.arguments import Batch, batch_size
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.training.optimizers import cosine
 
@@ -40,35 +40,46 @@ class Antithetic(TorchDispatchMode):
         return noise
 
 
-def climb(
-    pair: Pair,
-    leaves: list[nn.Parameter],
-    batch: Batch,
-    lr: float,
-    particles: int,
-    steps: int,
-    advance: Callable[[int], None],
-) -> None:
+class Climb:
     """Climbs the ELBO of a pair by Adam, its rate falling to 0 along a cosine, with noise in pairs.
 
     Args:
         pair: a pair whose log-weights depend on the leaves.
         leaves: what is moved.
         batch: the arguments of both programs.
-        lr: the first rate.
         particles: draws of each unit in a step.
-        steps: how many.
+        steps: how many a round has.
         advance: called after each step with the number of units.
     """
-    optimizer = Adam(leaves, lr=lr)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * cosine(step / steps)
+
+    def __init__(
+        self,
+        pair: Pair,
+        leaves: list[nn.Parameter],
+        batch: Batch,
+        particles: int,
+        steps: int,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._pair, self._leaves, self._batch = pair, leaves, batch
+        self._particles, self._steps, self._advance = particles, steps, advance
+        self._units = 1 if pair.unit.whole else batch_size(batch)
+        self._slopes = pair.repeated(self._by_programs, steps)
+
+    def round(self, lr: float) -> None:
+        """Takes the steps of a round, the first at a rate of lr."""
+        optimizer = Adam(self._leaves, lr=lr)
+        for step in range(self._steps):
+            optimizer.param_groups[0]["lr"] = lr * cosine(step / self._steps)
+            for leaf, slope in zip(self._leaves, self._slopes(self._batch, self._particles), strict=True):
+                leaf.grad = slope
+            optimizer.step()
+            self._advance(self._units)
+
+    def _by_programs(self, batch: Batch, particles: int) -> list[Tensor | None]:
         with torch.enable_grad(), pyro.validation_enabled(False), Antithetic(particles):
-            elbos = pair.weigh(batch, particles).mean(0)
+            elbos = self._pair.weigh(batch, particles).mean(0)
             if not elbos.requires_grad:
                 raise InputError("refine climbs reparameterized draws, and no parameter of the guide reaches its draws")
-            slopes = torch.autograd.grad(elbos.sum(), leaves, allow_unused=True)
-        for leaf, slope in zip(leaves, slopes, strict=True):
-            leaf.grad = None if slope is None else -slope.nan_to_num(0.0, 0.0, 0.0)
-        optimizer.step()
-        advance(len(elbos))
+            slopes = torch.autograd.grad(elbos.sum(), self._leaves, allow_unused=True)
+        return [None if slope is None else -slope.nan_to_num(0.0, 0.0, 0.0) for slope in slopes]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, require_count
-from ppl_vae.measure.antithetic import Antithetic, climb
+from ppl_vae.measure.antithetic import Antithetic, Climb
 from ppl_vae.measure.whole_refinement import refined_whole
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
@@ -142,9 +142,10 @@ def refined(
             here = (*part, torch.arange(len(start), device=start.device))
             gains = torch.zeros_like(start[:, 0])
             climbing = pair.with_guide(held)
+            climb = Climb(climbing, [held.held], here, particles, steps, advance)
             for round_number in range(rounds):
                 before = held.held.detach().clone()
-                climb(climbing, [held.held], here, lr / 2**round_number, particles, steps, advance)
+                climb.round(lr / 2**round_number)
                 gains = _keep_the_better(climbing, held, here, before, 4 * particles)
                 if float(gains.mean()) < tolerance:
                     advance(len(start) * steps * (rounds - 1 - round_number))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.measure.antithetic import Antithetic, climb
+from ppl_vae.measure.antithetic import Antithetic, Climb
 from ppl_vae.pairs.autoguides import copied
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
@@ -30,9 +30,10 @@ def refined_whole(
     leaves = [leaf.requires_grad_() for leaf in best.parameters() if leaf.is_floating_point()]
     gain, batch = torch.zeros(1, device=pair.device), pair.rows(0, pair.size)
     with stage("refine", rounds * steps, progress, shorten="rounds") as advance:
+        climb = Climb(climbing, leaves, batch, particles, steps, advance)
         for number in range(rounds):
             before = [leaf.detach().clone() for leaf in leaves]
-            climb(climbing, leaves, batch, lr / 2**number, particles, steps, advance)
+            climb.round(lr / 2**number)
             gain = _keep_the_better(climbing, leaves, before, 4 * particles)
             if float(gain) < tolerance:
                 advance(steps * (rounds - 1 - number))

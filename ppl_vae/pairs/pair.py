@@ -1,6 +1,6 @@
 """A model and its guide on some data: probed once, then run in bounded memory for everything that is measured."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -77,6 +77,15 @@ class Pair(Probed):
             return 1
         return min(particles, max(1, CHUNK_BYTES // (self.largest_bytes * (1 if self.cuttable else self.size))))
 
+    def repeated(self, run: Callable[[Batch, int], Sequence[Any]], expected: int) -> ReplayedRun:
+        """Makes a function that runs this pair so often that a graph of it may be worth while, with the same numbers.
+
+        Args:
+            run: takes tensors and a number of particles; see :class:`ppl_vae.pairs.replayed.ReplayedRun`.
+            expected: how many runs are to come.
+        """
+        return ReplayedRun(self._programs(), run, expected)
+
     def run(self, part: Batch, particles: int) -> list[Run]:
         """Runs both programs on a part of the data: at once where they can take many particles, else so many times."""
         counts = [particles] if self.vectorized else [1] * particles
@@ -106,7 +115,7 @@ class Pair(Probed):
         points = self._points(particles, CHUNK_BYTES)
         runs = -(-self.size // points) * -(-particles // at_once)
         kept = latents if self.unit.whole else self.nesting == 1
-        repeated = ReplayedRun(self._programs(), partial(self._terms, latents=kept), runs)
+        repeated = self.repeated(partial(self._terms, latents=kept), runs)
         names = [site["name"] for site in self.sites if not site["is_observed"]] if kept else []
         by_point = self.unit.has_parts
         for part in self.parts(particles):
