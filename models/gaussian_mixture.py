@@ -15,6 +15,9 @@ from ppl_vae.programs import Distribution, LatentVariableModel
 COVARIANCES = ("spherical", "diagonal", "tied-diagonal", "tied", "full")
 _SEEDING_ROWS = 100_000  # what k-means++ looks at; more rows don't move its seeds
 _LLOYD_STEPS = 5  # k-means steps after the seeds: off the outliers, and still a start of its own for each seed
+_OF_EM = {"spherical": "spherical", "diagonal": "diag", "tied": "tied", "full": "full"}  # as scikit-learn names them
+_GAIN = 1e-6  # nats a row, of the step after which EM ends
+_ADDED = 1e-6  # to variances in units of the spread, by EM, which breaks down where a component has too few rows
 _CHUNK_NUMBERS = 2**22  # numbers in the largest tensor of log_joint, for one chunk of the data
 
 
@@ -154,21 +157,31 @@ class GaussianMixture(LatentVariableModel):
         """Returns log p(x) in nats, the components summed out, shape (batch,)."""
         return self.log_joint(x).logsumexp(-1)
 
-    def initialize(self, x: Tensor, seed: int = 0) -> Self:
+    def initialize(self, x: Tensor, seed: int = 0, em_steps: int = 0) -> Self:
         """Sets the units to those of x and the components by k-means++ (Arthur & Vassilvitskii 2007); returns self.
 
-        A few k-means steps follow the seeds; the share, mean and covariance of each cluster are its component's.
+        A few k-means steps follow the seeds; the share, mean and covariance of each cluster are its component's, the
+        covariance a tenth of the columns' variance larger. With ``em_steps``, scikit-learn's EM goes on from there,
+        until a step gains less than 1e-6 nats a row: a few rows are then at their optimum before the first gradient
+        step, of which it takes some hundred. Of more than 100000 rows, so many at random are looked at.
 
         Args:
             x: the data, shape (data, observed_dim).
             seed: of the k-means++ draw.
+            em_steps: the most EM steps, none by default; where one ends below the floor, the covariance is put on it.
 
         Raises:
-            InputError: for a wrong shape, NaN, a constant column, or no more rows than components.
+            InputError: for a wrong shape, NaN, a constant column, no more rows than components, or EM steps that are
+                negative or for a tied diagonal, which scikit-learn has not.
         """
         from sklearn.cluster import KMeans
 
         self._check(x)
+        if em_steps < 0 or (em_steps and self.covariance not in _OF_EM):
+            raise InputError(
+                f"em_steps is {em_steps} for {self.covariance} covariances; it is 0 or above, and 0 for tied-diagonal "
+                "ones, which scikit-learn's EM has not"
+            )
         x = x.detach().to(self.center)
         if len(x) > _SEEDING_ROWS:
             x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:_SEEDING_ROWS].to(x.device)]
@@ -186,12 +199,15 @@ class GaussianMixture(LatentVariableModel):
         locs = member.T @ scaled / counts[:, None]
         residual = scaled - member @ locs
         covariances = torch.einsum("nk,ni,nj->kij", member, residual, residual) / counts[:, None, None]
+        weights = counts / counts.sum()
         with torch.no_grad():
             self.center.copy_(center)
             self.spread.copy_(spread)
-            self.logits.copy_((counts / counts.sum()).log())
+            self.logits.copy_(weights.log())
             self.locs.copy_(locs)
-            self.factors.copy_(self._factors(covariances, counts / counts.sum()))
+            self.factors.copy_(self._factors(covariances, weights))
+            if em_steps:
+                self._climb(scaled.double().cpu(), em_steps)
         return self
 
     def _factors(self, covariances: Tensor, weights: Tensor) -> Tensor:
@@ -203,6 +219,38 @@ class GaussianMixture(LatentVariableModel):
             return torch.linalg.cholesky(covariances)
         variances = covariances.diagonal(dim1=-2, dim2=-1)
         return (variances.mean(-1, keepdim=True) if self.covariance == "spherical" else variances).sqrt()
+
+    def _climb(self, scaled: Tensor, steps: int) -> None:
+        """Moves the parameters by scikit-learn's EM, from where they are; the data are in units of the spread."""
+        from sklearn.mixture import GaussianMixture as EM
+
+        roots = self.precisions.double().cpu()
+        precisions = (roots.mT @ roots if self.full else roots.square()).numpy()
+        first_alone, one_number = self.covariance == "tied", self.covariance == "spherical"
+        em = EM(
+            self.components,
+            covariance_type=_OF_EM[self.covariance],
+            tol=_GAIN,
+            reg_covar=_ADDED,
+            max_iter=steps,
+            weights_init=self.logits.double().cpu().softmax(0).numpy(),
+            means_init=self.locs.detach().double().cpu().numpy(),
+            precisions_init=precisions[0] if first_alone else precisions[:, 0] if one_number else precisions,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # so many steps were asked for
+            em.fit(scaled.numpy())
+        self.logits.copy_(torch.from_numpy(em.weights_).clamp(min=1e-30).log())
+        self.locs.copy_(torch.from_numpy(em.means_))
+        found = torch.from_numpy(em.covariances_)
+        least = 1e-3 * self.floor  # at A = 0 the gradient of A A' is 0, and the covariance would stay there
+        if self.full:
+            found = found.reshape(-1, self.observed_dim, self.observed_dim)
+            values, vectors = torch.linalg.eigh(found)
+            above = (values - self.floor).clamp(min=least)
+            self.factors.copy_(torch.linalg.cholesky((vectors * above[:, None]) @ vectors.mT))
+        else:
+            self.factors.copy_((found - self.floor).clamp(min=least).sqrt().reshape(self.factors.shape))
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 2 or x.shape[1] != self.observed_dim:

@@ -120,6 +120,51 @@ def test_iris_reaches_the_known_optimum(covariance, components, best):
     assert kept.smallest_eigenvalue > 5e-3
 
 
+def slope(model):
+    """The length of the gradient of log p(x), summed over iris, by all parameters."""
+    gradients = torch.autograd.grad(model.log_evidence(IRIS).sum(), list(model.parameters()))
+    return float(torch.cat([part.flatten() for part in gradients]).norm())
+
+
+@pytest.mark.parametrize(
+    ("covariance", "best"), [("full", -180.186), ("tied", -256.355), ("spherical", -384.314), ("diagonal", -307.178)]
+)
+def test_em_steps_start_at_an_optimum(covariance, best):
+    start, model = mixture(covariance), GaussianMixture(4, 3, covariance).double()
+    model.initialize(IRIS, seed=0, em_steps=1000)
+    assert model.log_evidence(IRIS).sum().item() == pytest.approx(best, abs=0.01)
+    assert slope(model) < 0.01 * slope(start)  # EM ends where the gradient does
+    assert not model.degenerate
+    single = GaussianMixture(4, 3, covariance).initialize(IRIS.float(), seed=0, em_steps=1000)
+    torch.testing.assert_close(single.covariances.double(), model.covariances, rtol=1e-3, atol=1e-4)
+
+
+def test_each_em_step_gains_and_none_is_the_k_means_start():
+    found = [GaussianMixture(4, 3).double().initialize(IRIS, seed=0, em_steps=steps) for steps in (0, 1, 2, 5, 10)]
+    assert all(torch.equal(*pair) for pair in zip(found[0].parameters(), mixture().parameters(), strict=True))
+    reached = [model.log_evidence(IRIS).sum().item() for model in found]
+    assert reached == sorted(reached)
+    one = Reference(
+        3, max_iter=1, reg_covar=0, weights_init=found[0].weights.detach(), means_init=found[0].means.detach()
+    )
+    one.precisions_init = torch.linalg.inv(found[0].covariances.detach()).numpy()
+    with pytest.warns(UserWarning, match="did not converge"):
+        one.fit(IRIS.numpy())
+    np.testing.assert_allclose(found[1].covariances.detach(), one.covariances_, atol=1e-5)
+    np.testing.assert_allclose(found[1].means.detach(), one.means_, atol=1e-5)
+
+
+def test_em_that_collapses_is_put_on_the_floor_where_gradients_still_move_it():
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(60, 2), torch.full((5, 2), 3.0) + torch.randn(2)]).double()  # five equal rows
+    for covariance in ("full", "diagonal", "spherical"):
+        model = GaussianMixture(2, 2, covariance, floor=1e-4).double().initialize(x, 0, em_steps=500)
+        assert model.degenerate
+        assert model.smallest_eigenvalue == pytest.approx(1e-4 * float(x.var(0, correction=0).min()), rel=0.3)
+        gradients = torch.autograd.grad(model.log_evidence(x).sum(), list(model.parameters()))
+        assert all(part.isfinite().all() and part.any() for part in gradients)
+
+
 def test_a_collapse_stops_at_the_floor_and_is_not_kept():
     torch.manual_seed(0)
     x = torch.cat([torch.randn(60, 2), torch.full((5, 2), 3.0) + torch.randn(2)]).double()  # five equal rows
@@ -277,6 +322,10 @@ def test_arguments_that_give_no_mixture():
         GaussianMixture(4, 3, floor=0)
     with pytest.raises(ValueError, match="'diagonal' or 'full'"):
         network("tied")
+    with pytest.raises(InputError, match="em_steps is 5 for tied-diagonal covariances"):
+        GaussianMixture(4, 3, "tied-diagonal").initialize(IRIS, em_steps=5)
+    with pytest.raises(InputError, match="em_steps is -1 for full covariances; it is 0 or above"):
+        GaussianMixture(4, 3).initialize(IRIS, em_steps=-1)
     with pytest.raises(ValueError, match="floor is -1"):
         network(floor=-1)
     with pytest.raises(ValueError, match="output 1 is constant"):
