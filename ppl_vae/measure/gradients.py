@@ -1,6 +1,7 @@
 """The laboratory of gradient estimators: mean, bias, variance and cost of the gradient of one pair."""
 
 import copy
+import itertools
 import time
 from functools import partial
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 from pyro.infer import ELBO
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
@@ -21,6 +22,8 @@ from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import random_state_kept, seeded, store_kept
 
 _MOST_NUMBERS = 2**29  # in the gradients of all draws: 2 GiB
+_LONG = 2.0  # seconds of runs that are timed, where they are slow
+_IN_CACHE = 2**17  # numbers, 1 MiB
 _OF_PYRO = 100  # steps for the decaying average of a site's baseline, whose half-life is 7
 TOTAL = "total"
 
@@ -100,8 +103,7 @@ def gradient_statistics(
         held(draw.elbo)
         with stage("gradients", draws, progress, shorten="draws") as advance:
             gradients = draw(draws, advance)
-        groups = _groups(draw.names, draw.leaves)
-    return _statistics(gradients, groups, seconds, reference).assign_attrs(
+    return _statistics(gradients, _parts(draw.leaves), _groups(draw.names), seconds, reference).assign_attrs(
         seconds=seconds,
         draws=draws,
         vectorized=int(draw.together),
@@ -113,18 +115,19 @@ def gradient_statistics(
 
 
 def _statistics(
-    gradients: Tensor, groups: dict[str, list[slice]], seconds: float, reference: Reference | None
+    gradients: Tensor,
+    parts: list[slice],
+    groups: dict[str, list[int]],
+    seconds: float,
+    reference: Reference | None,
 ) -> xr.Dataset:
-    """Computes what :func:`gradient_statistics` tells of gradients of shape (draws, size), which are overwritten."""
-    mean = gradients.mean(0, dtype=torch.float64)
-    squares = gradients.sub_(mean.to(gradients.dtype)).square_()
-    error = (squares.mean(0, dtype=torch.float64) / (len(squares) - 1)).sqrt().cpu()
-    mean = mean.cpu()
-    lengths = {name: _lengths(squares, where) for name, where in groups.items()}
-    low, high = mean_interval(np.stack(list(lengths.values())))
+    """Computes what :func:`gradient_statistics` tells of gradients of shape (draws, size)."""
+    mean, error, squares = _moments(gradients, parts)
+    lengths = np.stack([squares[numbers].sum(0) for numbers in groups.values()])
+    low, high = mean_interval(lengths)
     rows: dict[str, dict[str, float]] = {}
-    for number, (group, where) in enumerate(groups.items()):
-        variance = float(lengths[group].mean())
+    for number, (group, numbers) in enumerate(groups.items()):
+        variance, where = float(lengths[number].mean()), [parts[leaf] for leaf in numbers]
         here = torch.cat([mean[part] for part in where])
         row = {
             "mean_norm": float(here.norm()),
@@ -151,55 +154,81 @@ def _statistics(
     )
 
 
-def _groups(names: list[str], leaves: list[Tensor]) -> dict[str, list[slice]]:
-    """Says which components belong to each layer, each program and the whole."""
-    components: dict[str, list[slice]] = {}
-    start = 0
-    for name, leaf in zip(names, leaves, strict=True):
-        part = slice(start, start + leaf.numel())
-        start = part.stop
+def _parts(leaves: list[Tensor]) -> list[slice]:
+    """Says which components belong to each parameter."""
+    ends = np.cumsum([0, *(leaf.numel() for leaf in leaves)]).tolist()
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+def _groups(names: list[str]) -> dict[str, list[int]]:
+    """Says which parameters belong to each layer, each program and the whole."""
+    members: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
         for group in dict.fromkeys((name.rpartition(".")[0], name.split(".")[0], TOTAL)):
-            components.setdefault(group, []).append(part)
-    return components
+            members.setdefault(group, []).append(number)
+    return members
 
 
-def _lengths(squares: Tensor, where: list[slice]) -> np.ndarray:
-    """Returns squared distances from the mean, summed over a group's components.
+def _moments(gradients: Tensor, parts: list[slice]) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Returns the mean of each component, its standard error, and squared distances from the mean.
 
-    Their mean is the group's unbiased variance.
+    These are summed over each parameter's components, shape (parameters, draws); their mean over draws is the
+    parameter's unbiased variance. All are float64; few columns at a time, which stay in a processor's cache.
     """
-    summed = torch.stack([squares[:, part].sum(1, dtype=torch.float64) for part in where]).sum(0)
-    return (summed * len(squares) / (len(squares) - 1)).cpu().numpy()
+    draws = len(gradients)
+    mean, error = (torch.empty(gradients.shape[1], dtype=torch.float64, device=gradients.device) for _ in range(2))
+    lengths = torch.zeros(len(parts), draws, dtype=torch.float64, device=gradients.device)
+    step = max(1, _IN_CACHE // draws)
+    for number, part in enumerate(parts):
+        for start in range(part.start, part.stop, step):
+            columns = slice(start, min(start + step, part.stop))
+            values = gradients[:, columns].double()
+            mean[columns] = values.mean(0)
+            squares = values.sub_(mean[columns]).square_()
+            error[columns] = (squares.mean(0) / (draws - 1)).sqrt()
+            lengths[number] += squares.sum(1)
+    return mean.cpu(), error.cpu(), (lengths * draws / (draws - 1)).cpu().numpy()
 
 
 def _learn(draw: PerDraw, steps: int | None, lr: float) -> int:
     """Lets the estimator learn, and says in how many steps."""
     elbo = draw.elbo
-    run = partial(elbo.loss_and_grads, draw.model, draw.guide, *draw.batch)
-    network = elbo.learned(draw.model, draw.guide, *draw.batch) if isinstance(elbo, LogWeightELBO) else None
-    if steps is None:
-        if isinstance(elbo, LogWeightELBO):
+    if isinstance(elbo, LogWeightELBO):
+        network = elbo.learned(draw.model, draw.guide, *draw.batch)
+        if steps is None:
             steps = elbo.learning_steps if network is not None or elbo.state else 0
-        else:
-            with random_state_kept(), store_kept() as changed:
-                run()
-                steps = _OF_PYRO if changed() else 0
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr) if network is not None else None
+        _teach(elbo, network, draw, steps, lr)
+        return steps
+    run = partial(elbo.loss_and_grads, draw.model, draw.guide, *draw.batch)
+    if steps is None:
+        with random_state_kept(), store_kept() as changed:
+            run()
+            steps = _OF_PYRO if changed() else 0
     for _ in range(steps):
-        if optimizer is not None:
-            optimizer.zero_grad()
         run()
-        if optimizer is not None:
-            optimizer.step()
     return steps
+
+
+def _teach(elbo: LogWeightELBO, network: nn.Module | None, draw: PerDraw, steps: int, lr: float) -> None:
+    """Trains the estimator's network; the pair is held, so no gradient goes back through it."""
+    leaves = list(network.parameters()) if network is not None else []
+    optimizer = torch.optim.Adam(leaves, lr=lr) if leaves else None
+    for _ in range(steps):
+        loss = elbo.differentiable_loss(draw.model, draw.guide, *draw.batch)
+        if optimizer is not None:
+            gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+            for leaf, gradient in zip(leaves, gradients, strict=True):
+                leaf.grad = gradient
+            optimizer.step()
 
 
 def _seconds(draw: PerDraw) -> float:
     """Measures the median time of one gradient by itself, what the estimator learns from it included."""
     trial = copy.deepcopy(draw.elbo)
-    times = []
+    times: list[float] = []
     with random_state_kept(), store_kept():
-        for _ in range(13):
+        began = time.perf_counter()
+        while len(times) < 13 and not (len(times) > 5 and time.perf_counter() - began > _LONG):
             for leaf in draw.leaves:
                 leaf.grad = None
             start = time.perf_counter()

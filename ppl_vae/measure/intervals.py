@@ -19,14 +19,14 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, 
     Both ends are NaN where one value makes more than half of the sum: the tail is too heavy for an interval from so
     few draws.
     """
-    from scipy import stats
+    from scipy.special import stdtrit  # of scipy.stats, whose import takes longer than all else here
 
     draws = values.shape[-1]
     mean, deviation = values.mean(-1), values.std(-1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness = _SKEWNESS * ((values - mean[..., None]) ** 3).mean(-1) / deviation**3
     skewness = np.where(np.abs(skewness) > 1e-6, skewness, 1e-6)  # of equal values too, whose deviation is zero
-    quantile = stats.t.ppf(0.5 + level / 2, draws - 1)
+    quantile = stdtrit(draws - 1, 0.5 + level / 2)
     low, high = (mean - deviation * _from_symmetric(end, skewness, draws) for end in (quantile, -quantile))
     heavy = values.max(-1) > _MOST_IN_ONE * values.sum(-1)
     return np.where(heavy, np.nan, np.maximum(low, 0)), np.where(heavy, np.nan, high)
