@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import (
+    ELBO,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+    TraceTMC_ELBO,
+)
 from pyro.infer.traceenum_elbo import _compute_dice_elbo
 from pyro.poutine import Trace
 from torch import Tensor
@@ -15,7 +25,7 @@ from torch import Tensor
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.estimators.pathwise import Pathwise, PathwiseKL
 from ppl_vae.estimators.score_function import ScoreFunction
-from ppl_vae.graphs.private import numbers_left_as_tensors, unvalidated, zeros_masked_unseen
+from ppl_vae.graphs.private import backward_caught, numbers_left_as_tensors, unvalidated, zeros_masked_unseen
 from ppl_vae.pairs.modules import Program
 
 _MADE: dict[type[ELBO], type[ELBO]] = {
@@ -27,6 +37,9 @@ _MADE: dict[type[ELBO], type[ELBO]] = {
     TraceEnum_ELBO: TraceEnum_ELBO,
     ScoreFunction: TraceGraph_ELBO,
 }
+# Those whose particles make one number that is no mean over them: they run as they are. Left are classes of other
+# people, which may remember from step to step what no graph sees, and the Jit ones, which replay a trace of their own.
+_AS_THEY_ARE = (RenyiELBO, ReweightedWakeSleep, TraceTailAdaptive_ELBO, TraceTMC_ELBO)
 
 
 class Objective(Protocol):
@@ -62,10 +75,31 @@ class _AsTensors:
         return -loss, -surrogate
 
 
+class _AsItIs:
+    """One of Pyro's ELBOs, whose ``loss_and_grads`` is run up to its ``backward``."""
+
+    def __init__(self, elbo: Any) -> None:
+        self._elbo = elbo
+
+    def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """Returns minus the first loss that it tells of the whole batch, and the surrogate."""
+        with backward_caught() as surrogates:
+            loss = self._elbo.loss_and_grads(model, guide, *batch)
+        loss = loss[0] if isinstance(loss, tuple) else loss  # ReweightedWakeSleep gives one for each of its phases
+        return -torch.as_tensor(loss), -sum(surrogates, torch.zeros_like(surrogates[0]))
+
+
+def particles_apart(elbo: ELBO) -> int:
+    """Returns how many particles an ELBO draws one after the other whose gradients' mean is the estimate, else 1."""
+    return elbo.num_particles if type(elbo) in _MADE and not elbo.vectorize_particles else 1
+
+
 def tensor_only(elbo: ELBO) -> Objective | None:
     """Returns the same bound and gradient as an ELBO's, of tensors alone; None where there is none."""
     if isinstance(elbo, LogWeightELBO):
         return elbo
+    if type(elbo) in _AS_THEY_ARE:
+        return _AsItIs(elbo)
     made = _MADE.get(type(elbo))
     return _AsTensors(made, elbo) if made is not None else None
 

@@ -39,6 +39,7 @@ class MappedGraph:
 
     Attributes:
         numbers: how many one run makes, in all its operations.
+        draws: whether it draws random numbers; if not, all runs give the same.
 
     Raises:
         InputError: where a run writes to a tensor that it finds, or vmap can't give each draw random numbers.
@@ -50,6 +51,7 @@ class MappedGraph:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph, self._outside = _graph(run, torch.zeros((), device=device))
+        self.draws = any(is_random(node) for node in graph.graph.nodes)
         self.numbers = sum(_numbers(node.meta.get("val")) for node in graph.graph.nodes)
 
         def one(start: Tensor, *outside: Tensor) -> tuple[list[Tensor], list[Any]]:

@@ -144,9 +144,34 @@ def numbers_left_as_tensors() -> Iterator[None]:
 
 
 @contextmanager
+def backward_caught() -> Iterator[list[Tensor]]:
+    """Gives the tensors whose ``backward`` is called meanwhile, which does nothing; their numbers are left as tensors.
+
+    With it the ``loss_and_grads`` of Pyro's ELBOs is a function of tensors: they call ``backward`` on a surrogate, read
+    the loss by ``item``, and look for NaN, none of which a graph can hold.
+    """
+    caught: list[Tensor] = []
+
+    def catch(loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        caught.append(loss)
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Tensor, "backward", catch))
+        stack.enter_context(mock.patch.object(Tensor, "item", _detached))
+        for module in ("renyi_elbo", "rws", "trace_elbo", "tracetmc_elbo"):
+            stack.enter_context(mock.patch(f"pyro.infer.{module}.warn_if_nan", _unseen))
+        yield caught
+
+
+@contextmanager
 def zeros_masked_unseen() -> Iterator[None]:
-    """Pyro's enumeration masks zero probabilities without looking for them first, as it does where it is traced."""
-    with mock.patch("torch._C._get_tracing_state", return_value=True):
+    """Pyro's enumeration masks zero probabilities without looking for them first, as it does where it is traced.
+
+    It leaves them out of a sum of products, so zeros in their place do, and no size depends on how many there are.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch("torch._C._get_tracing_state", return_value=True))
+        stack.enter_context(mock.patch.object(Tensor, "masked_select", _zeroed))
         yield
 
 
@@ -164,6 +189,14 @@ def unvalidated() -> Iterator[None]:
 
 def _detached(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
+
+
+def _zeroed(values: Tensor, mask: Tensor) -> Tensor:
+    return values.where(mask, values.new_zeros(())).flatten()
+
+
+def _unseen(value: Any, *message: str) -> Any:
+    return value
 
 
 def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:

@@ -17,9 +17,7 @@ from ppl_vae.graphs.simplifying import simplify, value_of
 aten = torch.ops.aten
 
 
-def traced(
-    run: Callable[..., Any], batch: tuple[Tensor, ...], moving: Iterable[Tensor], masking: bool = False
-) -> GraphModule:
+def traced(run: Callable[..., Any], batch: tuple[Tensor, ...], moving: Iterable[Tensor]) -> GraphModule:
     """Runs a function on a batch once and gives back its simplified graph; random numbers are drawn on the way.
 
     The graph reads the tensors that the function finds outside its arguments where they are.
@@ -29,7 +27,6 @@ def traced(
         batch: sizes, types and devices stay as they are here.
         moving: those outside tensors that change from run to run, such as parameters and buffers; all others are
             taken for constants.
-        masking: whether the function selects by masks without making anything of how many there are.
 
     Raises:
         InputError: where a size depends on values, which a graph would hold as it is here.
@@ -45,7 +42,7 @@ def traced(
             if tensor.data_ptr() not in places and not tensor.requires_grad:
                 node.meta["constant"] = True
     for node in graph.graph.nodes:
-        if _size_depends_on_values(node) and not (masking and node.target is aten.masked_select.default):
+        if _size_depends_on_values(node):
             raise InputError(f"how much {node.target.__name__.partition('.')[0]} finds depends on values")
     return simplify(graph)
 

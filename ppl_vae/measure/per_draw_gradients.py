@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
-from ppl_vae.estimators.tensor_only import bound_and_gradients, tensor_only
+from ppl_vae.estimators.tensor_only import bound_and_gradients, particles_apart, tensor_only
 from ppl_vae.graphs.mapped import MappedGraph
 from ppl_vae.graphs.noise import OtherNoise, Replayed, generators
 from ppl_vae.graphs.tracing import agree
@@ -28,10 +28,12 @@ from ppl_vae.pairs.mistakes import require_sound
 from ppl_vae.pairs.modules import Program, modules_of
 from ppl_vae.pairs.restore import local_parameters, modules_kept, random_state_kept, store_kept, tensors_kept
 from ppl_vae.pairs.watching import watched
+from ppl_vae.training.modes import COMPILED
 from ppl_vae.training.preparation import first_run
 
 _MANY = 100  # draws that earn the recording back
 _CHECKS = 32  # draws that are compared before the graph is used; one more for each request
+_CHECKS_OF_EQUALS = 3  # where nothing is drawn, as by enumeration, whose runs are long
 _TOLERANCE = 1e-4  # of a parameter's gradient: what the order of sums does
 _NUMBERS = 2**25  # in what the graph makes in all the draws that it is mapped over at once
 
@@ -61,8 +63,7 @@ class PerDraw:
         self.together, self.reason = False, ""
         self._mapped: MappedGraph | None = None
         self._at_once = 1
-        # particles that the ELBO draws one after the other are so many gradients of one particle, and their mean
-        self._one_by_one = elbo.num_particles if tensor_only(elbo) and not elbo.vectorize_particles else 1
+        self._one_by_one = particles_apart(elbo)
         self._single = elbo
         if self._one_by_one > 1:
             self._single = copy.copy(elbo)
@@ -107,7 +108,8 @@ class PerDraw:
             with random_state_kept():
                 self._mapped = MappedGraph(self._objective(), self.leaves[0].device)
                 self._at_once = max(_CHECKS, _NUMBERS // (self._mapped.numbers + self.size))
-                self._compare(*self._mapped(_CHECKS), range(_CHECKS))
+                checks = _CHECKS if self._mapped.draws else _CHECKS_OF_EQUALS
+                self._compare(*self._mapped(checks), range(checks))
         except Exception as error:  # whatever a program does that a graph can't
             self.reason, self._mapped = str(error).strip().partition("\n")[0] or type(error).__name__, None
 
@@ -150,6 +152,11 @@ def drawing(model: Program, guide: Program, elbo: ELBO, batch: tuple[Any, ...]) 
 
     The parameters are the model's in its order, then the guide's, then those of ``pyro.param``.
     """
+    if isinstance(elbo, COMPILED):  # it replays what it saw first, whose random numbers no graph can be told
+        plain = type(elbo).__name__.removeprefix("Jit")
+        raise InputError(
+            f"{type(elbo).__name__} replays a trace of its own: take {plain}, whose gradients are the same"
+        )
     own_elbo = copy.deepcopy(elbo)
     require_sound(model, guide if getattr(elbo, "runs_guide", True) else None, batch)
     programs = {"model": model, "guide": guide}

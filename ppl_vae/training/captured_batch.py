@@ -10,11 +10,10 @@ from enum import Enum
 from functools import partial
 
 import torch
-from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ppl_vae.estimators.tensor_only import Objective
+from ppl_vae.estimators.tensor_only import Objective, particles_apart
 from ppl_vae.graphs.engines import compiled, interpreted
 from ppl_vae.graphs.tracing import agree, traced
 from ppl_vae.pairs.held import Held
@@ -131,13 +130,13 @@ class CapturedBatch:
         if not agree(by_tensors, run(*batch), _SAME):
             raise NoGraph("it gives other numbers when it runs again with the same random numbers")
         before.put_back()
-        graph = traced(run, batch, self._gradients.changing(), masking=isinstance(elbo, TraceEnum_ELBO))
+        graph = traced(run, batch, self._gradients.changing())
         before.put_back()
         replayed = interpreted(graph, batch)
         before.put_back()
         by_graph = replayed(*batch)
         # Where Pyro draws particle after particle, the graph draws all at once: other noise of the same distribution.
-        sequential = elbo.num_particles > 1 and not elbo.vectorize_particles
+        sequential = particles_apart(elbo) > 1
         if not agree(by_tensors if sequential else by_program, by_graph, _FINE):
             raise NoGraph("a replay gives other gradients than the program")
         if not sequential and not after.has_the_random_numbers_of_now():

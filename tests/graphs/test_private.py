@@ -6,7 +6,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import (
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+    TraceTMC_ELBO,
+)
 from pyro.nn import PyroModule, PyroParam
 from torch import nn
 from torch._dynamo.utils import counters
@@ -21,6 +28,7 @@ from ppl_vae.graphs.private import (
     PYRO_PREFIX,
     REJECTING,
     TorchDispatchMode,
+    backward_caught,
     changes_its_argument,
     compiled_by_inductor,
     give_its_own_parameters,
@@ -175,8 +183,60 @@ def test_an_elbo_keeps_its_densities_as_tensors(elbo):
 
 def test_enumeration_masks_zeros_unseen():
     assert not torch._C._get_tracing_state()
+    values, mask = torch.tensor([[1.0, math.nan], [3.0, -math.inf]]), torch.tensor([True, False])
     with zeros_masked_unseen():
         assert torch._C._get_tracing_state()
+        assert torch.equal(values.masked_select(mask), torch.tensor([1.0, 0.0, 3.0, 0.0]))
+    assert torch.equal(values.masked_select(mask), torch.tensor([1.0, 3.0]))
+
+
+def gaussian(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(pyro.param("a", torch.zeros(())), 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def wide(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(pyro.param("b", torch.zeros(())), 2.0))
+
+
+@pytest.mark.parametrize(
+    "elbo",
+    [
+        RenyiELBO(alpha=0.5, num_particles=2),
+        RenyiELBO(alpha=0, num_particles=3, vectorize_particles=True, max_plate_nesting=1),
+        ReweightedWakeSleep(num_particles=2, max_plate_nesting=1),
+        TraceTailAdaptive_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=1),
+        TraceTMC_ELBO(max_plate_nesting=1),
+    ],
+    ids=lambda elbo: type(elbo).__name__,
+)
+def test_an_elbo_is_stopped_before_it_goes_backward(elbo):
+    """What is caught has the gradients that Pyro would have taken."""
+    pyro.clear_param_store()
+    x, found = torch.tensor([0.5, 2.0]), []
+    for catching in (False, True):
+        pyro.set_rng_seed(0)
+        gaussian(x), wide(x)
+        leaves = [pyro.param(name).unconstrained() for name in "ab"]
+        for leaf in leaves:
+            leaf.grad = None
+        if catching:
+            with backward_caught() as caught:
+                loss = elbo.loss_and_grads(gaussian, wide, x)
+            assert all(leaf.grad is None for leaf in leaves)
+            sum(caught).backward()
+            if not isinstance(elbo, TraceTailAdaptive_ELBO):  # it tells no loss
+                first = loss[0] if isinstance(loss, tuple) else loss
+                assert isinstance(first, torch.Tensor)
+        else:
+            elbo.loss_and_grads(gaussian, wide, x)
+        found.append([leaf.grad for leaf in leaves])
+    assert any(part is not None and part.any() for part in found[0])
+    for one, other in zip(*found, strict=True):
+        assert one is other is None or torch.equal(one, other)
+    pyro.clear_param_store()
 
 
 @pytest.mark.parametrize("engine", [interpreted_by_torchscript, compiled_by_inductor])

@@ -6,14 +6,29 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI, RenyiELBO, Trace_ELBO
+from pyro.infer import (
+    SVI,
+    JitTrace_ELBO,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceTailAdaptive_ELBO,
+    TraceTMC_ELBO,
+)
 from pyro.optim import SGD
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from ppl_vae import InputError, gradient_statistics, reference_gradient
-from ppl_vae.estimators import Pathwise, Reinforce, StickingTheLanding
+from ppl_vae.estimators import RELAX, NeuralBaseline, Pathwise, Reinforce, RunningMean, StickingTheLanding
+from ppl_vae.graphs.noise import Replayed
+from ppl_vae.guides import Amortized, Bernoulli
+from ppl_vae.measure.gradients import _learn
 from ppl_vae.measure.intervals import mean_interval
 from ppl_vae.measure.per_draw_gradients import drawing
+from ppl_vae.models import BernoulliVAE
 from ppl_vae.pairs.restore import local_parameters
 
 LOOPS = 100
@@ -120,10 +135,80 @@ def test_particles_drawn_one_after_the_other_are_averaged():
     assert five.variance_low < one.variance / 5 < five.variance_high
 
 
-def test_an_elbo_that_is_not_made_of_tensors_is_drawn_one_by_one():
+class OwnRenyi(RenyiELBO):
+    """A class of somebody else, which may hold what no graph knows."""
+
+
+def test_an_elbo_that_is_not_known_is_drawn_one_by_one():
     model, guide, x = odd_pairs.make("tied")
-    found = gradient_statistics(model, guide, x, elbo=RenyiELBO(alpha=0, num_particles=2), draws=100)
+    found = gradient_statistics(model, guide, x, elbo=OwnRenyi(alpha=0, num_particles=2), draws=100)
     assert not found.attrs["vectorized"]
+
+
+@pytest.mark.parametrize(
+    "elbo",
+    [
+        RenyiELBO(alpha=0, num_particles=2),
+        RenyiELBO(alpha=0.5, num_particles=3, vectorize_particles=True),
+        ReweightedWakeSleep(num_particles=2),
+        TraceTailAdaptive_ELBO(num_particles=3, vectorize_particles=True),
+        TraceTMC_ELBO(max_plate_nesting=1),
+        TraceEnum_ELBO(max_plate_nesting=1),
+        TraceGraph_ELBO(num_particles=2),
+    ],
+    ids=lambda elbo: type(elbo).__name__,
+)
+def test_pyros_elbos_are_drawn_at_once_and_each_draw_is_the_programs_own(elbo):
+    """The graph's gradients beside those of ``loss_and_grads`` on the very random numbers of each draw."""
+    model, guide, x = odd_pairs.make("tied")
+    with drawing(model, guide, elbo, (x,)) as draw:
+        draw(100)
+        assert draw.together, draw.reason
+        gradients, noise = draw._mapped(20)
+        seen = []
+        for number in range(20):
+            with Replayed(tree_map(lambda part, at=number: part[at], noise)):
+                for leaf in draw.leaves:
+                    leaf.grad = None
+                draw._single.loss_and_grads(model, draw.guide, x)
+            own = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in draw.leaves]
+            seen.append(torch.cat([part.flatten() for part in own]))
+        found = torch.cat([part.flatten(1) for part in gradients], 1)
+    torch.testing.assert_close(found, torch.stack(seen), rtol=1e-4, atol=1e-5)
+    assert len(torch.unique(found, dim=0)) == 20
+
+
+def test_an_elbo_that_compiles_its_first_run_is_refused():
+    model, guide, x = odd_pairs.make("tied")
+    with pytest.raises(InputError, match="JitTrace_ELBO replays a trace of its own: take Trace_ELBO"):
+        gradient_statistics(model, guide, x, elbo=JitTrace_ELBO())
+
+
+@pytest.mark.parametrize("make", [NeuralBaseline, RunningMean, RELAX])
+def test_an_estimator_learns_what_plain_steps_teach_it(make):
+    """The pair is held meanwhile: no gradient goes through it, and none of the lesson is lost by that."""
+    torch.manual_seed(0)
+    x = torch.ones(3, odd_pairs.PIXELS)
+    learned = []
+    for plain in (True, False):
+        torch.manual_seed(0)
+        model, guide = BernoulliVAE(odd_pairs.PIXELS, 2, hidden=(4,)), Amortized(Bernoulli(2), odd_pairs.PIXELS)
+        with drawing(model, guide, make(), (x,)) as draw:
+            network = draw.elbo.learned(model, guide, x)
+            if plain:
+                optimizer = torch.optim.Adam(network.parameters(), lr=0.01) if network is not None else None
+                for _ in range(5):
+                    if optimizer is not None:
+                        optimizer.zero_grad()
+                    draw.elbo.loss_and_grads(model, draw.guide, x)
+                    if optimizer is not None:
+                        optimizer.step()
+            else:
+                assert _learn(draw, 5, 0.01) == 5
+            learned.append([*draw.elbo.state, *(network.parameters() if network is not None else ())])
+    assert learned[0]
+    for one, other in zip(*learned, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_same_seed_gives_the_same_draws():
@@ -191,8 +276,6 @@ class Averaging(BitsGuide):
 
 
 def test_pyros_own_baseline_has_learned_before_it_is_measured_and_the_store_is_left():
-    from pyro.infer import TraceGraph_ELBO
-
     torch.manual_seed(0)
     model, x = Bits(), torch.ones(3, odd_pairs.PIXELS)
     model.interacting = False

@@ -8,7 +8,15 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import (
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    TraceTMC_ELBO,
+)
 from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule, PyroSample
 from torch import nn
@@ -194,9 +202,13 @@ def enumerated(sharp=1.0):
         (enumerated, lambda: TraceEnum_ELBO(max_plate_nesting=1)),
         (partial(enumerated, 1000.0), lambda: TraceEnum_ELBO(max_plate_nesting=1)),
         (bits, lambda: ScoreFunction(2, vectorize_particles=True, max_plate_nesting=1)),
+        (pair, lambda: RenyiELBO(alpha=0.5, num_particles=2)),
+        (pair, lambda: RenyiELBO(alpha=0, num_particles=3, vectorize_particles=True, max_plate_nesting=1)),
+        (bits, lambda: ReweightedWakeSleep(num_particles=2, max_plate_nesting=1)),
+        (pair, lambda: TraceTMC_ELBO(max_plate_nesting=1)),
     ],
 )
-def test_score_functions_and_enumeration_are_captured(make, elbo):
+def test_score_functions_enumeration_and_other_bounds_are_captured(make, elbo):
     plain, captured = both(make, elbo, epochs=20, batch_size=7)
     torch.testing.assert_close(captured[0], plain[0], rtol=1e-4, atol=1e-6)
     assert captured[1] == pytest.approx(plain[1], rel=1e-4)
