@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ppl_vae.errors import InputError
-from ppl_vae.graphs.interpreting import interpreted
+from ppl_vae.graphs.engines import interpreted
 from ppl_vae.graphs.simplifying import without_first
 from ppl_vae.graphs.tracing import agree, traced
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.modules import Program, modules_of
 from ppl_vae.pairs.restore import Moment, random_state_kept, unvalidated
+from ppl_vae.pairs.rhythm import is_compared
 from ppl_vae.pairs.watching import watched
 
 _MANY_RUNS = 300  # of one shape earn the tracing back
@@ -58,9 +59,9 @@ class ReplayedRun:
         if graph is None or (self._held is not None and self._held.drifted()):
             return by_programs()
         self._replays[key] = replays = self._replays.get(key, -1) + 1  # 0 is the one that it was recorded from
-        if not replays or replays & (replays - 1):  # no power of two
-            return graph(*batch)
-        return self._compared(key, graph, by_programs, batch)
+        if replays and is_compared(replays):
+            return self._compared(key, graph, by_programs, batch)
+        return graph(*batch)
 
     def _compared(
         self, key: Any, graph: Callable[..., Any], run: Callable[[], Sequence[Any]], batch: tuple[Tensor, ...]

@@ -18,9 +18,9 @@ from ppl_vae.graphs.engines import compiled, interpreted
 from ppl_vae.graphs.tracing import agree, traced
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.restore import Moment
+from ppl_vae.pairs.rhythm import is_compared
 from ppl_vae.training.cuda_graphs import CudaGraph, launched, on_gpu
 from ppl_vae.training.gradients import Gradients, Numbers
-from ppl_vae.training.rhythm import is_compared
 from ppl_vae.training.updates import Updates
 from ppl_vae.training.warning import warn_caller
 

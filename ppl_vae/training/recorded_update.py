@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from ppl_vae.graphs.engines import interpreted
 from ppl_vae.graphs.private import step_without_hooks
 from ppl_vae.graphs.tracing import traced
-from ppl_vae.training.rhythm import is_compared
+from ppl_vae.pairs.rhythm import is_compared
 
 # Numbers in all parameters: above, the work on them is all that counts, and a comparison needs memory for copies.
 _LARGEST = 10**7

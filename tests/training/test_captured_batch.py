@@ -9,9 +9,9 @@ from twice import pair
 
 from ppl_vae.estimators.tensor_only import tensor_only
 from ppl_vae.pairs.restore import local_parameters
+from ppl_vae.pairs.rhythm import is_compared
 from ppl_vae.training.captured_batch import CapturedBatch, CaptureWarning, Stage
 from ppl_vae.training.gradients import Gradients
-from ppl_vae.training.rhythm import is_compared
 from ppl_vae.training.updates import Updates
 
 
