@@ -104,19 +104,32 @@ def compiled_by_inductor(graph: GraphModule, arguments: Sequence[Tensor]) -> Cal
     return run
 
 
-def step_without_hooks(optimizer: Optimizer) -> Callable[[], Any]:
-    """Returns an optimizer's step as its class defines it, without the record for profilers, which no graph holds.
+def hooks_of(optimizer: Optimizer) -> list[Callable[..., Any]]:
+    """Lists the functions that are called before and after each step of an optimizer, those of all optimizers too."""
+    own = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    return [hook for hooks in (*_HOOKS_OF_ALL, *own) for hook in hooks.values()]
 
-    Raises:
-        ValueError: where something else is to be called at each step, which a graph would not call. A scheduler of
-            learning rates only counts the steps.
-    """
-    hooks = (*_HOOKS_OF_ALL, optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
-    in_place = vars(optimizer).get("step")
-    if any(hooks) or not (in_place is None or hasattr(in_place, "_wrapped_by_lr_sched")):
-        raise ValueError("something else is called at the optimizer's step")
+
+def unwrapped_step(optimizer: Optimizer) -> Callable[[], Any]:
+    """Returns an optimizer's step as its class defines it, without the record for profilers, which no graph holds."""
     step = type(optimizer).step
     return partial(getattr(step, "__wrapped__", step), optimizer)
+
+
+def hooks_of_module(module: nn.Module) -> list[Callable[..., Any]]:
+    """Lists the functions that are called when a module is run, forward or backward."""
+    kinds = (
+        module._forward_pre_hooks,
+        module._forward_hooks,
+        module._backward_pre_hooks,
+        module._backward_hooks,
+    )
+    return [hook for hooks in kinds for hook in hooks.values()]
+
+
+def hooks_of_tensor(tensor: Tensor) -> tuple[list[Callable[..., Any]], list[Callable[..., Any]]]:
+    """Lists the functions that get a tensor's gradient, and those that are called once it has been added up."""
+    return list((tensor._backward_hooks or {}).values()), list((tensor._post_accumulate_grad_hooks or {}).values())
 
 
 @contextmanager

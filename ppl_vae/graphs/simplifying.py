@@ -44,6 +44,31 @@ def simplify(module: GraphModule) -> GraphModule:
     return module
 
 
+def with_results_apart(module: GraphModule) -> GraphModule:
+    """Gives each result memory of its own, in place: none is a tensor outside, an argument, another result or a view.
+
+    What is done to a gradient, to clip it say, is then done to nothing else.
+    """
+    graph, taken = module.graph, set[Node]()
+    output = next(node for node in reversed(graph.nodes) if node.op == "output")
+
+    def apart(result: Node) -> Node:
+        root = result
+        while _is_view(root) and not writes(root) and root.all_input_nodes:
+            root = root.all_input_nodes[0]
+        if root.op == "call_function" and root not in taken:
+            taken.add(root)
+            return result
+        with graph.inserting_before(output):
+            copy = graph.call_function(aten.clone.default, (result,))
+        copy.meta |= {key: value for key, value in result.meta.items() if key != "constant"}
+        return copy
+
+    output.args = torch.fx.map_arg(output.args, apart)
+    module.recompile()
+    return module
+
+
 def without_first(module: GraphModule, count: int) -> GraphModule:
     """Copies a graph of several results without the first of them, and without what only these need."""
     graph = Graph()

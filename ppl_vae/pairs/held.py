@@ -23,6 +23,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from ppl_vae.graphs.private import hooks_of_module, hooks_of_tensor
 from ppl_vae.pairs.modules import Program, modules_of, named_in, places_of
 
 _MOST = 20_000  # values that are looked at
@@ -84,7 +85,7 @@ class Held:
     """
 
     def __init__(self, programs: Iterable[Program], changing: Iterable[Tensor] = ()) -> None:
-        programs = tuple(programs)
+        programs, changing = tuple(programs), tuple(changing)
         own_tensors = [tensor for part in modules_of(*programs) for tensor in (*part.parameters(), *part.buffers())]
         self._moving = {tensor.data_ptr() for tensor in (*own_tensors, *changing)} - {0}
         self._places: dict[str, _Place] = {}
@@ -92,6 +93,8 @@ class Held:
         self._small: list[tuple[str, Any, Any]] = []  # what is cheap to look at again
         self._seen: dict[int, Any] = {}  # it keeps what was seen alive, so that nothing else gets the same id
         self._left: deque[tuple[str, Any]] = deque((_name(program), program) for program in programs)
+        for tensor in (*own_tensors, *changing):
+            self._left += [("a hook of a parameter", hook) for hook in hooks_of_tensor(tensor)[0]]
         for program in programs:
             if isinstance(program, ELBO):  # a library's, but a setting of it may be changed
                 self._look_at_attributes(_name(program), program, vars(program))
@@ -133,8 +136,10 @@ class Held:
             self._look_at_items(name, value)
         elif isinstance(value, nn.Module):
             self._look_at_attributes(name, value, [key for key in vars(value) if key not in _OF_EVERY_MODULE])
-            for key in value._buffers:
-                self._add(f"{name}.{key}", value._buffers, key)
+            for tensors in (value._parameters, value._buffers):
+                for key in tensors:
+                    self._add(f"{name}.{key}", tensors, key)
+            self._left += [(f"a hook of {name}", hook) for hook in hooks_of_module(value)]
             self._left += [(f"{name}.{key}", part) for key, part in value._modules.items() if part is not None]
             self._look_at_class(type(value), name, value)
         elif isinstance(value, type):

@@ -149,8 +149,8 @@ class Step:
             # with "auto" nobody asked for a graph, and the ELBO is what it is: nothing to be warned of
             self._give_up(f"{type(elbo).__name__} is not made of tensors alone", quiet=self._capture == "auto")
             return self._by_program(batch)
-        if self._gradients.has_sparse_gradients():
-            self._give_up("a table has sparse gradients")
+        if reason := self._gradients.no_graph():
+            self._give_up(reason)
             return self._by_program(batch)
         self._checked.clear()
         numbers = shape.trace(batch, objective)

@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 
 from ppl_vae.estimators.tensor_only import Objective, particles_apart
 from ppl_vae.graphs.engines import compiled, interpreted
+from ppl_vae.graphs.simplifying import with_results_apart
 from ppl_vae.graphs.tracing import agree, traced
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.restore import Moment
@@ -130,7 +131,7 @@ class CapturedBatch:
         if not agree(by_tensors, run(*batch), _SAME):
             raise NoGraph("it gives other numbers when it runs again with the same random numbers")
         before.put_back()
-        graph = traced(run, batch, self._gradients.changing())
+        graph = with_results_apart(traced(run, batch, self._gradients.changing()))
         before.put_back()
         replayed = interpreted(graph, batch)
         before.put_back()

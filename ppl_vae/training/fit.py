@@ -122,7 +122,7 @@ def fit(
         recorded = target.type == "cpu" and is_worthwhile(capture, steps)
         updates = updates_for(optimizer, pair.parameters, modules, schedule, steps, may_be_one_graph, recorded)
         gradients = Gradients(elbo, model, pair.guide, pair.parameters, modules, coarse=precision != "float32")
-        undisturbed = source.runs_no_foreign_code and schedule is None and after_epoch is None
+        undisturbed = source.runs_no_foreign_code and updates.runs_no_foreign_code and after_epoch is None
         step = Step(gradients, capture, steps, updates, undisturbed)
         tensors = [*ready.tensors, *step.state]
         run = partial(run_identity, source, pair, elbo, updates.options, transform, schedule, epochs, seed, precision)

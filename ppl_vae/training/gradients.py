@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.tensor_only import Objective, bound_and_gradients
+from ppl_vae.graphs.private import hooks_of_module, hooks_of_tensor
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import Moment
@@ -84,14 +85,23 @@ class Gradients:
         """Remembers the random numbers and the buffers as they are now, to be put back."""
         return Moment(self.buffers())
 
-    def modes(self) -> tuple[bool, ...]:
-        """Says which parts are in train mode and which parameters are trained: a graph has both as they were."""
-        return *(part.training for part in self._parts), *(leaf.requires_grad for leaf in self.parameters)
+    def modes(self) -> tuple[Any, ...]:
+        """Says which parts are in train mode, which parameters are trained, and what is called beside them.
 
-    def has_sparse_gradients(self) -> bool:
-        """Whether some gradient holds a few rows of a table alone, which no graph does."""
+        A graph has all of these as they were.
+        """
+        hooks = (hooks_of_module(part) for part in self._parts)
+        trained = (leaf.requires_grad for leaf in self.parameters)
+        return *(part.training for part in self._parts), *trained, *map(len, hooks)
+
+    def no_graph(self) -> str:
+        """Says what of the parameters no graph can hold; empty where there is nothing."""
         tables = (part for part in self._parts if isinstance(part, nn.Embedding))
-        return any(leaf.layout != torch.strided for leaf in self.parameters) or any(table.sparse for table in tables)
+        if any(leaf.layout != torch.strided for leaf in self.parameters) or any(table.sparse for table in tables):
+            return "a table has sparse gradients"
+        if any(hooks_of_tensor(leaf)[1] for leaf in self.parameters):
+            return "a parameter has a hook for when its gradient is added up, which a graph does not call"
+        return ""
 
     def buffers(self) -> list[Tensor]:
         """What a run changes in place: the modules' buffers, and what the estimator remembers."""

@@ -53,18 +53,24 @@ def make_optimizers(
     if sparse:
         rate = (made[0] if made else optimizer([torch.zeros((), requires_grad=True)])).defaults["lr"]
         made.append(SparseAdam(list(sparse.values()), lr=rate))
-    for group in (group for stepper in made for group in stepper.param_groups):
-        if _may_be_fused(group):
-            group["fused"] = True
+    for stepper in made:
+        for group in stepper.param_groups:
+            if not stepper.state and _may_be_fused(group):  # what it remembers already, it made for another way
+                group["fused"] = True
     return made
 
 
 def _may_be_fused(group: dict[str, Any]) -> bool:
-    """Says whether one operation may update all parameters of a group: where nobody has said how, and torch has it."""
+    """Says whether one operation may update all parameters of a group: where nobody has said how, and torch has it.
+
+    It reads numbers in the order of their memory, so a parameter with gaps in it is none for it.
+    """
     if not all(key in group and group[key] is None for key in ("fused", "foreach")) or group.get("differentiable"):
         return False
-    on_gpu = any(leaf.is_cuda for leaf in group["params"])  # there Adagrad has none; what a CUDA graph may hold has
-    return all(leaf.is_floating_point() for leaf in group["params"]) and (not on_gpu or "capturable" in group)
+    leaves = group["params"]
+    on_gpu = any(leaf.is_cuda for leaf in leaves)  # there a fused one may be missing, but not if a graph may hold it
+    dense = all(torch.empty_like(leaf).stride() == leaf.stride() for leaf in leaves)
+    return dense and all(leaf.is_floating_point() for leaf in leaves) and (not on_gpu or "capturable" in group)
 
 
 def make_schedulers(schedule: Schedule | None, steppers: Iterable[Optimizer], steps: int) -> list[LambdaLR]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ppl_vae.graphs.engines import interpreted
-from ppl_vae.graphs.private import step_without_hooks
+from ppl_vae.graphs.private import hooks_of, unwrapped_step
 from ppl_vae.graphs.tracing import traced
 from ppl_vae.pairs.rhythm import is_compared
 
@@ -24,27 +24,29 @@ class RecordedUpdate:
 
     It is recorded in the second step, since the first one makes the optimizer's memory. The graph must give what the
     optimizer gives, bit for bit, when it is recorded and whenever they are compared: one that reads its count of steps
-    as a number, say, gives others in the next step and goes on by itself. So does any that is not torch's own, whose
-    memory may lie anywhere.
+    as a number, say, gives others in the next step and goes on by itself. So does any that is not torch's own or has
+    hooks (:func:`is_torchs_own`), and one whose options, memory or parameters somebody changes.
 
     Args:
-        optimizer: any, of parameters on a CPU.
+        optimizer: any, of parameters on a CPU, before a scheduler is made of it.
         is_scheduled: whether its learning rates change from step to step; otherwise they are constants of the graph.
     """
 
     def __init__(self, optimizer: Optimizer, is_scheduled: bool) -> None:
         self._optimizer, self._is_scheduled = optimizer, is_scheduled
         self._leaves = [leaf for group in optimizer.param_groups for leaf in group["params"]]
-        is_torchs = type(optimizer).__module__.startswith("torch.optim.")
-        self._is_refused = not is_torchs or sum(leaf.numel() for leaf in self._leaves) > _LARGEST
+        self._is_refused = not is_torchs_own(optimizer) or sum(leaf.numel() for leaf in self._leaves) > _LARGEST
         self._steps, self._runs = 0, 0
         self._run: Any = None
         self._rates: list[Any] = []
         self._reached: list[bool] = []
+        self._picture: list[Any] = []
 
     def step(self) -> None:
         """Changes the parameters by their gradients."""
         self._steps += 1
+        if self._run is not None and not _are_same(self._held(), self._picture):
+            self._is_refused, self._run = True, None
         if self._steps == 1 or self._is_refused:
             self._optimizer.step()
             return
@@ -83,7 +85,7 @@ class RecordedUpdate:
         before = [tensor.detach().clone() for tensor in tensors]
         self._optimizer.step()
         after = [tensor.detach().clone() for tensor in tensors]
-        if not _are_the_same_tensors(self._tensors(), tensors):
+        if not _are_same(self._tensors(), tensors):
             self._is_refused = True
             return
         _put(tensors, before)
@@ -91,6 +93,7 @@ class RecordedUpdate:
             if self._run is None:
                 self._record(gradients, tensors)
                 _put(tensors, before)
+                self._picture = self._held()
             self._run(*self._arguments(gradients))
         except Exception:  # whatever an optimizer does that a graph can't
             self._is_refused = True
@@ -100,7 +103,7 @@ class RecordedUpdate:
 
     def _record(self, gradients: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> None:
         self._rates, self._reached = self._rates_now(), [gradient is not None for gradient in gradients]
-        groups, take = self._optimizer.param_groups, step_without_hooks(self._optimizer)
+        groups, take = self._optimizer.param_groups, unwrapped_step(self._optimizer)
         reached = [leaf for leaf, has in zip(self._leaves, self._reached, strict=True) if has]
 
         def update(*arguments: Tensor) -> tuple[Tensor]:
@@ -122,6 +125,13 @@ class RecordedUpdate:
             for leaf, gradient in zip(self._leaves, gradients, strict=True):
                 leaf.grad = gradient
 
+    def _held(self) -> list[Any]:
+        """Lists all that a step hangs on beside gradients, rates and the values of tensors."""
+        options = (group.items() for group in self._optimizer.param_groups)
+        held = [value for items in options for key, value in items if key not in ("params", "lr")]
+        leaves = [leaf for group in self._optimizer.param_groups for leaf in group["params"]]
+        return [*held, *leaves, *self._tensors(), *hooks_of(self._optimizer), vars(self._optimizer).get("step")]
+
     def _tensors(self) -> list[Tensor]:
         """Lists the parameters and all tensors that the optimizer remembers."""
         memories = (self._optimizer.state[leaf] for leaf in self._leaves if leaf in self._optimizer.state)
@@ -129,8 +139,20 @@ class RecordedUpdate:
         return [*self._leaves, *(value for value in remembered if isinstance(value, Tensor))]
 
 
-def _are_the_same_tensors(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    return len(found) == len(expected) and all(one is two for one, two in zip(found, expected, strict=True))
+def is_torchs_own(optimizer: Optimizer) -> bool:
+    """Says whether an optimizer is one of torch's, whose step nobody has changed or called anything else with."""
+    is_torchs = type(optimizer).__module__.startswith("torch.optim.")
+    return is_torchs and "step" not in vars(optimizer) and not hooks_of(optimizer)
+
+
+def _are_same(found: Sequence[Any], expected: Sequence[Any]) -> bool:
+    """Says whether tensors are the same ones, and other values equal."""
+    if len(found) != len(expected):
+        return False
+    return all(
+        one is two or (not isinstance(one, Tensor) and not isinstance(two, Tensor) and one == two)
+        for one, two in zip(found, expected, strict=True)
+    )
 
 
 def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ppl_vae.training.cuda_graphs import make_capturable, state_of
 from ppl_vae.training.identity import optimizer_identity
 from ppl_vae.training.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
-from ppl_vae.training.recorded_update import RecordedUpdate
+from ppl_vae.training.recorded_update import RecordedUpdate, is_torchs_own
 
 
 class Updates:
@@ -22,15 +22,15 @@ class Updates:
 
     Args:
         optimizers: all of them.
+        steppers: what takes their steps; they themselves where None.
         schedulers: those of their learning rates.
         in_graph: whether a graph may hold the optimizers' step (see
             :func:`ppl_vae.training.cuda_graphs.make_capturable`).
         options: the optimizers in words, as they were before a schedule changed them.
-        recorded: whether each optimizer's step becomes a graph of its own
-            (:class:`ppl_vae.training.recorded_update.RecordedUpdate`).
 
     Attributes:
         taken: whether a graph has taken the optimizers' step of the training step at hand.
+        runs_no_foreign_code: whether neither an optimizer nor a schedule is code of the user's.
     """
 
     def __init__(
@@ -39,12 +39,11 @@ class Updates:
         schedulers: Sequence[LambdaLR] = (),
         in_graph: bool = False,
         options: str = "",
-        recorded: bool = False,
+        steppers: Sequence[Optimizer | RecordedUpdate] | None = None,
     ) -> None:
         self._optimizers, self._schedulers = list(optimizers), list(schedulers)
-        self._steppers: list[Any] = self._optimizers
-        if recorded:
-            self._steppers = [RecordedUpdate(optimizer, bool(self._schedulers)) for optimizer in self._optimizers]
+        self._steppers = list(optimizers if steppers is None else steppers)
+        self.runs_no_foreign_code = not schedulers and all(map(is_torchs_own, optimizers))
         self.in_graph, self.options = in_graph, options
         self.taken = False
 
@@ -96,8 +95,12 @@ def updates_for(
     may_be_in_graph: bool,
     recorded: bool = False,
 ) -> Updates:
-    """Makes the optimizers of some parameters and the schedules of their learning rates, for so many training steps."""
+    """Makes the optimizers of some parameters and the schedules of their learning rates, for so many training steps.
+
+    ``recorded`` says whether each optimizer's step becomes a graph of its own.
+    """
     optimizers = make_optimizers(optimizer, parameters, modules)
     options = optimizer_identity(optimizers)  # before a schedule changes the rate, and a graph how it is held
     in_graph = may_be_in_graph and make_capturable(optimizers)
-    return Updates(optimizers, make_schedulers(schedule, optimizers, steps), in_graph, options, recorded)
+    steppers = [RecordedUpdate(one, schedule is not None) for one in optimizers] if recorded else None
+    return Updates(optimizers, make_schedulers(schedule, optimizers, steps), in_graph, options, steppers)

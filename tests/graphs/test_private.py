@@ -20,7 +20,6 @@ from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
 
 from ppl_vae.graphs.private import (
     CONVOLUTION,
@@ -32,14 +31,17 @@ from ppl_vae.graphs.private import (
     changes_its_argument,
     compiled_by_inductor,
     give_its_own_parameters,
+    hooks_of,
+    hooks_of_module,
+    hooks_of_tensor,
     interpreted_by_torchscript,
     map_tensors,
     numbers_left_as_tensors,
     pyro_state_of,
     settle_plates,
     sizes_noted_in_one_mode,
-    step_without_hooks,
     unvalidated,
+    unwrapped_step,
     zeros_masked_unseen,
 )
 
@@ -258,21 +260,29 @@ def test_what_was_compiled_is_found_on_the_disk_again():
     assert counters["inductor"]["fxgraph_cache_hit"] == found + 1
 
 
-def test_the_step_of_an_optimizer_without_hooks():
+def test_the_step_of_an_optimizer_and_its_hooks():
     leaf = torch.ones(2, requires_grad=True)
     optimizer = SGD([leaf], lr=0.5)
     leaf.grad = torch.ones(2)
-    step_without_hooks(optimizer)()
+    unwrapped_step(optimizer)()
     assert leaf.tolist() == [0.5, 0.5]
-    optimizer.register_step_post_hook(lambda *_: None)
-    with pytest.raises(ValueError, match="something else is called"):
-        step_without_hooks(optimizer)
-    another = SGD([leaf], lr=0.5)
-    LambdaLR(another, lambda _: 1.0)
-    step_without_hooks(another)
-    another.step = lambda: None
-    with pytest.raises(ValueError, match="something else is called"):
-        step_without_hooks(another)
+    assert hooks_of(optimizer) == []
+    optimizer.register_step_post_hook(print)
+    optimizer.register_step_pre_hook(repr)
+    assert set(hooks_of(optimizer)) == {print, repr}
+
+
+def test_hooks_of_modules_and_tensors():
+    layer, hooks = nn.Linear(2, 2), [lambda *_: None for _ in range(6)]
+    layer.register_forward_pre_hook(hooks[0])
+    layer.register_forward_hook(hooks[1])
+    layer.register_full_backward_pre_hook(hooks[2])
+    layer.register_full_backward_hook(hooks[3])
+    layer.weight.register_hook(hooks[4])
+    layer.weight.register_post_accumulate_grad_hook(hooks[5])
+    assert hooks_of_module(layer) == hooks[:4]
+    assert hooks_of_tensor(layer.weight) == ([hooks[4]], [hooks[5]])
+    assert hooks_of_tensor(layer.bias) == ([], [])
 
 
 def test_sizes_are_noted_in_one_mode():

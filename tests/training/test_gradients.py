@@ -34,6 +34,47 @@ def _guide(x: Tensor) -> None:
         pyro.sample("z", dist.Normal(x[:, :3] / 2, 0.5).to_event(1))
 
 
+class _Entangled(nn.Module):
+    """Has gradients that are another parameter, its own buffer, and one tensor for two parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.tensor([0.5, 1.0])), nn.Parameter(torch.tensor([1.0, -1.0]))
+        self.c, self.d = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
+        self.e = nn.Parameter(torch.zeros(2))
+        self.register_buffer("weight", torch.tensor([0.3, 2.0]))
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module("entangled", self)
+        pyro.factor("product", -(self.a * self.b).sum() - (self.e * self.weight).sum())
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(self.c + self.d, 1.0).to_event(1), obs=x)
+
+
+class _Clipped(SGD):
+    """Clips the gradients in place, as many loops do."""
+
+    def step(self, closure=None):
+        torch.nn.utils.clip_grad_norm_(self.param_groups[0]["params"], 1.0)
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, partial(SGD, foreach=False), _Clipped, Adam])
+@pytest.mark.parametrize("capture", [True, "compile"])
+def test_each_gradient_has_memory_of_its_own(capture, optimizer):
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(1))
+    ends = []
+    for mode in (False, capture):
+        pyro.clear_param_store()
+        model = _Entangled()
+        options = {"optimizer": partial(optimizer, lr=0.05), "epochs": 20, "batch_size": 5}
+        fit(model, lambda x: None, x, capture=mode, seed=0, progress=False, **options)
+        assert model.weight.tolist() == pytest.approx([0.3, 2.0])
+        ends.append([leaf.detach() for leaf in model.parameters()])
+    for found, expected in zip(*reversed(ends), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "optimizer", [partial(Adam, fused=True), partial(SGD, fused=True), partial(Adagrad, fused=True)]
 )

@@ -1,5 +1,6 @@
 """An optimizer's step as a graph: bit for bit what the optimizer does, or the optimizer itself."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -42,8 +43,8 @@ def _ends(make, recorded, scheduled=False, steps=40, missing=()):
     generator = torch.Generator().manual_seed(0)
     leaves = [torch.randn(shape, generator=generator).requires_grad_() for shape in ((3, 4), (5,), ())]
     optimizer = make(leaves, lr=0.1)
-    schedules = [LambdaLR(optimizer, lambda step: 1 / (1 + step))] if scheduled else []
     stepper = RecordedUpdate(optimizer, scheduled) if recorded else optimizer
+    schedules = [LambdaLR(optimizer, lambda step: 1 / (1 + step))] if scheduled else []
     for step in range(steps):
         for leaf in leaves:
             leaf.grad = torch.randn(leaf.shape, generator=generator)
@@ -74,27 +75,53 @@ def test_a_missing_gradient_is_the_optimizers(missing):
     assert all(map(torch.equal, found, expected))
 
 
-def test_hooks_are_called_at_each_step():
-    called = []
-    leaf = torch.zeros(3, requires_grad=True)
-    optimizer = Adam([leaf], fused=True)
-    optimizer.register_step_post_hook(lambda *_: called.append(1))
-    stepper = RecordedUpdate(optimizer, False)
-    for _ in range(6):
-        leaf.grad = torch.ones(3)
-        stepper.step()
-    assert len(called) == 6
+def _halved(optimizer, args=None, kwargs=None):
+    for leaf in optimizer.param_groups[0]["params"]:
+        leaf.data *= 0.5
 
 
-def test_a_rate_that_somebody_sets_counts():
+def _patched(optimizer):
+    own = optimizer.step
+
+    def step():
+        own()
+        _halved(optimizer)
+
+    optimizer.step = step
+
+
+CHANGES = {
+    "rate": lambda optimizer: optimizer.param_groups[0].update(lr=0.01),
+    "decay": lambda optimizer: optimizer.param_groups[0].update(weight_decay=0.5),
+    "betas": lambda optimizer: optimizer.param_groups[0].update(betas=(0.5, 0.9)),
+    "forgotten": lambda optimizer: optimizer.state.clear(),
+    "loaded": lambda optimizer: optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict())),
+    "fewer": lambda optimizer: optimizer.param_groups[0]["params"].pop(),
+    "hook before": lambda optimizer: optimizer.register_step_pre_hook(_halved),
+    "hook after": lambda optimizer: optimizer.register_step_post_hook(_halved),
+    "patched": _patched,
+}
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("when", [0, 7])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_somebody_does_to_the_optimizer_counts(change, when, scheduled):
     ends = []
     for recorded in (False, True):
-        leaf = torch.zeros(3, requires_grad=True)
-        optimizer = Adam([leaf], fused=True)
-        stepper = RecordedUpdate(optimizer, False) if recorded else optimizer
+        leaves = [torch.ones(3, requires_grad=True), torch.ones((), requires_grad=True)]
+        optimizer = Adam(leaves, fused=True, lr=0.1)
+        if not when:
+            change(optimizer)
+        stepper = RecordedUpdate(optimizer, scheduled) if recorded else optimizer
+        schedules = [LambdaLR(optimizer, lambda step: 1 / (1 + step))] if scheduled and change is not _patched else []
         for step in range(12):
-            optimizer.param_groups[0]["lr"] = 0.1 if step < 7 else 0.01
-            leaf.grad = torch.ones(3)
+            if when and step == when:
+                change(optimizer)
+            for leaf in leaves:
+                leaf.grad = torch.ones_like(leaf)
             stepper.step()
-        ends.append(leaf.detach())
-    assert torch.equal(*ends)
+            for schedule in schedules:
+                schedule.step()
+        ends.append([leaf.detach() for leaf in leaves])
+    assert all(map(torch.equal, *ends))
