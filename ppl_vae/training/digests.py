@@ -14,6 +14,8 @@ def digest(tensors: Iterable[Tensor]) -> str:
     hashed = hashlib.blake2b(digest_size=6)
     for tensor in tensors:
         hashed.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        for rows in tensor.detach().reshape(1, -1)[0].split(_NUMBERS):
-            hashed.update(rows.contiguous().cpu().view(torch.uint8).numpy().tobytes())
+        table = tensor.detach() if tensor.dim() else tensor.detach().reshape(1)
+        # a few rows at once: a table that is not contiguous, or on a GPU, is as large as the data when it is copied
+        for rows in table.split(max(1, _NUMBERS // max(1, table[:1].numel()))):
+            hashed.update(rows.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return hashed.hexdigest()

@@ -12,6 +12,7 @@ from ppl_vae import InputError, check, refine
 from ppl_vae.evidence import annealed, exact_evidence, quadrature, sandwich
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE, LinearGaussian
+from ppl_vae.pairs.mistakes import not_finite
 
 
 class Positive(VAE):
@@ -64,3 +65,16 @@ def test_nan_is_told_where_log_p_is_in_closed_form():
     x[37, 2] = torch.nan
     with pytest.raises(InputError, match="argument 0 has NaN or infinity in 1 of 40 rows, first in row 37"):
         exact_evidence(LinearGaussian(8, 2), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("bad_values", [[], [torch.nan], [torch.inf], [-torch.inf], [torch.inf, -torch.inf]])
+@pytest.mark.parametrize("size", [1.0, 6e4, "largest"])
+def test_numbers_that_are_not_finite_are_told_from_large_ones(dtype, bad_values, size):
+    """Large numbers are no infinity, though their sum is."""
+    largest = torch.finfo(dtype).max if size == "largest" else size
+    table = torch.full((3000, 4), largest, dtype=dtype).T.contiguous().T
+    for row, value in zip((1500, 2600), bad_values, strict=False):
+        table[row, 2] = value
+    where = f"{len(bad_values)} of 3000 rows, first in row 1500: drop or fill these rows"
+    assert list(not_finite("x", table)) == [f"x has NaN or infinity in {where}"] * bool(bad_values)
