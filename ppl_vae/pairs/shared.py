@@ -80,7 +80,7 @@ def require_whole(
         return
     shared = suspects & shared_sites(model, guide, batch, count)
     for name in sorted(shared):
-        stands_for = min(_points(site, sites[name], count) for site in _rows_of(sites, shared))
+        stands_for = min((_points(site, sites[name], count) for site in _rows_of(sites, shared)), default=count)
         if stands_for != size and (exactly or stands_for == count):
             kind = "term" if sites[name]["is_observed"] else "latent"
             scaled = "" if stands_for == count else f", which stand for {stands_for:g} by their plate or scale"

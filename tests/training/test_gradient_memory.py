@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam
 
-from ppl_vae import fit
+from ppl_vae import InputError, fit
+from ppl_vae.training.optimizers import make_optimizers
 
 
 class _Mixing(nn.Module):
@@ -100,3 +101,23 @@ def test_a_graph_gives_each_parameter_its_own_gradient(capture, optimizer):
         ends.append((model.weight.detach(), model.offset.detach()))
     for found, expected in zip(*reversed(ends), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_parameter_with_gaps_in_memory_is_not_fused():
+    """A fused optimizer would read the numbers between."""
+    whole, gaps = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.arange(4.0)[::2])
+    assert make_optimizers(Adam, [whole], [])[0].param_groups[0]["fused"]
+    for leaves in ([gaps], [whole, gaps]):
+        assert not make_optimizers(Adam, leaves, [])[0].param_groups[0]["fused"]
+    assert not make_optimizers(Adagrad, [whole], [])[0].param_groups[0]["fused"]  # which has its memory from the start
+
+
+def test_terms_alone_are_refused_in_minibatches():
+    model = _Entangled()
+
+    def terms_alone(x: Tensor) -> None:
+        pyro.module("entangled", model)
+        pyro.factor("product", -(model.a * model.b).sum())
+
+    with pytest.raises(InputError, match="all 6 data points share the term 'product', but a batch is 2 of them"):
+        fit(terms_alone, lambda x: None, torch.zeros(6, 2), batch_size=2, progress=False)
