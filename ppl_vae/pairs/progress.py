@@ -167,7 +167,7 @@ class _Line:
         self.task = display.add(description, total, start)
         self.note: Callable[[], str] = lambda: ""
         self._began = self._updated = time.perf_counter()
-        self._set_up: tuple[float, int] | None = None  # when the first steps ended, and what was done by then
+        self._set_up: tuple[float, int] | None = None  # when and where the pace began that is judged
         self._announced = False
 
     def advance(self, steps: int) -> None:
@@ -179,7 +179,11 @@ class _Line:
             self._updated = now
         if not self._announced and now - self._began >= _TELLING:
             self._announce(now)
-        if self._set_up is None and (self.done - self._start >= _SETTING_UP or now - self._began >= _LONG):
+        steps = self.done - self._start
+        if self._set_up is None:
+            if steps >= _SETTING_UP or now - self._began >= _LONG:
+                self._set_up = (now, self.done)
+        elif steps >= 2 * (self._set_up[1] - self._start):  # the pace is that of the later steps, which settle down
             self._set_up = (now, self.done)
 
     def _announce(self, now: float) -> None:

@@ -4,6 +4,8 @@ It is traced from a run of the program, verified by runs of the program beside i
 and on a GPU launched as one CUDA graph.
 """
 
+import itertools
+import statistics
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -32,7 +34,7 @@ _FINE = 1e-3
 # A compiler leaves out casts to bfloat16 and back, whose 8 significant bits then round otherwise.
 _COARSE = 0.05
 # The replays that are timed, to tell what the rest of a training takes: the first ones set things up.
-_TIMED_FROM, _TIMED_TO = 10, 60
+_TIMED_FROM, _TIMED = 10, 50
 
 
 class CaptureWarning(UserWarning):
@@ -83,7 +85,8 @@ class CapturedBatch:
         self._replay: Callable[..., Numbers]
         self._launch: CudaGraph
         self._may_be_launched, self._tolerance = True, _FINE
-        self._replays, self._timed_from = 0, 0.0
+        self._replays = 0
+        self._times: list[float] = []
 
     def trace(self, batch: tuple[Tensor, ...], objective: Objective) -> Numbers:
         """Takes a step by the program, traces it, and keeps the graph if that gives the same.
@@ -193,12 +196,15 @@ class CapturedBatch:
         return numbers
 
     def seconds_a_step(self) -> float | None:
-        """Gives the time of a step, after so many replays that it does not hang on a few; None before."""
-        if self._replays == _TIMED_FROM:
-            self._timed_from = time.perf_counter()
-        if self._replays < _TIMED_TO:
+        """Gives the median time of a step, after so many replays that it does not hang on a few; None before.
+
+        A run of the program beside a replay, or a pause of the machine, lengthens a few of them only.
+        """
+        if self._replays >= _TIMED_FROM:
+            self._times.append(time.perf_counter())
+        if len(self._times) <= _TIMED:
             return None
-        return (time.perf_counter() - self._timed_from) / (_TIMED_TO - _TIMED_FROM)
+        return statistics.median(end - start for start, end in itertools.pairwise(self._times))
 
     def compile(self, batch: tuple[Tensor, ...]) -> float:
         """Has the graph compiled, and takes it if it gives the same; returns the seconds that it took."""
