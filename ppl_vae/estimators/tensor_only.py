@@ -84,9 +84,13 @@ class _AsItIs:
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """Returns minus the first loss that it tells of the whole batch, and the surrogate."""
         with backward_caught() as surrogates:
-            loss = self._elbo.loss_and_grads(model, guide, *batch)
-        loss = loss[0] if isinstance(loss, tuple) else loss  # ReweightedWakeSleep gives one for each of its phases
+            loss = first_loss(self._elbo.loss_and_grads(model, guide, *batch))
         return -torch.as_tensor(loss), -sum(surrogates, torch.zeros_like(surrogates[0]))
+
+
+def first_loss(losses: Any) -> Any:
+    """Returns the loss that ``loss_and_grads`` gives: ReweightedWakeSleep gives one for each of its phases."""
+    return losses[0] if isinstance(losses, tuple) else losses
 
 
 def particles_apart(elbo: ELBO) -> int:

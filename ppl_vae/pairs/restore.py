@@ -24,7 +24,8 @@ class Moment:
     """
 
     def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
-        self._tensors = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        tensors = list(tensors)
+        self._tensors = tensors, [tensor.detach().clone() for tensor in tensors]
         self._random = pyro.util.get_rng_state()
         self._on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
@@ -39,9 +40,14 @@ class Moment:
         pyro.util.set_rng_state(self._random)
         if self._on_gpus:
             torch.cuda.set_rng_state_all(self._on_gpus)
-        with torch.no_grad():
-            for tensor, value in self._tensors:
-                tensor.copy_(value)
+        put(*self._tensors)
+
+
+def put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Writes values into tensors in place, without a gradient."""
+    with torch.no_grad():
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.copy_(value)
 
 
 @contextmanager
@@ -148,13 +154,12 @@ def _containers(part: nn.Module) -> Iterator[Any]:
 @contextmanager
 def tensors_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
     """Puts back what is changed in tensors in place: buffers such as running means, parameters."""
-    before = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    tensors = list(tensors)
+    before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for tensor, value in before:
-                tensor.copy_(value)
+        put(tensors, before)
 
 
 @contextmanager
@@ -174,9 +179,7 @@ def restored_unless_finite(
         yield
     except InputError:
         if not all(map(is_finite, parameters)):
-            with torch.no_grad():
-                for tensor, value in zip(tensors, spare, strict=True):
-                    tensor.copy_(value)
+            put(tensors, spare)
         raise
 
 

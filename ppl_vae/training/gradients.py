@@ -14,7 +14,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ppl_vae.estimators import LogWeightELBO
-from ppl_vae.estimators.tensor_only import Objective, bound_and_gradients
+from ppl_vae.estimators.tensor_only import Objective, bound_and_gradients, first_loss
 from ppl_vae.graphs.private import hooks_of_module, hooks_of_tensor
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.modules import Program
@@ -114,8 +114,7 @@ class Gradients:
     def _by_pyro(self, *batch: Tensor) -> Numbers:
         for leaf in self.parameters:
             leaf.grad = None
-        loss = self.elbo.loss_and_grads(self._model, self._guide, *batch)
-        loss = loss[0] if isinstance(loss, tuple) else loss  # ReweightedWakeSleep gives one for each of its phases
+        loss = first_loss(self.elbo.loss_and_grads(self._model, self._guide, *batch))
         return loss, *(leaf.grad for leaf in self.parameters)
 
     def _by_tensors(self, objective: Objective, *batch: Tensor) -> Numbers:

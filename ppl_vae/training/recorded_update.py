@@ -13,7 +13,9 @@ from torch.optim import Optimizer
 from ppl_vae.graphs.engines import interpreted
 from ppl_vae.graphs.private import hooks_of, unwrapped_step
 from ppl_vae.graphs.tracing import traced
+from ppl_vae.pairs.restore import put
 from ppl_vae.pairs.rhythm import is_compared
+from ppl_vae.training.cuda_graphs import state_of
 
 # Numbers in all parameters: above, the work on them is all that counts, and a comparison needs memory for copies.
 _LARGEST = 10**7
@@ -88,18 +90,18 @@ class RecordedUpdate:
         if not _are_same(self._tensors(), tensors):
             self._is_refused = True
             return
-        _put(tensors, before)
+        put(tensors, before)
         try:
             if self._run is None:
                 self._record(gradients, tensors)
-                _put(tensors, before)
+                put(tensors, before)
                 self._picture = self._held()
             self._run(*self._arguments(gradients))
         except Exception:  # whatever an optimizer does that a graph can't
             self._is_refused = True
         if self._is_refused or not all(map(torch.equal, tensors, after)):
             self._is_refused, self._run = True, None
-            _put(tensors, after)
+            put(tensors, after)
 
     def _record(self, gradients: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> None:
         self._rates, self._reached = self._rates_now(), [gradient is not None for gradient in gradients]
@@ -134,9 +136,7 @@ class RecordedUpdate:
 
     def _tensors(self) -> list[Tensor]:
         """Lists the parameters and all tensors that the optimizer remembers."""
-        memories = (self._optimizer.state[leaf] for leaf in self._leaves if leaf in self._optimizer.state)
-        remembered = (value for memory in memories for value in memory.values())
-        return [*self._leaves, *(value for value in remembered if isinstance(value, Tensor))]
+        return [*self._leaves, *state_of([self._optimizer])]
 
 
 def is_torchs_own(optimizer: Optimizer) -> bool:
@@ -153,9 +153,3 @@ def _are_same(found: Sequence[Any], expected: Sequence[Any]) -> bool:
         one is two or (not isinstance(one, Tensor) and not isinstance(two, Tensor) and one == two)
         for one, two in zip(found, expected, strict=True)
     )
-
-
-def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    with torch.no_grad():
-        for tensor, value in zip(tensors, values, strict=True):
-            tensor.copy_(value)
