@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from scipy.stats import linregress
+
 FLAT = 1.25  # a cost within this factor of the smallest one has not grown yet
 
 
@@ -21,13 +23,9 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, float 
     begins = 1 + max(number for number, cost in enumerate(costs) if cost <= FLAT * min(costs))
     begins = 0 if begins == len(costs) else min(begins, len(costs) - 3)
     x, y = ([math.log(value) for value in values[begins:]] for values in (sizes, costs))
-    middle, height = sum(x) / len(x), sum(y) / len(y)
-    spread = sum((a - middle) ** 2 for a in x)
-    slope = sum((a - middle) * (b - height) for a, b in zip(x, y, strict=True)) / spread
-    off = sum((b - height - slope * (a - middle)) ** 2 for a, b in zip(x, y, strict=True))
-    error = math.sqrt(off / (len(x) - 2) / spread) if len(x) > 2 else None
+    line = linregress(x, y)
     return {
-        "exponent": round(slope, 3),
-        "standard_error": None if error is None else round(error, 3),
+        "exponent": round(float(line.slope), 3),
+        "standard_error": round(float(line.stderr), 3) if len(x) > 2 else None,
         "from": sizes[begins],
     }

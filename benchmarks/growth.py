@@ -30,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ import pyro
 import torch
 from exponents import exponent
 from pyro.infer import Trace_ELBO
+from stored import print_axes
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
@@ -242,17 +244,11 @@ def main(axes: list[str], store: Path | None, file: Path | None) -> None:
     """Every axis in turn; those of a file of results that is there stay in it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}"
-    found = json.loads(store.read_text())["axes"] if store is not None and store.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         path = file or Path(folder) / "rows.bytes"
         if file is None:
             write(path, max((AXES[axis][0][-1] for axis in axes if axis.startswith("rows")), default=1))
-        for axis in axes:
-            found[axis] = along(axis, str(path))
-            text = json.dumps({"machine": machine, "usual": USUAL, "axes": found}, indent=2)
-            if store is not None:
-                store.write_text(text + "\n")
-    print(text)
+        print_axes(axes, partial(along, path=str(path)), machine, USUAL, store)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import pyro
 import torch
 import torch.distributed as dist
 from growth import BATCH, USUAL, EnoughError, bytes_of, pair
+from stored import print_axes
 from torch import Tensor
 
 from ppl_vae import fit
@@ -163,13 +165,7 @@ def along(axis: str, turns: int) -> dict[str, Any]:
 def main(axes: list[str], store: Path | None, rounds: int) -> None:
     """Every axis in turn; those of a file of results that is there stay in it."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, gloo"
-    found = json.loads(store.read_text())["axes"] if store is not None and store.exists() else {}
-    for axis in axes:
-        found[axis] = along(axis, rounds)
-        text = json.dumps({"machine": machine, "usual": USUAL, "axes": found}, indent=2)
-        if store is not None:
-            store.write_text(text + "\n")
-    print(text)
+    print_axes(axes, partial(along, turns=rounds), machine, USUAL, store)
 
 
 if __name__ == "__main__":
