@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ppl_vae import compare, cooldown
 from ppl_vae.cli import report
-from ppl_vae.cli.zoo import Builder
+from ppl_vae.runs.zoo import Builder
 from ppl_vae.data.images import load
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots.images import show_image

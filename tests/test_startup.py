@@ -10,7 +10,7 @@ import pytest
 
 import ppl_vae
 from ppl_vae.cli.catalogue import COVARIANCES, MEMBERS
-from ppl_vae.cli.zoo import ALIASES, OF_A_MODEL, SHARED_MODELS
+from ppl_vae.runs.zoo import ALIASES, OF_A_MODEL, SHARED_MODELS
 from ppl_vae.data.images import DATASETS
 from ppl_vae.data.tables import TABLES
 from ppl_vae.estimators import ESTIMATORS

@@ -14,7 +14,7 @@ def compare(options: CompareOptions) -> None:
     """
     from ppl_vae.cli.image_comparison import compare_on_images
     from ppl_vae.cli.shared_runs import compare_on_shared
-    from ppl_vae.cli.zoo import SHARED_MODELS
+    from ppl_vae.runs.zoo import SHARED_MODELS
 
     if options.model in SHARED_MODELS:
         compare_on_shared(options)

@@ -13,7 +13,7 @@ from ppl_vae.cli.laboratory import Laboratory
 from ppl_vae.cli.options import GradientsOptions
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import names
-from ppl_vae.cli.zoo import refuse_mixture
+from ppl_vae.runs.zoo import refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
 from ppl_vae.errors import InputError

@@ -12,7 +12,7 @@ from ppl_vae.cli import report
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, names, widths
-from ppl_vae.cli.zoo import Builder, refuse_mixture
+from ppl_vae.runs.zoo import Builder, refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
 from ppl_vae.errors import InputError

@@ -20,7 +20,7 @@ from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, widths
-from ppl_vae.cli.zoo import Builder, refuse_mixture
+from ppl_vae.runs.zoo import Builder, refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.errors import InputError
 from ppl_vae.evidence import exact_evidence

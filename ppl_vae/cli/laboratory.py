@@ -9,7 +9,7 @@ from torch import Tensor
 from ppl_vae.cli import report
 from ppl_vae.cli.options import GradientsOptions
 from ppl_vae.cli.values import counts, names, widths
-from ppl_vae.cli.zoo import Builder
+from ppl_vae.runs.zoo import Builder
 from ppl_vae.data.images import Images
 from ppl_vae.estimators import ESTIMATORS, IWAE
 from ppl_vae.measure.gradients import TOTAL, gradient_statistics

@@ -12,7 +12,7 @@ from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, CompareOptions, TrainOptions
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import names
-from ppl_vae.cli.zoo import SHARED_MODELS, shared_first_choices, shared_guide
+from ppl_vae.runs.zoo import SHARED_MODELS, shared_first_choices, shared_guide
 from ppl_vae.errors import InputError
 from ppl_vae.measure.comparison import Comparison, compare
 from ppl_vae.models import BayesianModel

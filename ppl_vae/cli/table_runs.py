@@ -18,7 +18,7 @@ from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_IMAGES, TrainOptions
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import widths
-from ppl_vae.cli.zoo import MIXTURES
+from ppl_vae.runs.zoo import MIXTURES
 from ppl_vae.data.tables import Table, load_table
 from ppl_vae.errors import InputError
 from ppl_vae.models import GaussianMixture, MixtureDensityNetwork

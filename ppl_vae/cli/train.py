@@ -17,7 +17,7 @@ def train(options: TrainOptions) -> None:
     from ppl_vae.cli.image_runs import train_on_images
     from ppl_vae.cli.shared_runs import train_on_shared
     from ppl_vae.cli.table_runs import train_on_table
-    from ppl_vae.cli.zoo import SHARED_MODELS
+    from ppl_vae.runs.zoo import SHARED_MODELS
     from ppl_vae.data.tables import is_table
 
     if options.model in SHARED_MODELS:

@@ -22,7 +22,7 @@ from ppl_vae.cli.options import (
     NewOptions,
     TrainOptions,
 )
-from ppl_vae.cli.zoo import ALIASES, FIRST_CHOICES, OF_A_MODEL, SHARED_MODELS
+from ppl_vae.runs.zoo import ALIASES, FIRST_CHOICES, OF_A_MODEL, SHARED_MODELS
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.guides import AUTOGUIDES, FAMILIES
 from ppl_vae.models import MODELS

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from ppl_vae.cli import app as cli
-from ppl_vae.cli.zoo import SHARED_MODELS
+from ppl_vae.runs.zoo import SHARED_MODELS
 from ppl_vae.models import BAYESIAN_MODELS
 
 QUICK = ["--epochs", "5", "--particles", "20", "--quiet"]

@@ -9,7 +9,7 @@ import torch
 from pyro.infer import TraceMeanField_ELBO
 
 from ppl_vae import InputError, bounds, cooldown, fit, load
-from ppl_vae.cli.zoo import Builder
+from ppl_vae.runs.zoo import Builder
 from ppl_vae.data.images import Images
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE, ConditionalVAE, LinearGaussian
