@@ -31,8 +31,8 @@ from pyro.optim import ClippedAdam
 from sklearn.datasets import load_iris
 from torch import Tensor
 
-from ppl_vae.cli import report
 from ppl_vae.models import BayesianMixture
+from ppl_vae.runs.folder import begun
 
 COMPONENTS = 2
 NAMES = ("weights", "means", "scales")
@@ -154,26 +154,28 @@ def main(epochs: int = 2000, warmup: int = 300, draws: int = 500, chains: int = 
         )
     print(f"log p(x): importance-weighted, log {COMPONENTS} nats added for the labelling that a guide does not visit")
 
-    folder = report.new_run(None, "bayesian-mixture")
-    with report.whole_folder(folder) as place, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, part in (("before", raw), ("after", sorted_draws)):
-            save(az.plot_trace(inference_data(part)), place / f"trace-{name}-relabelling.png")
-        save(az.plot_pair(inference_data(sorted_draws)), place / "pair.png")
-        one_chain = {name: value.reshape(-1, COMPONENTS) for name, value in sorted_draws.items()}
-        compared = {"NUTS": one_chain} | {name: part for name, part in guides.items() if name != "delta"}
-        length = min(len(part["means"]) for part in compared.values())  # ArviZ 1.x wants as many draws of each
-        sets = {
-            name: inference_data({key: value[None, :length] for key, value in part.items()})
-            for name, part in compared.items()
-        }
-        if NEW_ARVIZ:
-            forest = az.plot_forest(sets, combined=True)
-            forest.add_legend("model")
-        else:
-            forest = az.plot_forest(list(sets.values()), model_names=list(sets), combined=True, figsize=(8, 8))
-        save(forest, place / "forest.png")
-    print(folder)
+    with begun(None, "bayesian-mixture", "examples/bayesian_mixture.py", {}) as running:
+        place = running.path
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name, part in (("before", raw), ("after", sorted_draws)):
+                save(az.plot_trace(inference_data(part)), place / f"trace-{name}-relabelling.png")
+            save(az.plot_pair(inference_data(sorted_draws)), place / "pair.png")
+            one_chain = {name: value.reshape(-1, COMPONENTS) for name, value in sorted_draws.items()}
+            compared = {"NUTS": one_chain} | {name: part for name, part in guides.items() if name != "delta"}
+            length = min(len(part["means"]) for part in compared.values())  # ArviZ 1.x wants as many draws of each
+            sets = {
+                name: inference_data({key: value[None, :length] for key, value in part.items()})
+                for name, part in compared.items()
+            }
+            if NEW_ARVIZ:
+                forest = az.plot_forest(sets, combined=True)
+                forest.add_legend("model")
+            else:
+                forest = az.plot_forest(list(sets.values()), model_names=list(sets), combined=True, figsize=(8, 8))
+            save(forest, place / "forest.png")
+        running.finish()
+    print(running.path)
 
 
 def save(drawn: Any, path: Any) -> None:

@@ -27,6 +27,7 @@ from ppl_vae.measure.bounds import average, bounds
 from ppl_vae.models import VAE, LinearGaussian
 from ppl_vae.plots.gaps import annealing_curve, khat_by_image
 from ppl_vae.programs import Distribution
+from ppl_vae.runs.folder import begun
 
 
 class Squares(LatentVariableModel):
@@ -146,14 +147,15 @@ def main(
     run: str = "",
 ) -> None:
     """Runs the four checks and writes the figures."""
-    folder = report.new_run(Path(run) if run else None, "evidence")
-    lengths = [steps for steps in (30, 100, 300, 1000, 3000) if steps <= longest]
-    with report.whole_folder(folder) as place:
+    with begun(Path(run) if run else None, "evidence", "examples/can_the_evidence_be_trusted.py", {}) as running:
+        place = running.path
+        lengths = [steps for steps in (30, 100, 300, 1000, 3000) if steps <= longest]
         against_exact(lengths, place)
         many_modes(scale, points, epochs, min(200, longest), place)
         certificate(lengths, epochs, place)
-    coverage(repeats, max(1, 5 * epochs // 2))
-    print(folder)
+        coverage(repeats, max(1, 5 * epochs // 2))
+        running.finish()
+    print(running.path)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from ppl_vae.cli import report
 from ppl_vae.guides import AUTOGUIDES
 from ppl_vae.models import EightSchools
 from ppl_vae.plots import posterior as figures
+from ppl_vae.runs.folder import begun
 
 FORMS = {"centered": EightSchools(centered=True), "non-centered": EightSchools(centered=False)}
 GUIDES = ("auto-normal", "auto-mvn")
@@ -77,8 +78,8 @@ def main(epochs: int = 3000, simulations: int = 100, draws: int = 1000, particle
             print(f"{row}{'':<16}" + cells(found, ""))
     print(f"{'':<14}{'NUTS':<13}{'':>55}" + cells(found, "reference_"))
 
-    folder = report.new_run(None, "centered-or-non-centered")
-    with report.whole_folder(folder) as place:
+    with begun(None, "centered-or-non-centered", "examples/centered_or_non_centered.py", {}) as running:
+        place = running.path
         for (form, name), found in compared.items():
             figures.moments(found).savefig(place / f"moments-{form}-{name}.png", dpi=110)
             few = drawn[form, name][["mu", "tau", "theta"]]
@@ -94,7 +95,8 @@ def main(epochs: int = 3000, simulations: int = 100, draws: int = 1000, particle
                 skew = report.with_error(float(one.skew), float(one.skew_se))
                 tests = f"{float(one.symmetry_p_value):>20.4f}{float(one.uniformity_p_value):>10.4f}"
                 print(f"{form:<14}{name:<5}{skew:>20}{tests}{result.failed:>8}")
-    print(folder)
+        running.finish()
+    print(running.path)
 
 
 def cells(found: xr.Dataset, prefix: str) -> str:

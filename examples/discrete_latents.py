@@ -32,6 +32,7 @@ from ppl_vae.measure.bounds import average
 from ppl_vae.models import BernoulliVAE, CategoricalVAE
 from ppl_vae.networks import JointMLP
 from ppl_vae.programs import FamilyGuide, LatentVariableModel
+from ppl_vae.runs.folder import begun
 
 BATCH = 24
 BITS = ("reinforce", "running-mean", "neural-baseline", "rloo", "disarm", "relax", "gumbel-softmax", "straight-through")
@@ -119,24 +120,25 @@ def main(
     run: str = "",
 ) -> None:
     """Trains each model with each estimator, prints and draws the ELBO on the test images."""
-    folder = report.new_run(Path(run) if run else None, f"discrete-{data}")
-    images = load(data)
-    torch.manual_seed(0)
-    test = images.test[:1000].bernoulli()
-    figures = {}
-    for name in only.split(","):
-        print(f"{name}, {data}, {steps} steps: ELBO on {len(test)} test images, nats per image")
-        curves = {}
-        for label in MODELS[name]:
-            curves[label] = train(name, label, images, test, steps, latents, epochs)
-            _, seconds, elbo, error = curves[label][-1]
-            mark = "  biased" if ESTIMATORS[label].biased else ""
-            print(f"  {label:<18}{elbo:>10.2f} ± {error:.2f}{seconds:>8.0f} s{mark}", flush=True)
-        figures[name] = drawn(name, curves)
-    with report.whole_folder(folder) as place:
+    with begun(Path(run) if run else None, f"discrete-{data}", "examples/discrete_latents.py", {}) as running:
+        place = running.path
+        images = load(data)
+        torch.manual_seed(0)
+        test = images.test[:1000].bernoulli()
+        figures = {}
+        for name in only.split(","):
+            print(f"{name}, {data}, {steps} steps: ELBO on {len(test)} test images, nats per image")
+            curves = {}
+            for label in MODELS[name]:
+                curves[label] = train(name, label, images, test, steps, latents, epochs)
+                _, seconds, elbo, error = curves[label][-1]
+                mark = "  biased" if ESTIMATORS[label].biased else ""
+                print(f"  {label:<18}{elbo:>10.2f} ± {error:.2f}{seconds:>8.0f} s{mark}", flush=True)
+            figures[name] = drawn(name, curves)
         for name, figure in figures.items():
             report.save(place / f"{name}.png", figure)
-    print(folder)
+        running.finish()
+    print(running.path)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from ppl_vae.guides import Amortized, ExactPosterior, OneHot, Prior
 from ppl_vae.models import COVARIANCES, GaussianMixture
 from ppl_vae.plots.mixtures import clusters
 from ppl_vae.programs import Guide
+from ppl_vae.runs.folder import begun
 
 STARTS = 5
 
@@ -90,9 +91,9 @@ def main(epochs: int = 1000, data_root: str = "") -> None:
     reduced = torch.from_numpy(PCA(10, random_state=0).fit_transform(pixels))
     tables["digits"] = (reduced, [10], [f"direction {number}" for number in range(1, 11)])
     truth = {"iris": flowers.target, "digits": digits}
-    folder = report.new_run(None, "gaussian-mixture")
-    kept: dict[str, GaussianMixture] = {}
-    with report.whole_folder(folder) as place:
+    with begun(None, "gaussian-mixture", "examples/gaussian_mixture.py", {}) as running:
+        place = running.path
+        kept: dict[str, GaussianMixture] = {}
         for name, (x, counts, columns) in tables.items():
             print(f"\n{name}: {len(x)} rows, log likelihood in nats; eigenvalue: the smallest of any covariance")
             heads = f"{'':<14}{'K':>3}{'SVI':>12}{'EM':>12}{'eigenvalue':>12}{'EM':>8}{'s, SVI':>8}{'EM':>6}"
@@ -114,7 +115,8 @@ def main(epochs: int = 1000, data_root: str = "") -> None:
                         )
                         report.save(place / f"{name}-{components}.png", figure)
         rank_guides(kept["iris"], tables["iris"][0], epochs)
-    print(folder)
+        running.finish()
+    print(running.path)
 
 
 def rank_guides(model: GaussianMixture, x: Tensor, epochs: int) -> None:

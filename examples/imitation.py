@@ -19,6 +19,7 @@ from torch import Tensor
 from ppl_vae import LogEvidence, cooldown, fit, no_guide
 from ppl_vae.cli import report
 from ppl_vae.models import MixtureDensityNetwork
+from ppl_vae.runs.folder import begun
 
 FORWARD, GOAL, OBSTACLE, RADIUS, TURN = 0.2, 10.0, 5.0, 1.0, 3.5
 
@@ -116,10 +117,11 @@ def main(epochs: int = 40, demonstrations: int = 300, episodes: int = 1000) -> N
             label = f"{name}, {'its mean' if by == 'mode' and components == 1 else by}"
             results[label] = rate, paths
             print(f"{label:<34}{nll:>8.3f}{rate:>10.1%}   ± {error:.1%}", flush=True)
-    folder = report.new_run(None, "imitation")
-    with report.whole_folder(folder) as place:
+    with begun(None, "imitation", "examples/imitation.py", {}) as running:
+        place = running.path
         report.save(place / "paths.png", draw(results))
-    print(folder)
+        running.finish()
+    print(running.path)
 
 
 def draw(results: dict[str, tuple[float, list[np.ndarray]]]) -> Figure:

@@ -21,6 +21,7 @@ from ppl_vae import LogEvidence, cooldown, fit, no_guide
 from ppl_vae.cli import report
 from ppl_vae.models import MixtureDensityNetwork
 from ppl_vae.plots.mixtures import conditional_density
+from ppl_vae.runs.folder import begun
 
 ROWS = 1000
 
@@ -113,10 +114,11 @@ def main(epochs: int = 8000, starts: int = 5) -> None:
         conditional_density(best.log_evidence, span, (-13.0, 13.0), panels[1])
         panels[1].plot(given, x, ".", ms=1, color="0.4", alpha=0.5)
         panels[2].plot(given, best.predictive(given).sample(), ".", ms=2, color="C0")
-    folder = report.new_run(None, "mixture-density-network")
-    with report.whole_folder(folder) as place:
+    with begun(None, "mixture-density-network", "examples/mixture_density_network.py", {}) as running:
+        place = running.path
         report.save(place / "inverse-sinusoid.png", figure)
-    print(folder)
+        running.finish()
+    print(running.path)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.measure.known_variances import known_variances, quadratic
 from ppl_vae.models import VAE
 from ppl_vae.plots.gradients import side_by_side
+from ppl_vae.runs.folder import begun
 
 BATCH = 100
 Interval = tuple[float, float, float]
@@ -132,14 +133,16 @@ def both_trained(images: Images, latents: int, epochs: int) -> dict[str, History
 
 def main(data: str = "digits", epochs: int = 20, latents: str = "2,10,50", draws: int = 500, run: str = "") -> None:
     """Prints both parts and writes the figures."""
-    folder = report.new_run(Path(run) if run else None, f"gradient-{data}")
-    figures = {"quadratic.png": toy((0.0, 1.0, 2.0, 4.0), 80 * draws)}
-    counts = [int(count) for count in latents.split(",")]
-    figures["factor.png"], figures["training.png"] = contrast(load(data), counts, epochs, draws)
-    with report.whole_folder(folder) as place:
+    script = "examples/reparameterized_or_score_function.py"
+    with begun(Path(run) if run else None, f"gradient-{data}", script, {}) as running:
+        place = running.path
+        figures = {"quadratic.png": toy((0.0, 1.0, 2.0, 4.0), 80 * draws)}
+        counts = [int(count) for count in latents.split(",")]
+        figures["factor.png"], figures["training.png"] = contrast(load(data), counts, epochs, draws)
         for name, figure in figures.items():
             report.save(place / name, figure)
-    print(folder)
+        running.finish()
+    print(running.path)
 
 
 if __name__ == "__main__":

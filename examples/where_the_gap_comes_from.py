@@ -25,6 +25,7 @@ from ppl_vae.measure.bounds import average
 from ppl_vae.models import VAE
 from ppl_vae.networks import JointMLP
 from ppl_vae.plots.gaps import khat_by_image, rate_distortion, stacked_gaps
+from ppl_vae.runs.folder import begun
 
 WIDTHS = (200, 200)
 Binarize = Callable[[Tensor], Tensor]
@@ -85,41 +86,43 @@ def main(
     run: str = "",
 ) -> None:
     """Prints one line for each model, writes it and the figures."""
-    folder = report.new_run(Path(run) if run else None, f"gaps-{data}")
-    source = load(data)
-    images = min(images, len(source.test))
-    torch.manual_seed(1)
-    binarize: Binarize = above_half if threshold else torch.bernoulli
-    x, others = binarize(source.train[:images]), binarize(source.test[:images])
-    lines, figures = [], {}
-    for trained_with in ("diagonal", "flow"):
-        found, (model, guides) = study(trained_with, source.train, x, binarize, epochs, latents, anneal)
-        rows = {row.guide: row for row in found.rows}
-        own = rows[trained_with]
-        weighted = found.bounds.sel(guide=trained_with)
-        seen = generalization(model, guides[trained_with], x, held_out=others, particles=200, evidence="importance")
-        line: dict[str, Any] = {"model trained with": trained_with, "L[q]": own.elbo, "L[q] se": own.elbo_se}
-        for name, row in rows.items():
-            line[f"L[q*_{name}]"] = row.elbo + (row.amortization_gap or 0.0)
-            line[f"approximation {name}"], line[f"amortization {name}"] = row.approximation_gap, row.amortization_gap
-            line[f"k-hat good {name}"] = row.khat_good
-        line["IWAE_1000"], line["IWAE_1000 se"] = average(weighted.iwelbo[-1], weighted.iwelbo_se[-1])
-        line["AIS"], line["AIS se"] = own.log_evidence, own.log_evidence_se
-        line |= {f"train - test, {name}": value for name, value in seen.items()}
-        held = bounds(model, guides[trained_with], others, particles=100, curve=(1,))
-        line["test L[q]"] = average(held.elbo, held.elbo_se)[0]
-        lines.append(line)
-        print(json.dumps(report.plain(line), indent=2), flush=True)
-        figures |= {
-            f"gaps-{trained_with}.png": stacked_gaps(found),
-            f"rate-distortion-{trained_with}.png": rate_distortion(found),
-            f"khat-{trained_with}.png": khat_by_image(weighted.assign_attrs(found.bounds.attrs), x, source.shape),
-        }
-    with report.whole_folder(folder) as place:
+    with begun(Path(run) if run else None, f"gaps-{data}", "examples/where_the_gap_comes_from.py", {}) as running:
+        place = running.path
+        source = load(data)
+        images = min(images, len(source.test))
+        torch.manual_seed(1)
+        binarize: Binarize = above_half if threshold else torch.bernoulli
+        x, others = binarize(source.train[:images]), binarize(source.test[:images])
+        lines, figures = [], {}
+        for trained_with in ("diagonal", "flow"):
+            found, (model, guides) = study(trained_with, source.train, x, binarize, epochs, latents, anneal)
+            rows = {row.guide: row for row in found.rows}
+            own = rows[trained_with]
+            weighted = found.bounds.sel(guide=trained_with)
+            seen = generalization(model, guides[trained_with], x, held_out=others, particles=200, evidence="importance")
+            line: dict[str, Any] = {"model trained with": trained_with, "L[q]": own.elbo, "L[q] se": own.elbo_se}
+            for name, row in rows.items():
+                line[f"L[q*_{name}]"] = row.elbo + (row.amortization_gap or 0.0)
+                line[f"approximation {name}"] = row.approximation_gap
+                line[f"amortization {name}"] = row.amortization_gap
+                line[f"k-hat good {name}"] = row.khat_good
+            line["IWAE_1000"], line["IWAE_1000 se"] = average(weighted.iwelbo[-1], weighted.iwelbo_se[-1])
+            line["AIS"], line["AIS se"] = own.log_evidence, own.log_evidence_se
+            line |= {f"train - test, {name}": value for name, value in seen.items()}
+            held = bounds(model, guides[trained_with], others, particles=100, curve=(1,))
+            line["test L[q]"] = average(held.elbo, held.elbo_se)[0]
+            lines.append(line)
+            print(json.dumps(report.plain(line), indent=2), flush=True)
+            figures |= {
+                f"gaps-{trained_with}.png": stacked_gaps(found),
+                f"rate-distortion-{trained_with}.png": rate_distortion(found),
+                f"khat-{trained_with}.png": khat_by_image(weighted.assign_attrs(found.bounds.attrs), x, source.shape),
+            }
         (place / "gaps.json").write_text(json.dumps(report.plain(lines), indent=2) + "\n")
         for name, figure in figures.items():
             report.save(place / name, figure)
-    print(folder)
+        running.finish()
+    print(running.path)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from ppl_vae import compare, cooldown
 from ppl_vae.cli import report
-from ppl_vae.runs.zoo import Builder
 from ppl_vae.data.images import load
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots.images import show_image
 from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.runs.folder import begun
+from ppl_vae.runs.image_data import builder_for, data_for
 
 LADDER = ("delta", "prior", "unit", "fixed-scale", "diagonal", "full", "flow")
 
@@ -50,56 +51,61 @@ def between(model: LatentVariableModel, guide: Guide, x: Tensor, steps: int = 12
 
 def main(data: str = "digits", epochs: int = 100, latents: int = 16, images: int = 2000, run: str = "") -> None:
     """Trains and measures every rung; prints the table, writes it and the figures."""
-    folder = report.new_run(Path(run) if run else None, f"ladder-{data}")
-    builder = Builder(load(data), latents, (400, 400), "bernoulli")
-    torch.manual_seed(0)
-    model = builder.model("vae")
-    guides: dict[str, Any] = {name: builder.guide(name, model) for name in LADDER}
-    train, test, transform = builder.data(model, 0, images)
-    found = compare(
-        model,
-        guides,
-        train,
-        test=test,
-        joint=True,
-        epochs=epochs,
-        particles=500,
-        transform=transform,
-        schedule=cooldown,
-        elbo=builder.elbo,
-        columns=(500,),
-        batch_size=128,
-    )
-    table: list[dict[str, Any]] = []
-    samples, ways = {}, {}
-    for name in LADDER:
-        row = next(row for row in found.rows if row.guide == name)
-        pair: Any = found.pairs[name]
-        device = pair[0].prior_loc.device
-        x = test[0].to(device)
-        torch.manual_seed(1)
-        sound, own = row.is_bound, found.bounds.sel(guide=name)
-        table.append(
-            {"guide": name, "elbo": row.elbo, "note": "" if sound else "not a bound"}
-            | {"rate": row.rate, "rate_bits": None if row.rate is None else row.rate / math.log(2)}
-            | {"distortion": float(own.distortion.mean()), "active_units": row.active_units}
-            | {"log_evidence": row.log_evidence if sound else None, "seconds": row.seconds}
+    asked = {"data": data, "epochs": epochs, "latents": latents, "images": images}
+    with begun(Path(run) if run else None, f"ladder-{data}", "examples/why_encode_a_variance.py", asked) as running:
+        place = running.path
+        source = load(data)
+        builder = builder_for(source, latents, (400, 400), "bernoulli")
+        torch.manual_seed(0)
+        model = builder.model("vae")
+        guides: dict[str, Any] = {name: builder.guide(name, model) for name in LADDER}
+        of_data = data_for(model, source, 0, images)
+        test = of_data.test
+        found = compare(
+            model,
+            guides,
+            of_data.training,
+            test=test,
+            joint=True,
+            epochs=epochs,
+            particles=500,
+            transform=of_data.transform,
+            schedule=cooldown,
+            elbo=builder.elbo,
+            columns=(500,),
+            batch_size=128,
+            checkpoint=running.parts,
         )
-        with evaluating(*pair):
-            samples[name] = pair[0].generate(12)[1].mean
-        ways[name] = between(*pair, x[:2])
-    columns = {"elbo": 2, "rate_bits": 2, "distortion": 2, "log_evidence": 2, "active_units": 0}
-    print(f"{'guide':<13}" + "".join(f"{name:>14}" for name in columns))
-    for entry in table:
-        cells = ["-" if entry[name] is None else f"{entry[name]:.{places}f}" for name, places in columns.items()]
-        print(f"{entry['guide']:<13}" + "".join(f"{cell:>14}" for cell in cells), entry["note"])
-    print("nats per test image (rate in bits); log_evidence: IWELBO at K = 500; each rung has a model of its own")
-    with report.whole_folder(folder) as place:
+        table: list[dict[str, Any]] = []
+        samples, ways = {}, {}
+        for name in LADDER:
+            row = next(row for row in found.rows if row.guide == name)
+            pair: Any = found.pairs[name]
+            device = pair[0].prior_loc.device
+            x = test[0].to(device)
+            torch.manual_seed(1)
+            sound, own = row.is_bound, found.bounds.sel(guide=name)
+            table.append(
+                {"guide": name, "elbo": row.elbo, "note": "" if sound else "not a bound"}
+                | {"rate": row.rate, "rate_bits": None if row.rate is None else row.rate / math.log(2)}
+                | {"distortion": float(own.distortion.mean()), "active_units": row.active_units}
+                | {"log_evidence": row.log_evidence if sound else None, "seconds": row.seconds}
+            )
+            with evaluating(*pair):
+                samples[name] = pair[0].generate(12)[1].mean
+            ways[name] = between(*pair, x[:2])
+        columns = {"elbo": 2, "rate_bits": 2, "distortion": 2, "log_evidence": 2, "active_units": 0}
+        print(f"{'guide':<13}" + "".join(f"{name:>14}" for name in columns))
+        for entry in table:
+            cells = ["-" if entry[name] is None else f"{entry[name]:.{places}f}" for name, places in columns.items()]
+            print(f"{entry['guide']:<13}" + "".join(f"{cell:>14}" for cell in cells), entry["note"])
+        print("nats per test image (rate in bits); log_evidence: IWELBO at K = 500; each rung has a model of its own")
         (place / "ladder.json").write_text(json.dumps(report.plain(table), indent=2) + "\n")
-        shape = builder.source.shape
+        shape = source.shape
         report.save(place / "samples.png", gallery(samples, shape, "Drawn from the prior: the mean of p(x | z)"))
         report.save(place / "between.png", gallery(ways, shape, "Between the posterior means of two test images"))
-    print(folder)
+        running.finish()
+    print(running.path)
 
 
 if __name__ == "__main__":

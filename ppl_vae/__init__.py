@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     from ppl_vae.evidence import annealed, sandwich
     from ppl_vae.measure.arviz import posterior_predictive, to_arviz
     from ppl_vae.measure.bounds import bounds
-    from ppl_vae.measure.comparison import Comparison, compare
+    from ppl_vae.measure.comparison import compare
     from ppl_vae.measure.gradients import gradient_statistics
     from ppl_vae.measure.information import information
     from ppl_vae.measure.nuts import nuts
     from ppl_vae.measure.posterior import posterior, posterior_quality
     from ppl_vae.measure.reference import reference_gradient
     from ppl_vae.measure.refinement import refine
+    from ppl_vae.measure.side_by_side import Comparison
     from ppl_vae.measure.simulated import simulation_based_calibration
     from ppl_vae.measure.tightness import generalization, tightness
     from ppl_vae.pairs.checks import check
     from ppl_vae.pairs.log_weights import log_weights
     from ppl_vae.programs import Guide, LatentVariableModel
+    from ppl_vae.runs.opened import Run, open_run
+    from ppl_vae.runs.pairs import load_pair, save_pair
     from ppl_vae.training.capture import CaptureWarning
     from ppl_vae.training.fit import History, fit, freeze
     from ppl_vae.training.optimizers import cooldown, cosine
@@ -39,6 +42,7 @@ __all__ = [
     "InputError",
     "LatentVariableModel",
     "LogEvidence",
+    "Run",
     "Start",
     "annealed",
     "best_of",
@@ -53,15 +57,18 @@ __all__ = [
     "gradient_statistics",
     "information",
     "load",
+    "load_pair",
     "log_weights",
     "no_guide",
     "nuts",
+    "open_run",
     "posterior",
     "posterior_predictive",
     "posterior_quality",
     "reference_gradient",
     "refine",
     "sandwich",
+    "save_pair",
     "simulation_based_calibration",
     "tightness",
     "to_arviz",
@@ -69,7 +76,7 @@ __all__ = [
 
 _HOMES = {
     "CaptureWarning": "ppl_vae.training.capture",
-    "Comparison": "ppl_vae.measure.comparison",
+    "Comparison": "ppl_vae.measure.side_by_side",
     "EarlyStopping": "ppl_vae.training.several_starts",
     "Guide": "ppl_vae.programs",
     "History": "ppl_vae.training.fit",
@@ -77,6 +84,7 @@ _HOMES = {
     "InputError": "ppl_vae.errors",
     "LatentVariableModel": "ppl_vae.programs",
     "LogEvidence": "ppl_vae.training.several_starts",
+    "Run": "ppl_vae.runs.opened",
     "Start": "ppl_vae.training.several_starts",
     "annealed": "ppl_vae.evidence",
     "best_of": "ppl_vae.training.several_starts",
@@ -91,15 +99,18 @@ _HOMES = {
     "gradient_statistics": "ppl_vae.measure.gradients",
     "information": "ppl_vae.measure.information",
     "load": "ppl_vae.data.images",
+    "load_pair": "ppl_vae.runs.pairs",
     "log_weights": "ppl_vae.pairs.log_weights",
     "no_guide": "ppl_vae.training.several_starts",
     "nuts": "ppl_vae.measure.nuts",
+    "open_run": "ppl_vae.runs.opened",
     "posterior": "ppl_vae.measure.posterior",
     "posterior_predictive": "ppl_vae.measure.arviz",
     "posterior_quality": "ppl_vae.measure.posterior",
     "reference_gradient": "ppl_vae.measure.reference",
     "refine": "ppl_vae.measure.refinement",
     "sandwich": "ppl_vae.evidence",
+    "save_pair": "ppl_vae.runs.pairs",
     "simulation_based_calibration": "ppl_vae.measure.simulated",
     "tightness": "ppl_vae.measure.tightness",
     "to_arviz": "ppl_vae.measure.arviz",

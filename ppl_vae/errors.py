@@ -66,3 +66,13 @@ class Abstract:
         if all(getattr(cls, name, None) is getattr(base, name, None) for name in others | {"forward"}):
             instead = "" if method == "forward" else " or a forward of its own"
             raise TypeError(f"{cls.__name__} has no {method}: define {base._recipe}{instead}")
+
+
+class Outage(InputError):
+    """Says that something outside failed, a full disk or a process that is gone: what was done until then is kept.
+
+    Examples:
+        >>> from ppl_vae.errors import InputError, Outage
+        >>> issubclass(Outage, InputError)
+        True
+    """

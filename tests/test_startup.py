@@ -10,13 +10,13 @@ import pytest
 
 import ppl_vae
 from ppl_vae.cli.catalogue import COVARIANCES, MEMBERS
-from ppl_vae.runs.zoo import ALIASES, OF_A_MODEL, SHARED_MODELS
 from ppl_vae.data.images import DATASETS
 from ppl_vae.data.tables import TABLES
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.guides import AUTOGUIDES, FAMILIES
 from ppl_vae.models import BAYESIAN_MODELS, MODELS
 from ppl_vae.models import COVARIANCES as OF_MIXTURES
+from ppl_vae.runs.zoo import ALIASES, OF_A_MODEL, SHARED_MODELS
 
 NOT_FOR_TRAINING = {"matplotlib", "arviz", "sklearn", "zuko", "torchvision"}
 HEAVY = NOT_FOR_TRAINING | {"torch", "pyro", "numpy", "pandas", "xarray", "scipy"}

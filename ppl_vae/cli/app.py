@@ -7,30 +7,37 @@ commands: they import inside their functions.
 """
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from inspect import Parameter, Signature
 from typing import Any, get_type_hints
 
 import typer
 
 from ppl_vae.cli.compare import compare
+from ppl_vae.cli.evaluate import evaluate
 from ppl_vae.cli.gradients import gradients
 from ppl_vae.cli.members import list_members
 from ppl_vae.cli.new import new
-from ppl_vae.cli.options import Options
+from ppl_vae.cli.options import Options, ordered_fields
+from ppl_vae.cli.reproduce import reproduce
+from ppl_vae.cli.sample import sample
 from ppl_vae.cli.train import train
 from ppl_vae.errors import InputError
 
 _USAGE: Any = typer.BadParameter.__base__
-_STOPPED = "stopped; a run with --checkpoint goes on from its last whole epoch by the same command"
+_BY_HAND = 2  # SIGINT
 _COMMANDS: dict[str, Callable[[Any], None]] = {
     "train": train,
     "compare": compare,
     "gradients": gradients,
+    "evaluate": evaluate,
+    "sample": sample,
+    "reproduce": reproduce,
     "new": new,
     "list": list_members,
 }
@@ -51,7 +58,7 @@ def with_parameters(run: Callable[[Any], None]) -> Callable[..., None]:
     kind: type[Options] = get_type_hints(run)["options"]
     types = get_type_hints(kind, include_extras=True)
     parameters = [Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    for field in fields(kind):
+    for field in ordered_fields(kind):
         if field.name != "typed":
             default = Parameter.empty if field.default is MISSING else field.default
             annotation = types[field.name]
@@ -76,6 +83,9 @@ def main() -> None:
     """Runs the console script: invalid input prints one line that says how to fix it, and ends with status 2."""
     warnings.showwarning = _in_one_line
     given = sys.argv[1:]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored, and that stands
+            signal.signal(number, _stop)
     try:
         with _joined():
             code = app(given or ["--help"], standalone_mode=False)
@@ -85,13 +95,26 @@ def main() -> None:
         command = f"ppl-vae {given[0]}" if given[0] in _COMMANDS else "ppl-vae"
         reason = str(error.format_message()).rstrip(".")
         message, code = f"{reason} (given: {' '.join(given)}): see `{command} --help`", 2
-    except (KeyboardInterrupt, typer.Abort):
-        message, code = _STOPPED, 130
+    except (KeyboardInterrupt, typer.Abort) as error:
+        message, code = _stopped(error)
     else:
-        message = _STOPPED if code == 130 else ""
+        message = ""
     if message:
         print(f"ppl-vae: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _stop(number: int, _: Any) -> None:
+    """Stops the run as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
+
+
+def _stopped(error: BaseException) -> tuple[str, int]:
+    """What to say of a run that was stopped, and its exit status: that of the signal."""
+    cause = error.__cause__ if isinstance(error, typer.Abort) and error.__cause__ is not None else error
+    words = [part for part in cause.args if isinstance(part, str)]
+    numbers = [part for part in cause.args if isinstance(part, int)]
+    return (words or ["stopped"])[0], 128 + (numbers or [_BY_HAND])[0]
 
 
 def _joined() -> AbstractContextManager[None]:

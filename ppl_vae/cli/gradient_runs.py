@@ -11,9 +11,9 @@ from rich.table import Table
 from ppl_vae.cli import report
 from ppl_vae.cli.laboratory import Laboratory
 from ppl_vae.cli.options import GradientsOptions
+from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import names
-from ppl_vae.runs.zoo import refuse_mixture
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
 from ppl_vae.errors import InputError
@@ -21,6 +21,8 @@ from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.measure.gradients import TOTAL
 from ppl_vae.pairs.progress import whole
 from ppl_vae.plots import gradients as gradient_plots
+from ppl_vae.runs.finishing import finish, tensors_record
+from ppl_vae.runs.zoo import refuse_mixture
 
 
 def measure_gradients(options: GradientsOptions) -> None:
@@ -37,26 +39,28 @@ def measure_gradients(options: GradientsOptions) -> None:
     for name in names(options.estimators):
         if name not in ESTIMATORS:
             raise InputError(f"there is no estimator {name!r}: choose from {', '.join(ESTIMATORS)}")
-    folder = report.new_run(options.run, f"gradients-{Path(options.data).stem}")
-    laboratory = Laboratory(options, load(options.data, options.data_root))
-    with whole("gradients"):
-        laboratory.run()
-    settings = options.recorded(
-        estimators=list(laboratory.estimators),
-        latents=laboratory.latents,
-        particles=laboratory.particles,
-        hidden=laboratory.hidden,
-        device=str(laboratory.device),
-        run=folder,
-    )
-    content = _content(laboratory, settings)
-    with report.whole_folder(folder) as partial:
-        _write(partial, laboratory, content)
+    with run_of(options, "gradients", f"gradients-{Path(options.data).stem}") as running:
+        source = load(options.data, options.data_root)
+        laboratory = Laboratory(options, source, running.parts)
+        with whole("gradients"):
+            laboratory.run()
+        settings = options.recorded(
+            estimators=list(laboratory.estimators),
+            latents=laboratory.latents,
+            particles=laboratory.particles,
+            hidden=laboratory.hidden,
+            device=str(laboratory.device),
+            run=running.path,
+        )
+        content = _content(laboratory, settings)
+        _write(running.path, laboratory, content)
+        of_data = tensors_record(source.name, (source.train, source.test))
+        finish(running, "images", settings, of_data, {}, results="gradients.json")
     if options.as_json:
         print(json.dumps(report.plain(content)))
         return
     show(_table(laboratory))
-    print(folder)
+    print(running.path)
 
 
 def _content(laboratory: Laboratory, settings: dict[str, Any]) -> dict[str, Any]:

@@ -9,5 +9,6 @@ def gradients(options: GradientsOptions) -> None:
     Example: ppl-vae gradients --data mnist --latents 2,10,50 --estimators pathwise,score-function
     """
     from ppl_vae.cli.gradient_runs import measure_gradients
+    from ppl_vae.cli.resuming import resumed
 
-    measure_gradients(options)
+    measure_gradients(resumed(options, "gradients"))

@@ -4,7 +4,6 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ import torch
 import xarray as xr
 from pyro.infer import ELBO
 from rich.table import Table
-from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
+from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, widths
-from ppl_vae.runs.zoo import Builder, refuse_mixture
-from ppl_vae.data.images import load
+from ppl_vae.data.images import Images, load
 from ppl_vae.errors import InputError
 from ppl_vae.evidence import exact_evidence
 from ppl_vae.measure.bounds import average, bounds
@@ -29,6 +27,11 @@ from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.psis import shares
 from ppl_vae.plots.bounds import NOT_A_BOUND, training_curves
 from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.runs.finishing import finish, image_record
+from ppl_vae.runs.folder import RunFolder
+from ppl_vae.runs.image_data import ImageData, builder_for, data_for, initialized_model
+from ppl_vae.runs.writing import write_bounds, write_histories, write_pairs
+from ppl_vae.runs.zoo import Builder, refuse_mixture
 from ppl_vae.training import distributed
 from ppl_vae.training.fit import History, fit, resolve_device
 from ppl_vae.training.optimizers import ADAM_RATE, cooldown
@@ -39,13 +42,12 @@ class _Setting:
     """What a run starts from: the settings to record, the pair, its objective, and the data."""
 
     settings: dict[str, Any]
+    source: Images
+    builder: Builder
     model: LatentVariableModel
     guide: Guide
     elbo: ELBO
-    training: tuple[Tensor, ...]
-    test: tuple[Tensor, ...]
-    transform: Callable[[Tensor], Tensor] | None
-    shape: tuple[int, int]
+    data: ImageData
 
 
 def train_on_images(options: TrainOptions) -> None:
@@ -56,46 +58,46 @@ def train_on_images(options: TrainOptions) -> None:
     """
     refuse_mixture(options.model, options.data)
     capture = options.captured
-    folder = report.new_run(options.run, f"train-{Path(options.data).stem}")
-    start = _start(options, folder)
-    with whole("train"):
-        history = fit(
-            start.model,
-            start.guide,
-            start.training,
-            elbo=start.elbo,
-            epochs=start.settings["epochs"],
-            batch_size=start.settings["batch_size"],
-            lr=start.settings["lr"],
-            schedule=cooldown,
-            transform=start.transform,
-            device=options.device,
-            seed=options.seed,
-            description=options.guide,
-            checkpoint=options.checkpoint,
-            capture=capture,
-            precision=options.precision,  # type: ignore[arg-type]
-            progress=not options.quiet,
-        )
-        if distributed.rank() > 0:
-            return
-        began = time.perf_counter()
-        measured = bounds(
-            start.model,
-            start.guide,
-            start.test,
-            particles=options.particles,
-            seed=options.seed,
-            progress=not options.quiet,
-        )
-        evaluation_seconds = time.perf_counter() - began
-    result = _result(start, history, measured, evaluation_seconds)
-    _write(folder, options.guide, start, history, measured, result)
+    with run_of(options, "train", f"train-{Path(options.data).stem}") as running:
+        start = _start(options, running.path)
+        with whole("train"):
+            history = fit(
+                start.model,
+                start.guide,
+                start.data.training,
+                elbo=start.elbo,
+                epochs=start.settings["epochs"],
+                batch_size=start.settings["batch_size"],
+                lr=start.settings["lr"],
+                schedule=cooldown,
+                transform=start.data.transform,
+                device=options.device,
+                seed=options.seed,
+                description=options.guide,
+                checkpoint=running.checkpoint("training", options.checkpoint),
+                capture=capture,
+                precision=options.precision,  # type: ignore[arg-type]
+                progress=not options.quiet,
+            )
+            if distributed.rank() > 0:
+                return
+            began = time.perf_counter()
+            measured = bounds(
+                start.model,
+                start.guide,
+                start.data.test,
+                particles=options.particles,
+                seed=options.seed,
+                progress=not options.quiet,
+            )
+            evaluation_seconds = time.perf_counter() - began
+        result = _result(start, history, measured, evaluation_seconds)
+        _write(running, options.guide, start, history, measured, result)
     if options.as_json:
         print(json.dumps(report.plain(result)))
         return
     show(_table(options, history, measured, result))
-    print(folder)
+    print(running.path)
 
 
 def _start(options: TrainOptions, folder: Path) -> _Setting:
@@ -103,8 +105,8 @@ def _start(options: TrainOptions, folder: Path) -> _Setting:
     device = resolve_device(options.device)
     source = load(options.data, options.data_root)
     pyro.set_rng_seed(options.seed)
-    builder = Builder(source, options.latents, widths(options.hidden or "400,400"), options.likelihood)
-    model = builder.model(options.model)
+    builder = builder_for(source, options.latents, widths(options.hidden or "400,400"), options.likelihood)
+    model = initialized_model(builder, options.model, source)
     guide = builder.guide(options.guide, model)
     if options.step_particles and not options.estimator:
         raise InputError(
@@ -114,8 +116,8 @@ def _start(options: TrainOptions, folder: Path) -> _Setting:
         elbo = builder.estimator(options.estimator, model, guide, options.step_particles)
     else:
         elbo = builder.elbo(guide)
-    training, test, transform = builder.data(model, options.seed, options.images)
-    report.tell_images(source, transform is not None)
+    data = data_for(model, source, options.seed, options.images)
+    report.tell_images(source, data.transform is not None)
     settings = options.recorded(
         without=OF_TABLES,
         hidden=builder.hidden,
@@ -126,7 +128,7 @@ def _start(options: TrainOptions, folder: Path) -> _Setting:
         device=str(device),
         run=folder,
     )
-    return _Setting(settings, model, guide, elbo, training, test, transform, source.shape)
+    return _Setting(settings, source, builder, model, guide, elbo, data)
 
 
 def _curve(measured: xr.Dataset) -> dict[int, tuple[float, float]]:
@@ -153,21 +155,27 @@ def _result(start: _Setting, history: History, measured: xr.Dataset, evaluation_
         "peak_memory_gib": _peak_memory(),
     }
     if hasattr(start.model, "log_evidence"):
-        known = exact_evidence(start.model, start.test)
+        known = exact_evidence(start.model, start.data.test)
         result["test_log_evidence"] = float(known.log_evidence.mean()) if known is not None else None
     return result
 
 
 def _write(
-    folder: Path, name: str, start: _Setting, history: History, measured: xr.Dataset, result: dict[str, Any]
+    running: RunFolder,
+    name: str,
+    start: _Setting,
+    history: History,
+    measured: xr.Dataset,
+    result: dict[str, Any],
 ) -> None:
-    with report.whole_folder(folder) as partial:
-        report.write_json(partial / "result.json", result)
-        report.save_parameters(partial / "model.pt", start.model)
-        report.save_parameters(partial / "guide.pt", start.guide)
-        measured.to_netcdf(partial / "bounds.nc", engine="scipy")
-        report.save(partial / "training.png", training_curves({name: history}))
-        report.write_images(partial, {name: (start.model, start.guide)}, start.test, start.shape)
+    folder, pairs = running.path, {name: (start.model, start.guide)}
+    report.write_json(folder / "result.json", result)
+    write_histories(folder, {name: history})
+    write_bounds(folder, measured)
+    report.save(folder / "training.png", training_curves({name: history}))
+    report.write_images(folder, pairs, start.data.test, start.data.shape)
+    files = write_pairs(folder, pairs)
+    finish(running, "images", start.settings, image_record(start.source, start.builder), files, keep_parts=True)
 
 
 def _table(options: TrainOptions, history: History, measured: xr.Dataset, result: dict[str, Any]) -> Table:

@@ -1,6 +1,8 @@
 """What ``ppl-vae gradients`` measures: estimators side by side on one pair, by training, latents and particles."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -9,12 +11,14 @@ from torch import Tensor
 from ppl_vae.cli import report
 from ppl_vae.cli.options import GradientsOptions
 from ppl_vae.cli.values import counts, names, widths
-from ppl_vae.runs.zoo import Builder
 from ppl_vae.data.images import Images
 from ppl_vae.estimators import ESTIMATORS, IWAE
 from ppl_vae.measure.gradients import TOTAL, gradient_statistics
 from ppl_vae.measure.reference import Reference, reference_gradient
 from ppl_vae.programs import Guide, LatentVariableModel
+from ppl_vae.runs.image_data import builder_for, data_for, initialized_model
+from ppl_vae.runs.plain_json import kept_json
+from ppl_vae.runs.zoo import Builder
 from ppl_vae.training.fit import History, fit, resolve_device
 
 CONTINUOUS = ("pathwise", "pathwise-kl", "sticking-the-landing", "score-function", "running-mean", "rloo")
@@ -29,6 +33,7 @@ class Laboratory:
     Args:
         options: the options of the command.
         source: the images.
+        parts: where each training and each measurement is kept as it ends, so that a run that was cut off goes on.
 
     Attributes:
         latents: the numbers of latents, one pair for each.
@@ -38,8 +43,8 @@ class Laboratory:
         curves: the training of a pair from the start with each estimator.
     """
 
-    def __init__(self, options: GradientsOptions, source: Images) -> None:
-        self.options, self.source = options, source
+    def __init__(self, options: GradientsOptions, source: Images, parts: Path) -> None:
+        self.options, self.source, self._parts = options, source, parts
         self.estimators: Sequence[str] = names(options.estimators)
         self.hidden = widths(options.hidden)
         self.latents = counts(options.latents, "--latents")
@@ -52,12 +57,12 @@ class Laboratory:
         """Measures each number of latents after its training; the last one also along it, and with all particles."""
         for latents in self.latents:
             builder, model, guide = self._pair(latents)
-            training, _, transform = builder.data(model, self.options.seed, None)
+            data = data_for(model, self.source, self.options.seed)
             if latents == self.latents[0]:
-                report.tell_images(builder.source, transform is not None)
-            self._follow(latents, builder, model, guide, training, transform)
+                report.tell_images(self.source, data.transform is not None)
+            self._follow(latents, builder, model, guide, data.training, data.transform)
         if self.options.race:
-            self._race(training, transform)
+            self._race(data.training, data.transform)
 
     def final(self) -> list[dict[str, Any]]:
         """The records of all parameters together, at the end of the training of the last pair."""
@@ -99,13 +104,17 @@ class Laboratory:
                     transform=transform,
                     seed=self.options.seed + stop,
                     description=f"{latents} latents",
+                    checkpoint=self._parts / f"training-{latents}-{stop}.safetensors",
                 )
                 done = stop
             at_stop = {"latents": latents, "epoch": stop, "final": stop == epochs}
             references: dict[int, Reference] = {}
             for particles in self.particles if last and stop == epochs else self.particles[:1]:
                 for name in self.estimators:
-                    self._measure(builder, model, guide, batch, name, particles, at_stop, references)
+                    self.records += kept_json(
+                        self._parts / f"gradient-{latents}-{stop}-{particles}-{name}.json",
+                        partial(self._measured, builder, model, guide, batch, name, particles, at_stop, references),
+                    )
 
     def _race(self, training: tuple[Tensor, ...], transform: Callable[[Tensor], Tensor] | None) -> None:
         """Trains the last pair with each estimator, from the same start."""
@@ -121,6 +130,7 @@ class Laboratory:
                 transform=transform,
                 seed=self.options.seed,
                 description=name,
+                checkpoint=self._parts / f"race-{name}.safetensors",
             )
 
     def _fit(self, model: LatentVariableModel, guide: Guide, training: tuple[Tensor, ...], **options: Any) -> History:
@@ -137,8 +147,8 @@ class Laboratory:
 
     def _pair(self, latents: int) -> tuple[Builder, LatentVariableModel, Guide]:
         pyro.set_rng_seed(self.options.seed)
-        builder = Builder(self.source, latents, self.hidden, self.options.likelihood)
-        model = builder.model(self.options.model)
+        builder = builder_for(self.source, latents, self.hidden, self.options.likelihood)
+        model = initialized_model(builder, self.options.model, self.source)
         fitting = builder.fitting(model)
         guide = builder.guide(self.options.guide or ("diagonal" if "diagonal" in fitting else fitting[0]), model)
         if not self.estimators:
@@ -151,7 +161,7 @@ class Laboratory:
         pyro.set_rng_seed(self.options.seed)
         return (transform(first) if transform is not None else first, *rest)
 
-    def _measure(
+    def _measured(
         self,
         builder: Builder,
         model: LatentVariableModel,
@@ -161,8 +171,8 @@ class Laboratory:
         particles: int,
         at_stop: dict[str, Any],
         references: dict[int, Reference],
-    ) -> None:
-        """Adds the records of one estimator; the references, by the particles of their bound, are made once a stop."""
+    ) -> list[dict[str, Any]]:
+        """The records of one estimator; the references, by the particles of their bound, are made once a stop."""
         entry = ESTIMATORS[name]
         elbo = builder.estimator(name, model, guide, max(particles, entry.particles))
         bound = elbo.num_particles if entry.multi_sample else 1
@@ -183,11 +193,13 @@ class Laboratory:
             learning_steps=self.options.learning_steps,
             progress=not self.options.quiet,
         )
+        records = []
         for group in statistics.group.values:
             figures = statistics.sel(group=group).data_vars.items()
-            self.records.append(
+            records.append(
                 {"estimator": name, "group": str(group), "particles": elbo.num_particles, "biased": entry.biased}
                 | at_stop
                 | {key: float(value) for key, value in figures if not value.dims}
                 | {"seconds": statistics.attrs["seconds"], "reference": statistics.attrs["reference"]}
             )
+        return records

@@ -1,7 +1,7 @@
 """What each command takes: one frozen dataclass a command, one field an option, in the order of ``--help``."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,11 +48,20 @@ ParticlesOption = Annotated[
     int, typer.Option(min=1, help="Draws of z for each test image, or of the latents that all the data share.")
 ]
 ImagesOption = Annotated[int | None, typer.Option(min=1, help="Measure on the first so many test images only.")]
+EvidenceOption = Annotated[str, typer.Option(help="Where log p(x) comes from: auto, exact, importance or annealed.")]
+StepsOption = Annotated[int, typer.Option(min=1, help="Annealed evidence: the number of distributions.")]
+SplitOption = Annotated[
+    bool, typer.Option("--split", help="Split each gap into approximation and amortization (takes a while).")
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="The seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 RunOption = Annotated[
     Path | None,
     typer.Option("--run", "--folder", help="The run's folder, absent or empty; a new one in runs/ by default."),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(help="The folder of a run that was cut off: it goes on with its own options, to the same figures."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
@@ -87,13 +96,29 @@ class Options:
             without: the names of options that this run has no use for.
             in_python: what an option's text means in Python, to be recorded in its stead.
         """
-        left_out = {"typed", "quiet", "as_json", *without}
+        left_out = {"typed", "quiet", "as_json", "resume", *without}
         values = {field.name: getattr(self, field.name) for field in fields(self)} | in_python
         return {name: value for name, value in values.items() if name not in left_out}
 
 
+def ordered_fields(kind: type[Options]) -> list[Field[Any]]:
+    """The fields of options as ``--help`` shows them: those that several commands share come last."""
+    shared = {field.name for base in kind.__bases__ if is_dataclass(base) for field in fields(base)}
+    return sorted(fields(kind), key=lambda field: field.name in shared)
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(Options):
+class RunOptions(Options):
+    """The options of the commands that leave a folder and can go on in it."""
+
+    run: RunOption = None
+    resume: ResumeOption = None
+    quiet: QuietOption = False
+    as_json: JsonOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
     """The options of ``ppl-vae train``."""
 
     data: DataOption = "digits"
@@ -145,9 +170,6 @@ class TrainOptions(Options):
     seed: SeedOption = 0
     device: DeviceOption = "auto"
     data_root: RootOption = None
-    run: RunOption = None
-    quiet: QuietOption = False
-    as_json: JsonOption = False
 
     @property
     def captured(self) -> "Capture":
@@ -158,9 +180,17 @@ class TrainOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(Options):
+class CompareOptions(RunOptions):
     """The options of ``ppl-vae compare``."""
 
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Trains nothing: measures the pairs of this earlier run; may be given repeatedly.",
+        ),
+    ] = None
     data: DataOption = "digits"
     model: ModelOption = "vae"
     guides: Annotated[str, typer.Option(help="Guides' names, comma-separated (see `ppl-vae list`).")] = ""
@@ -180,24 +210,17 @@ class CompareOptions(Options):
     batch_size: BatchOption = None
     lr: RateOption = None
     particles: ParticlesOption = 1000
-    evidence: Annotated[str, typer.Option(help="Where log p(x) comes from: auto, exact, importance or annealed.")] = (
-        "auto"
-    )
-    annealing_steps: Annotated[int, typer.Option(min=1, help="Annealed evidence: the number of distributions.")] = 500
-    split: Annotated[
-        bool, typer.Option("--split", help="Split each gap into approximation and amortization (takes a while).")
-    ] = False
+    evidence: EvidenceOption = "auto"
+    annealing_steps: StepsOption = 500
+    split: SplitOption = False
     images: ImagesOption = None
     seed: SeedOption = 0
     device: DeviceOption = "auto"
     data_root: RootOption = None
-    run: RunOption = None
-    quiet: QuietOption = False
-    as_json: JsonOption = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientsOptions(Options):
+class GradientsOptions(RunOptions):
     """The options of ``ppl-vae gradients``."""
 
     data: DataOption = "digits"
@@ -228,9 +251,6 @@ class GradientsOptions(Options):
     seed: SeedOption = 0
     device: DeviceOption = "auto"
     data_root: RootOption = None
-    run: RunOption = None
-    quiet: QuietOption = False
-    as_json: JsonOption = False
 
 
 @dataclass(frozen=True, kw_only=True)

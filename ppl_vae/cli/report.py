@@ -1,16 +1,10 @@
-"""What a run leaves behind: its folder, complete or absent, with tables, figures and parameters."""
+"""What a run shows and writes: its table, its figures, and the files that hold its numbers."""
 
 import csv
-import json
 import math
-import os
-import secrets
-import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,50 +15,14 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ppl_vae.data.images import DATASETS, Images
-from ppl_vae.errors import InputError
-from ppl_vae.measure.comparison import Comparison, Row
+from ppl_vae.measure.side_by_side import Comparison, Row
 from ppl_vae.plots import bounds, gaps, images
 from ppl_vae.programs import LatentVariableModel
+from ppl_vae.runs.plain_json import plain as plain  # for the commands
+from ppl_vae.runs.plain_json import write_json as write_json
+from ppl_vae.runs.writing import write_bounds, write_histories
 from ppl_vae.training import distributed
-
-
-def new_run(run: Path | None, name: str) -> Path:
-    """Names the folder of a run: the given one, which must be absent or empty, or a new one under ``runs``.
-
-    Raises:
-        InputError: where it can't be written, or holds something.
-    """
-    folder = run if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    if run is not None and run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise InputError(f"{run} is there already and not empty: name another folder by --run, or remove it")
-    above = next((parent for parent in folder.parents if parent.exists()), folder.parent)
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} can't be written ({above} is no folder to write in): name another folder by --run")
-    return folder
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into, which is renamed to ``folder`` at the end; after a failure nothing is left.
-
-    Raises:
-        InputError: where it can't be written, or has been filled meanwhile; the run is then kept beside it.
-    """
-    partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(3)}")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.is_dir() and any(folder.iterdir()):
-            other = folder.with_name(f"{folder.name}-{secrets.token_hex(3)}")
-            os.replace(partial, other)
-            raise InputError(f"{folder} was filled by something else during this run, which is in {other} instead")
-        os.replace(partial, folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder} can't be written ({error.strerror or error}): name another folder by --run"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+from ppl_vae.training.writing import replaced
 
 
 def tell_images(source: Images, binarized: bool) -> None:
@@ -74,14 +32,14 @@ def tell_images(source: Images, binarized: bool) -> None:
         print(f"ppl-vae: {source.described}{anew}", file=sys.stderr)
 
 
-def table(comparison: Comparison) -> Table:
-    """The comparison as a table for a terminal."""
+def table(comparison: Comparison, unit: str = "image") -> Table:
+    """The comparison as a table for a terminal; ``unit`` is what a data point is called."""
     split = any(row.approximation_gap is not None for row in comparison.rows)
     counts = list(comparison.rows[0].iwelbo)[-1 if split else 0 :]
     whole = comparison.bounds.attrs["unit"] == "data set"
-    units = "nats for all the data" if whole else "nats per image"
+    units = "nats for all the data" if whole else f"nats per {unit}"
     threshold = comparison.bounds.attrs["khat_threshold"]
-    trusted = "the share of images whose importance weights can be trusted"
+    trusted = f"the share of {unit}s whose importance weights can be trusted"
     khat = f"importance weights can be trusted below {threshold:.2f}" if whole else trusted
     shown = Table(
         title=f"Tightest first; {units} ± Monte Carlo standard error",
@@ -110,7 +68,7 @@ def table(comparison: Comparison) -> Table:
             *((with_error(row.approximation_gap, row.approximation_gap_se),) if split else ()),
             *((with_error(row.amortization_gap, row.amortization_gap_se),) if split else ()),
             "-" if row.khat_good is None else f"{row.khat:.2f}" if whole else f"{row.khat_good:.1%}",
-            f"{row.seconds:.1f}",
+            "-" if math.isnan(row.seconds) else f"{row.seconds:.1f}",
         )
     return shown
 
@@ -144,7 +102,8 @@ def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str
     """Writes the table as CSV and JSON, the bounds of each image as netCDF, and the curves."""
     write_json(folder / "table.json", summary(comparison, settings))
     write_csv(folder / "table.csv", [record(row) for row in comparison.rows])
-    comparison.bounds.to_netcdf(folder / "bounds.nc", engine="scipy")
+    write_bounds(folder, comparison.bounds)
+    write_histories(folder, comparison.histories)
     save(folder / "bounds.png", bounds.bound_curves(comparison))
     if comparison.histories:
         save(folder / "training.png", bounds.training_curves(comparison.histories))
@@ -188,35 +147,15 @@ def write_images(
             save(folder / f"manifold{ending}.png", images.manifold(model, shape))
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON, in which NaN and infinity become null."""
-    path.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
-
-
 def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Writes records as CSV, one column for each key that any of them has."""
-    with path.open("w", newline="") as file:
+    with replaced(path) as new, new.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for record in records for key in record)))
         writer.writeheader()
         writer.writerows(records)
 
 
-def plain(content: Any) -> Any:
-    """Replaces what JSON can't hold: NaN and infinity by null, paths by text, tuples by lists."""
-    if isinstance(content, Mapping):
-        return {str(key): plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [plain(value) for value in content]
-    if isinstance(content, float):
-        return content if abs(content) < float("inf") else None
-    return content if isinstance(content, str | int | None) else str(content)
-
-
 def save(path: Path, figure: Figure) -> None:
     """Writes a figure as PNG."""
-    figure.savefig(path, dpi=120)
-
-
-def save_parameters(path: Path, module: nn.Module) -> None:
-    """Writes a module's parameters, to be read by ``torch.load(path, weights_only=True)``."""
-    torch.save(module.state_dict(), path)
+    with replaced(path) as new:
+        figure.savefig(new, dpi=120, format="png")

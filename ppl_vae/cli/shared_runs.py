@@ -5,18 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyro
 from torch import Tensor, nn
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, CompareOptions, TrainOptions
+from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import names
-from ppl_vae.runs.zoo import SHARED_MODELS, shared_first_choices, shared_guide
 from ppl_vae.errors import InputError
-from ppl_vae.measure.comparison import Comparison, compare
+from ppl_vae.measure.comparison import compare
+from ppl_vae.measure.side_by_side import Comparison
 from ppl_vae.models import BayesianModel
 from ppl_vae.pairs.progress import whole
+from ppl_vae.runs.finishing import finish, tensors_record
+from ppl_vae.runs.folder import RunFolder
+from ppl_vae.runs.rebuilt import shared_start
+from ppl_vae.runs.writing import write_pairs
+from ppl_vae.runs.zoo import shared_first_choices, shared_guide
 from ppl_vae.training import distributed
 from ppl_vae.training.fit import resolve_device
 from ppl_vae.training.optimizers import cooldown
@@ -24,8 +29,8 @@ from ppl_vae.training.optimizers import cooldown
 _STEPS = 3000
 _RATE = 0.02
 _OF_OTHERS = ("data", "data_root", "latents", "hidden", "likelihood", "batch_size", "images")
-_OF_OTHER_COMPARISONS = (*_OF_OTHERS, "base", "joint")
-_OF_OTHER_TRAININGS = (*_OF_OTHERS, *OF_TABLES, "estimator", "step_particles")
+_OF_OTHER_COMPARISONS = (*_OF_OTHERS, "base", "joint", "runs")
+_OF_OTHER_TRAININGS = (*_OF_OTHERS, *OF_TABLES, "estimator", "step_particles", "checkpoint")
 
 
 def compare_on_shared(options: CompareOptions) -> None:
@@ -35,23 +40,26 @@ def compare_on_shared(options: CompareOptions) -> None:
         InputError: for options of other models, guides that do not fit this one, or what ``compare`` refuses.
     """
     model, data = _start(options, _OF_OTHER_COMPARISONS)
-    folder = report.new_run(options.run, f"compare-{options.model}")
     guide_names = names(options.guides) if options.guides else shared_first_choices(model)
     guides = {name: shared_guide(name, options.model, model) for name in guide_names}
-    settings = options.recorded(without=_OF_OTHER_COMPARISONS, guides=guide_names, **_training(options, folder))
-    with whole("compare"):
-        comparison = _compared(
-            model,
-            guides,
-            data,
-            options,
-            settings,
-            guide_epochs=options.guide_epochs,
-            evidence=options.evidence,
-            split=options.split,
-            annealing={"steps": options.annealing_steps},
-        )
-    _finish(folder, comparison, settings, options.as_json)
+    with run_of(options, "compare", f"compare-{options.model}") as running:
+        training = _training(options, running.path)
+        settings = options.recorded(without=_OF_OTHER_COMPARISONS, guides=guide_names, **training)
+        with whole("compare"):
+            comparison = _compared(
+                model,
+                guides,
+                data,
+                options,
+                settings,
+                guide_epochs=options.guide_epochs,
+                evidence=options.evidence,
+                split=options.split,
+                annealing={"steps": options.annealing_steps},
+                checkpoint=running.parts,
+            )
+        _write(running, comparison, settings, data)
+    _show(running.path, comparison, settings, options.as_json)
 
 
 def train_on_shared(options: TrainOptions) -> None:
@@ -61,27 +69,24 @@ def train_on_shared(options: TrainOptions) -> None:
         InputError: for options of other models, a guide that does not fit this one, or what ``fit`` refuses.
     """
     model, data = _start(options, _OF_OTHER_TRAININGS)
-    folder = report.new_run(options.run, f"train-{options.model}")
     name = options.guide if "guide" in options.typed else shared_first_choices(model)[0]
     guides = {name: shared_guide(name, options.model, model)}
-    settings = options.recorded(
-        without=_OF_OTHER_TRAININGS,
-        guide=name,
-        capture=options.captured,
-        **_training(options, folder),
-    )
-    with whole("train"):
-        comparison = _compared(
-            model,
-            guides,
-            data,
-            options,
-            settings,
-            capture=options.captured,
-            precision=options.precision,
-            checkpoint=options.checkpoint,
-        )
-    _finish(folder, comparison, settings, options.as_json)
+    with run_of(options, "train", f"train-{options.model}") as running:
+        training = _training(options, running.path)
+        settings = options.recorded(without=_OF_OTHER_TRAININGS, guide=name, capture=options.captured, **training)
+        with whole("train"):
+            comparison = _compared(
+                model,
+                guides,
+                data,
+                options,
+                settings,
+                capture=options.captured,
+                precision=options.precision,
+                checkpoint=running.parts,
+            )
+        _write(running, comparison, settings, data)
+    _show(running.path, comparison, settings, options.as_json)
 
 
 def _start(options: CompareOptions | TrainOptions, refused: Sequence[str]) -> tuple[BayesianModel, tuple[Tensor, ...]]:
@@ -89,10 +94,7 @@ def _start(options: CompareOptions | TrainOptions, refused: Sequence[str]) -> tu
     options.refuse(refused, f"for {options.model}, which comes with its data and takes them all in each step")
     if distributed.count() > 1:
         raise InputError(f"{options.model} takes all its data in each step, which can't be divided: start one process")
-    pyro.set_rng_seed(options.seed)
-    entry = SHARED_MODELS[options.model]
-    data = entry.data()
-    return entry.make(*data), data
+    return shared_start(options.model, options.seed)
 
 
 def _training(options: CompareOptions | TrainOptions, folder: Path) -> dict[str, Any]:
@@ -131,13 +133,15 @@ def _compared(
     )
 
 
-def _finish(folder: Path, comparison: Comparison, settings: dict[str, Any], as_json: bool) -> None:
-    """Writes the run's folder and prints the table."""
-    with report.whole_folder(folder) as partial:
-        report.write_comparison(partial, comparison, settings)
-        report.write_gaps(partial, comparison)
-        for name, (_, guide) in comparison.pairs.items():
-            report.save_parameters(partial / f"guide-{name}.pt", guide)
+def _write(running: RunFolder, comparison: Comparison, settings: dict[str, Any], data: tuple[Tensor, ...]) -> None:
+    report.write_comparison(running.path, comparison, settings)
+    report.write_gaps(running.path, comparison)
+    files = write_pairs(running.path, comparison.pairs)
+    of_data = tensors_record(settings["model"], data)
+    finish(running, "shared", settings, of_data, files, results="table.json", keep_parts=True)
+
+
+def _show(folder: Path, comparison: Comparison, settings: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.plain(report.summary(comparison, settings))))
         return

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from rich.table import Table as Shown
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from torch.optim import AdamW
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_IMAGES, TrainOptions
+from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import widths
-from ppl_vae.runs.zoo import MIXTURES
 from ppl_vae.data.tables import Table, load_table
 from ppl_vae.errors import InputError
 from ppl_vae.models import GaussianMixture, MixtureDensityNetwork
@@ -26,6 +27,11 @@ from ppl_vae.models.gaussian_mixture import bic
 from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots.mixtures import clusters, conditional_density
+from ppl_vae.runs.finishing import finish, tensors_record
+from ppl_vae.runs.folder import RunFolder
+from ppl_vae.runs.pairs import write_module
+from ppl_vae.runs.tables import table_model
+from ppl_vae.runs.zoo import MIXTURES
 from ppl_vae.training.fit import resolve_device
 from ppl_vae.training.optimizers import cooldown
 from ppl_vae.training.several_starts import Start, best_of
@@ -35,7 +41,6 @@ _FEW = 10_000  # up to so many rows a step takes them all
 # of a network, as on the UCI tables (benchmarks/uci.py)
 _NETWORK_BATCH = 128
 _WEIGHT_DECAY = 1.0
-_FLOOR = 2e-2
 
 
 @dataclass(frozen=True)
@@ -60,44 +65,53 @@ def train_on_table(options: TrainOptions) -> None:
         raise InputError(
             f"{options.data} is a table, which {options.model!r} does not take: choose from {', '.join(MIXTURES)}"
         )
-    folder = report.new_run(options.run, f"train-{Path(options.data).stem}")
-    table = load_table(options.data, options.data_root, options.target)
-    is_network = options.model == "mixture-density-network"
-    parts = _split(table, options.seed) if is_network else _Parts((table.varied().values,))
-    settings = _settings(options, table, len(parts.training[0])) | {"run": folder}
-    make = _maker(settings, parts.training)
-    try:
-        make(options.seed)
-    except ValueError as error:
-        raise InputError(f"{options.data}: {error}") from None
-    with whole("train"):
-        best, starts = best_of(
-            make,
-            parts.training,
-            starts=options.starts,
-            seed=options.seed,
-            epochs=settings["epochs"],
-            batch_size=settings["batch_size"],
-            schedule=cooldown,
-            device=options.device,
-            optimizer=partial(torch.optim.AdamW, lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True),
-            held_out=parts.validation,
-            progress=not options.quiet,
-        )
-    best.cpu()
-    with evaluating(best):
-        result = _result(settings, best, starts, table, parts)
-        figure = _figure(best, table, parts.training)
-    with report.whole_folder(folder) as partial_folder:
-        report.write_json(partial_folder / "result.json", result)
-        report.save_parameters(partial_folder / "model.pt", best)
-        if figure is not None:
-            report.save(partial_folder / "density.png", figure)
+    with run_of(options, "train", f"train-{Path(options.data).stem}") as running:
+        table = load_table(options.data, options.data_root, options.target)
+        is_network = options.model == "mixture-density-network"
+        parts = _split(table, options.seed) if is_network else _Parts((table.varied().values,))
+        settings = _settings(options, table, len(parts.training[0])) | {"run": running.path}
+        make = _maker(settings, parts.training)
+        try:
+            make(options.seed)
+        except ValueError as error:
+            raise InputError(f"{options.data}: {error}") from None
+        with whole("train"):
+            best, starts = best_of(
+                make,
+                parts.training,
+                starts=options.starts,
+                seed=options.seed,
+                epochs=settings["epochs"],
+                batch_size=settings["batch_size"],
+                schedule=cooldown,
+                device=options.device,
+                optimizer=partial(AdamW, lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True),
+                held_out=parts.validation,
+                checkpoint=running.parts,
+                progress=not options.quiet,
+            )
+        best.cpu()
+        with evaluating(best):
+            result = _result(settings, best, starts, table, parts)
+            figure = _figure(best, table, parts.training)
+        _write(running, result, best, table, figure)
     if options.as_json:
         print(json.dumps(report.plain(result)))
         return
     _show(result, starts)
-    print(folder)
+    print(running.path)
+
+
+def _write(
+    running: RunFolder, result: dict[str, Any], best: torch.nn.Module, table: Table, figure: Figure | None
+) -> None:
+    report.write_json(running.path / "result.json", result)
+    write_module(running.path / "model.safetensors", best)
+    if figure is not None:
+        report.save(running.path / "density.png", figure)
+    tensors = (table.values, *([table.targets] if table.targets is not None else []))
+    of_data = tensors_record(table.name, tensors, columns=list(table.columns), target=table.target)
+    finish(running, "table", result["settings"], of_data, {"exact-posterior": {"model": "model.safetensors"}})
 
 
 def _settings(options: TrainOptions, table: Table, rows: int) -> dict[str, Any]:
@@ -133,22 +147,12 @@ def _settings(options: TrainOptions, table: Table, rows: int) -> dict[str, Any]:
 
 def _maker(settings: dict[str, Any], batch: tuple[Tensor, ...]) -> Callable[[int], torch.nn.Module]:
     """A function that makes the model of the settings from a seed, started from the training rows."""
-    components, covariance = settings["components"], settings["covariance"]
 
     def make(seed: int) -> torch.nn.Module:
         pyro.set_rng_seed(seed)
         if settings["model"] == "gaussian-mixture":
-            return GaussianMixture(batch[0].shape[1], components, covariance).initialize(batch[0], seed)
-        network = MixtureDensityNetwork(
-            1,
-            components,
-            batch[1].shape[1],
-            covariance,
-            settings["hidden"],
-            floor=_FLOOR,
-            activation=torch.nn.SiLU,
-        )
-        return network.standardize(*batch)
+            return table_model(settings, batch[0].shape[1]).initialize(batch[0], seed)
+        return table_model(settings, batch[1].shape[1]).standardize(*batch)  # type: ignore[union-attr]
 
     return make
 

@@ -15,11 +15,13 @@ def train(options: TrainOptions) -> None:
     Example: ppl-vae train --model eight-schools --guide auto-mvn
     """
     from ppl_vae.cli.image_runs import train_on_images
+    from ppl_vae.cli.resuming import resumed
     from ppl_vae.cli.shared_runs import train_on_shared
     from ppl_vae.cli.table_runs import train_on_table
-    from ppl_vae.runs.zoo import SHARED_MODELS
     from ppl_vae.data.tables import is_table
+    from ppl_vae.runs.zoo import SHARED_MODELS
 
+    options = resumed(options, "train", "epochs")
     if options.model in SHARED_MODELS:
         train_on_shared(options)
     elif is_table(options.data):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation, AutoMultivariateNormal
 from pyro.nn import PyroModule
+from torch import nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.arguments import Batch, Data
@@ -93,4 +94,16 @@ def finished(model: Program, guide: Program, batch: Batch) -> Program:
             "positive in all directions, as where a hierarchy's scale falls to 0 and the density grows without bound; "
             "write the model non-centered, fit for more epochs, or take AutoMultivariateNormal"
         )
+    return gaussian
+
+
+def gaussian_of_buffers(model: Program, batch: Batch) -> nn.Module:
+    """Makes a guide of the shape that :func:`finished` gives for an ``AutoLaplaceApproximation``, to be filled."""
+    gaussian = AutoMultivariateNormal(model)
+    with local_parameters(model, gaussian):
+        gaussian(*batch)
+    for name in ("loc", "scale", "scale_tril"):
+        value = getattr(gaussian, name).detach().clone()
+        delattr(gaussian, name)
+        gaussian.register_buffer(name, value)
     return gaussian

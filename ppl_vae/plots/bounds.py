@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppl_vae.measure.bounds import average
-from ppl_vae.measure.comparison import Comparison
+from ppl_vae.measure.side_by_side import Comparison
 from ppl_vae.training.fit import History
 
 NOT_A_BOUND = "not a bound"

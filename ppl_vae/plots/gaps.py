@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_vae.measure.bounds import average
-from ppl_vae.measure.comparison import Comparison
+from ppl_vae.measure.side_by_side import Comparison
 from ppl_vae.pairs.psis import shares
 from ppl_vae.plots.bounds import units
 from ppl_vae.plots.images import show_image

@@ -75,7 +75,7 @@ def samples(model: LatentVariableModel, shape: tuple[int, int], *given: Tensor, 
     """
     with evaluating(model):
         images = model.generate(side**2, *(part.to(model.prior_loc.device) for part in given))[1].mean
-    return _tiles(images, shape, side, "Drawn from the prior: the mean of p(x | z)")
+    return tiles(images, shape, side, "Drawn from the prior: the mean of p(x | z)")
 
 
 def manifold(model: LatentVariableModel, shape: tuple[int, int], side: int = 20) -> Figure:
@@ -91,13 +91,21 @@ def manifold(model: LatentVariableModel, shape: tuple[int, int], side: int = 20)
     grid = torch.cartesian_prod(-ticks, ticks).flip(1).to(model.prior_loc)
     with evaluating(model):
         images = model.likelihood(grid).mean
-    return _tiles(images, shape, side, "The mean of p(x | z) over the two latents, at the prior's quantiles")
+    return tiles(images, shape, side, "The mean of p(x | z) over the two latents, at the prior's quantiles")
 
 
-def _tiles(images: Tensor, shape: tuple[int, int], side: int, title: str) -> Figure:
+def tiles(images: Tensor, shape: tuple[int, int], side: int, title: str) -> Figure:
+    """Draws side x side images beside and above each other.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae.plots.images import tiles
+        >>> tiles(torch.rand(4, 64), shape=(8, 8), side=2, title="Noise").axes[0].get_title()
+        'Noise'
+    """
     height, width = shape
-    tiles = pad(images.reshape(side, side, height, width), (1, 1, 1, 1), value=0.4)
-    canvas = tiles.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
+    padded = pad(images.reshape(side, side, height, width), (1, 1, 1, 1), value=0.4)
+    canvas = padded.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
     figure = Figure(figsize=(6, 6.3), layout="constrained")
     axes = figure.add_subplot()
     show_image(axes, canvas, (len(canvas), canvas.shape[1]))

@@ -1,1 +1,1 @@
-"""What does a run leave, and how is it opened again?"""
+"""What a run leaves, and how it is opened again."""

@@ -1,23 +1,19 @@
-"""Makes models, guides and their data from the names that the command line takes."""
+"""Makes models, guides and estimators from the names that the command line takes."""
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
-from torch.distributions import constraints
-from torch.nn.functional import one_hot
 
-from ppl_vae.data.images import Images
 from ppl_vae.data.tables import TABLES
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.estimators import estimator as named_estimator
 from ppl_vae.guides import AUTOGUIDES, FAMILIES, Amortized, ExactPosterior, Family, Prior, SemiAmortized, TwoLayer
-from ppl_vae.models import BAYESIAN_MODELS, MODELS, VAE, BayesianModel, EightSchools, LinearGaussian, LogisticRegression
+from ppl_vae.models import BAYESIAN_MODELS, MODELS, BayesianModel, EightSchools, LogisticRegression
 from ppl_vae.programs import FamilyGuide, Guide, LatentVariableModel
 
 ALIASES = {"flow": "iaf"}
@@ -82,26 +78,26 @@ def shared_first_choices(model: BayesianModel) -> list[str]:
 
 @dataclass(frozen=True)
 class Builder:
-    """Makes models, guides and estimators for one set of images.
+    """Makes models, guides and estimators for images of one size.
 
     Attributes:
-        source: the images.
+        source: the name of the images.
+        pixels: of one image.
+        classes: of its label, None where there are no labels.
         latents: latents of one image.
         hidden: the widths of the hidden layers of the default networks.
         likelihood: "bernoulli" or "gaussian", for the models that have both.
     """
 
-    source: Images
+    source: str
+    pixels: int
+    classes: int | None
     latents: int
     hidden: tuple[int, ...]
     likelihood: str
 
-    @property
-    def _pixels(self) -> int:
-        return self.source.train.shape[1]
-
     def model(self, name: str) -> LatentVariableModel:
-        """Makes the model of that name, initialized from the data where it can be; InputError for unfit options."""
+        """Makes the model of that name; InputError for an unknown one, or options that do not fit it."""
         if name in SHARED_MODELS:
             raise InputError(f"{name} has latents that all the data share: take `ppl-vae compare` or `ppl-vae train`")
         if name not in MODELS:
@@ -110,11 +106,10 @@ class Builder:
         accepted = inspect.signature(make).parameters
         options: dict[str, Any] = {"hidden": self.hidden, "likelihood": self.likelihood}
         if "given_dim" in accepted:
-            options["given_dim"] = self._classes(name)
+            options["given_dim"] = self._classes_for(name)
         try:
             chosen = {key: value for key, value in options.items() if key in accepted}
-            made = make(self._pixels, self.latents, **chosen)
-            return made.initialize(self.source.train) if isinstance(made, VAE | LinearGaussian) else made
+            return make(self.pixels, self.latents, **chosen)
         except ValueError as error:
             raise InputError(str(error)) from None
 
@@ -136,13 +131,13 @@ class Builder:
             raise InputError(f"the guide {name!r} does not fit a {type(model).__name__}{reason}: choose from {fitting}")
         try:
             if plain == "two-layer":
-                return TwoLayer(self._pixels, self.latents)
+                return TwoLayer(self.pixels, self.latents)
             if plain in OF_A_MODEL:
                 of_a_model: Callable[..., Guide] = OF_A_MODEL[plain]
                 return of_a_model(model)
             given_dim = getattr(model, "given_dim", 0)
             family: Callable[[int], Family] = FAMILIES[plain]
-            amortized = Amortized(family(self.latents), self._pixels, self.hidden, given_dim=given_dim)
+            amortized = Amortized(family(self.latents), self.pixels, self.hidden, given_dim=given_dim)
             return SemiAmortized(amortized, model) if name.startswith(SEMI) else amortized
         except ValueError as error:
             raise InputError(str(error)) from None
@@ -195,31 +190,7 @@ class Builder:
             guide.reparameterized = ESTIMATORS[name].latents != "not reparameterized"
         return made
 
-    def data(
-        self, model: LatentVariableModel, seed: int, images: int | None
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Callable[[Tensor], Tensor] | None]:
-        """Returns training data, test data, and a function to apply to each minibatch, or None.
-
-        Where the likelihood is for bits, test images are binarized once, and the function binarizes training images.
-        """
-        train: tuple[Tensor, ...] = (self.source.train,)
-        test: tuple[Tensor, ...] = (self.source.test[:images],)
-        if model.given_count:
-            train = (*train, self._labels(self.source.train_labels))
-            test = (*test, self._labels(self.source.test_labels)[:images])
-        support = model.generate(1, *(part[:1] for part in test[1:]))[1].support
-        takes_bits = getattr(support, "base_constraint", support) is constraints.boolean
-        if not takes_bits or self.source.binary:
-            return train, test, None
-        bits = torch.bernoulli(test[0], generator=torch.Generator().manual_seed(seed))
-        return train, (bits, *test[1:]), torch.bernoulli
-
-    def _labels(self, labels: Tensor | None) -> Tensor:
-        return one_hot(labels.long(), self._classes("")).float() if labels is not None else torch.zeros(0, 0)
-
-    def _classes(self, model: str) -> int:
-        if self.source.train_labels is None:
-            raise InputError(
-                f"{self.source.name} has no labels, which {model} is conditional on: take another data set"
-            )
-        return int(self.source.train_labels.max()) + 1
+    def _classes_for(self, model: str) -> int:
+        if self.classes is None:
+            raise InputError(f"{self.source} has no labels, which {model} is conditional on: take another data set")
+        return self.classes

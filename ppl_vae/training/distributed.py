@@ -17,7 +17,7 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, Outage
 from ppl_vae.pairs.traces import DATA_PLATE, random_sites
 from ppl_vae.training.shared_noise import Share
 
@@ -47,7 +47,7 @@ def joined() -> Iterator[None]:
 
 def _refuse_to_go_on(*_: Any) -> None:
     """Says what torchrun's closing signal means."""
-    raise InputError(_GONE.format(count=count(), reason="torchrun closes the others"))
+    raise Outage(_GONE.format(count=count(), reason="torchrun closes the others"))
 
 
 def rank() -> int:
@@ -88,6 +88,15 @@ def same_everywhere(tensors: Sequence[Tensor]) -> None:
         dist.broadcast(tensor.data, 0)
 
 
+def of_first(words: str) -> str:
+    """Gives every process the first one's words."""
+    if count() == 1:
+        return words
+    shared = [words]
+    dist.broadcast_object_list(shared, 0)
+    return shared[0]
+
+
 def summed(loss: Tensor | float, leaves: Sequence[Tensor], share: Share, state: Sequence[Tensor] = ()) -> Tensor:
     """Sums the loss and the leaves' gradients over the processes; InputError where one of them is gone.
 
@@ -112,7 +121,7 @@ def summed(loss: Tensor | float, leaves: Sequence[Tensor], share: Share, state: 
         for leaf in sparse:
             leaf.grad = _summed_rows(leaf.grad, share)  # type: ignore[arg-type]
     except RuntimeError:
-        raise InputError(_GONE.format(count=count(), reason="it no longer answers")) from None
+        raise Outage(_GONE.format(count=count(), reason="it no longer answers")) from None
     pieces = flat.split([part.numel() for part in parts])
     *sums, flags, total, stamps = (piece.view_as(part) for piece, part in zip(pieces, parts, strict=True))
     if float(stamps) != count() * _stamp(like.device):

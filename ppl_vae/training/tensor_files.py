@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ppl_vae.errors import InputError
@@ -35,10 +35,7 @@ def write_content(path: Path, content: Mapping[str, Any]) -> None:
     words = json.dumps(_in_words(content, (), tensors))
     metadata = {"content": words, "digest": _digest(words, tensors)}
     with replaced(path) as new:
-        try:
-            save_file(tensors, new, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(_one_line(error)) from None
+        new.write_bytes(save(tensors, metadata))
 
 
 def read_content(path: Path, what: str) -> dict[str, Any]:

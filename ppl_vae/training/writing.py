@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, Outage
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def replaced(path: Path) -> Iterator[Path]:
     old file or the new one: both the file and its folder are flushed to the disk.
 
     Raises:
-        InputError: where it can't be written, because the disk is full say.
+        Outage: where it can't be written, because the disk is full say.
 
     Examples:
         >>> import tempfile
@@ -80,9 +80,9 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def not_writable(path: Path, error: OSError) -> InputError:
+def not_writable(path: Path, error: OSError, remedy: str = "name another place, or make room there") -> Outage:
     """Makes the exception that says in one sentence why a file or folder can't be written."""
-    return InputError(f"{path} can't be written ({error.strerror or error}): name another place, or make room there")
+    return Outage(f"{path} can't be written ({error.strerror or error}): {remedy}")
 
 
 def _taken(lock: Path, path: Path, remedy: str) -> int:

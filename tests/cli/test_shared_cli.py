@@ -5,12 +5,12 @@ import json
 import sys
 
 import pytest
-import torch
 import xarray as xr
+from safetensors.torch import load_file
 
 from ppl_vae.cli import app as cli
-from ppl_vae.runs.zoo import SHARED_MODELS
 from ppl_vae.models import BAYESIAN_MODELS
+from ppl_vae.runs.zoo import SHARED_MODELS
 
 QUICK = ["--epochs", "5", "--particles", "20", "--quiet"]
 
@@ -45,8 +45,20 @@ def test_compare_writes_a_folder_without_images(run, tmp_path):
     assert status == 0
     assert "nats for all the data" in out
     assert {path.name for path in folder.iterdir()} == {
-        *("table.json", "table.csv", "bounds.nc", "bounds.png", "training.png", "gaps.png", "rate-distortion.png"),
-        *("guide-auto-normal.pt", "guide-auto-mvn.pt"),
+        *(
+            "table.json",
+            "table.csv",
+            "bounds.nc",
+            "history.json",
+            "run.json",
+            "parts",
+            "model.safetensors",
+            "bounds.png",
+            "training.png",
+            "gaps.png",
+            "rate-distortion.png",
+        ),
+        *("guide-auto-normal.safetensors", "guide-auto-mvn.safetensors"),
     }
     found = json.loads((folder / "table.json").read_text())
     assert found["units"].startswith("nats per data set")
@@ -55,7 +67,7 @@ def test_compare_writes_a_folder_without_images(run, tmp_path):
     with (folder / "table.csv").open() as file:
         assert {row["guide"] for row in csv.DictReader(file)} == {"auto-normal", "auto-mvn"}
     assert xr.load_dataset(folder / "bounds.nc", engine="scipy").sizes["data"] == 1
-    assert torch.load(folder / "guide-auto-mvn.pt", weights_only=True)["loc"].shape == (10,)
+    assert load_file(folder / "guide-auto-mvn.safetensors")["loc"].shape == (10,)
 
 
 def test_the_exact_posterior_is_compared_where_it_is_known(run):
@@ -90,7 +102,7 @@ def test_train_fits_one_guide(run, tmp_path):
     status, out, _ = run("train", "--model", "eight-schools", *QUICK, "--run", "a")
     assert status == 0
     assert "auto-normal" in out
-    assert (tmp_path / "a" / "guide-auto-normal.pt").exists()
+    assert (tmp_path / "a" / "guide-auto-normal.safetensors").exists()
 
 
 @pytest.mark.parametrize(

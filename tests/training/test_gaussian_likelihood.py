@@ -9,10 +9,10 @@ import torch
 from pyro.infer import TraceMeanField_ELBO
 
 from ppl_vae import InputError, bounds, cooldown, fit, load
-from ppl_vae.runs.zoo import Builder
 from ppl_vae.data.images import Images
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.models import VAE, ConditionalVAE, LinearGaussian
+from ppl_vae.runs.image_data import builder_for, initialized_model
 
 DIGITS = load("digits")
 
@@ -53,13 +53,17 @@ def test_a_given_scale_a_network_of_ones_own_and_bits_stay_as_they_are():
         assert torch.equal(value, before[name])
 
 
+def initialized(name, source=DIGITS, latents=4):
+    return initialized_model(builder_for(source, latents, (8,), "gaussian"), name, source)
+
+
 def test_data_without_a_spread_are_refused():
     flat = torch.full((10, 4), 0.5)
     for model in (VAE(4, 2, likelihood="gaussian"), LinearGaussian(4, 2)):
         with pytest.raises(ValueError, match="all data points are equal, so that a Gaussian likelihood has no scale"):
             model.initialize(flat)
     with pytest.raises(InputError, match="all data points are equal"):
-        Builder(Images("flat", flat, flat, (2, 2)), 2, (8,), "gaussian").model("vae")
+        initialized("vae", Images("flat", flat, flat, (2, 2)), 2)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 200.0, 1e6])
@@ -96,8 +100,7 @@ def test_the_scale_gets_to_what_the_decoder_leaves(initialized):
 
 
 def test_the_command_lines_models_start_from_the_data():
-    builder = Builder(DIGITS, 4, (8,), "gaussian")
     spread = (DIGITS.train - DIGITS.train.mean(0)).square().mean().sqrt().item()
-    assert builder.model("vae").scale.item() == pytest.approx(spread)
-    assert builder.model("conditional-vae").scale.item() == pytest.approx(spread)
-    assert builder.model("linear-gaussian").log_scale.exp().item() == pytest.approx(spread)
+    assert initialized("vae").scale.item() == pytest.approx(spread)
+    assert initialized("conditional-vae").scale.item() == pytest.approx(spread)
+    assert initialized("linear-gaussian").log_scale.exp().item() == pytest.approx(spread)

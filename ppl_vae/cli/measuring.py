@@ -1,0 +1,149 @@
+"""Measures the pairs of earlier runs again: of one run, or of several side by side."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.cli import report
+from ppl_vae.cli.opening_options import EvaluateOptions
+from ppl_vae.cli.options import CompareOptions
+from ppl_vae.cli.resuming import run_of
+from ppl_vae.cli.terminal import show
+from ppl_vae.data.images import load
+from ppl_vae.data.tables import load_table
+from ppl_vae.errors import InputError
+from ppl_vae.measure.side_by_side import Comparison, side_by_side
+from ppl_vae.pairs.progress import whole
+from ppl_vae.runs.finishing import finish
+from ppl_vae.runs.image_data import data_for
+from ppl_vae.runs.opened import Run, open_run
+from ppl_vae.runs.provenance import fingerprint
+from ppl_vae.runs.rebuilt import shared_start
+
+_OF_TRAINING = (
+    *("data", "model", "guides", "base", "joint", "latents", "hidden", "likelihood"),
+    *("epochs", "guide_epochs", "batch_size", "lr"),
+)
+
+
+def measure_runs(options: EvaluateOptions) -> None:
+    """Measures one run's pairs and prints their table.
+
+    Raises:
+        InputError: for a run without pairs, data that are not those of the run, or what ``tightness`` refuses.
+    """
+    run = open_run(options.folder)
+    comparison = measured([run], options, "evaluate")
+    settings = {name: value for name, value in options.recorded(without=("folder",)).items()} | {"run": options.folder}
+    if options.as_json:
+        print(json.dumps(report.plain(report.summary(comparison, settings))))
+        return
+    show(report.table(comparison, "row" if "columns" in run.data else "image"))
+
+
+def compare_runs(options: CompareOptions) -> None:
+    """Measures the pairs of earlier runs side by side, writes a folder and prints.
+
+    Raises:
+        InputError: for options of a training, runs of other data, or what ``tightness`` refuses.
+    """
+    options.refuse(_OF_TRAINING, "beside --from, which trains nothing")
+    opened = [open_run(folder) for folder in options.runs or ()]
+    if len({run.folder.resolve() for run in opened}) < len(opened):
+        raise InputError("--from names one run twice: name each once")
+    with run_of(options, "compare", "compare-runs") as running:
+        comparison = measured(opened, options, "compare")
+        settings = options.recorded(without=_OF_TRAINING, run=running.path)
+        report.write_comparison(running.path, comparison, settings)
+        report.write_gaps(running.path, comparison)
+        finish(running, "images", settings, opened[0].data, {}, results="table.json")
+    if options.as_json:
+        print(json.dumps(report.plain(report.summary(comparison, settings))))
+        return
+    show(report.table(comparison))
+    print(running.path)
+
+
+def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, description: str) -> Comparison:
+    """Measures the pairs of runs on the data of the first; all must have the same.
+
+    Raises:
+        InputError: for runs of other data, or what :func:`ppl_vae.measure.side_by_side.side_by_side` refuses.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.data != first.data:
+            raise InputError(
+                f"{first.folder} is a run on {_described(first)}, {run.folder} one on {_described(run)}: compare runs "
+                "on the same data"
+            )
+    pairs, histories, seconds = {}, {}, {}
+    for run in runs:
+        for name, pair in run.pairs.items():
+            label = name if len(runs) == 1 else f"{run.folder.name}/{name}"
+            pairs[label] = pair
+            history = run.histories.get(name)
+            seconds[label] = math.nan if history is None else sum(history.seconds)
+            histories |= {} if history is None else {label: history}
+    if not pairs:
+        raise InputError(f"{first.folder} is a run of `{first.command}`, which keeps no pair: take one of train")
+    data = test_data(first, next(iter(pairs.values()))[0], options)
+    with whole(description):
+        return side_by_side(
+            pairs,
+            data,
+            particles=options.particles,
+            evidence=options.evidence,
+            split=options.split,
+            annealing={"steps": options.annealing_steps},
+            device=options.device,
+            seed=options.seed,
+            progress=not options.quiet,
+            seconds=seconds,
+            histories=histories,
+        )
+
+
+def test_data(run: Run, model: Any, options: EvaluateOptions | CompareOptions) -> tuple[Tensor, ...]:
+    """The data that a run's pairs are measured on: its test images, a table's rows, or those that its model comes with.
+
+    Raises:
+        InputError: where the data are no longer those of the run.
+    """
+    settings = run.settings
+    if "shape" in run.data:
+        source = load(settings["data"], _root(run, options))
+        labels = [part for part in (source.train_labels, source.test_labels) if part is not None]
+        _require_same(run, [source.train, source.test, *labels])
+        return data_for(model, source, settings["seed"], options.images or settings.get("images")).test
+    if "columns" in run.data:
+        table = load_table(settings["data"], _root(run, options), run.data["target"])
+        _require_same(run, [table.values, *([table.targets] if table.targets is not None else [])])
+        if model.given_count and table.targets is not None:
+            return table.targets[:, None], table.values
+        return (table.values,)
+    _, data = shared_start(settings["model"], settings["seed"])
+    _require_same(run, list(data))
+    return data
+
+
+def _root(run: Run, options: EvaluateOptions | CompareOptions) -> Path | None:
+    kept = run.settings.get("data_root")
+    return options.data_root or (Path(kept) if kept else None)
+
+
+def _require_same(run: Run, tensors: Sequence[torch.Tensor]) -> None:
+    if fingerprint(tensors) != run.data["fingerprint"]:
+        raise InputError(
+            f"the data {run.data['name']} are not those of {run.folder}, whose values were others: give the folder of "
+            "those by --data-root"
+        )
+
+
+def _described(run: Run) -> str:
+    return f"{run.data['name']} ({run.data['fingerprint']})"

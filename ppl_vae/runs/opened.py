@@ -1,0 +1,187 @@
+"""A finished run, opened again: its pairs with their parameters, its settings, curves, bounds and figures."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ppl_vae.errors import InputError
+from ppl_vae.runs.folder import PARTS, RECORD, read_record
+from ppl_vae.runs.pairs import fill, read_module
+from ppl_vae.runs.writing import BOUNDS, HISTORY
+from ppl_vae.training.history import History
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Run:
+    """What :func:`open_run` gives back.
+
+    Attributes:
+        folder: where it is.
+        command: what was run: "train", "compare" or "gradients".
+        settings: with what, also what nobody typed.
+        data: of the data the ``name``, a ``fingerprint`` of their values, and their sizes.
+        made_with: the versions of the packages, the project's commit, the machine and the time of the start.
+        pairs: model and guide by the guide's name, in eval mode, on the CPU.
+        histories: the trainings by name.
+        bounds: of each data point, None where the run has none.
+        results: what it printed, as ``--json`` gives it.
+        checkpoint: the file from which ``fit`` trains its pair on, None where the run keeps none.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ppl_vae import Run
+        >>> run = Run(Path("runs/a"), "train", {"seed": 0}, {"name": "digits"}, {}, {}, {}, None, {}, None)
+        >>> run.settings["seed"], run.data["name"]
+        (0, 'digits')
+    """
+
+    folder: Path
+    command: str
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    made_with: dict[str, Any]
+    pairs: dict[str, tuple[nn.Module, nn.Module]]
+    histories: dict[str, History]
+    bounds: "xr.Dataset | None"
+    results: dict[str, Any]
+    checkpoint: Path | None
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, where the run has one; InputError where each guide has its own."""
+        models = list({id(model): model for model, _ in self.pairs.values()}.values())
+        if len(models) != 1:
+            raise InputError(f"{self.folder} has {len(models)} models: take one of run.pairs ({', '.join(self.pairs)})")
+        return models[0]
+
+    @property
+    def guide(self) -> nn.Module:
+        """The guide, where the run has one; InputError where it has several."""
+        if len(self.pairs) != 1:
+            raise InputError(
+                f"{self.folder} has {len(self.pairs)} guides: take one of run.pairs ({', '.join(self.pairs)})"
+            )
+        return next(iter(self.pairs.values()))[1]
+
+    @property
+    def history(self) -> History:
+        """The training, where the run has one; InputError where it has several."""
+        if len(self.histories) != 1:
+            names = ", ".join(self.histories)
+            raise InputError(f"{self.folder} has {len(self.histories)} trainings: take one of run.histories ({names})")
+        return next(iter(self.histories.values()))
+
+
+def open_run(folder: str | Path) -> Run:
+    """Opens the folder that ``ppl-vae train``, ``compare`` or ``gradients`` left.
+
+    No data are read: the model and the guides are made from the settings and filled from the folder's files.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        InputError: for a folder that holds no run, an unfinished one, or a file that is missing, changed or damaged.
+
+    Examples:
+        >>> import os, tempfile
+        >>> from ppl_vae import InputError, open_run
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     try:
+        ...         open_run(os.path.join(folder, "none"))
+        ...     except InputError as error:
+        ...         print(str(error).replace(folder, "runs"))
+        runs/none is no folder: give the folder of a run of this version of ppl-vae
+    """
+    import xarray as xr
+
+    from ppl_vae.runs.rebuilt import rebuilt  # imports all models and guides
+
+    folder = Path(folder)
+    record = read_record(folder)
+    if not record["finished"]:
+        raise InputError(f"{folder} was cut off: `ppl-vae {record['command']} --resume {folder}` finishes it")
+    if record["command"].endswith(".py"):
+        raise InputError(
+            f"{folder} was written by {record['command']}, and keeps no pair: read its files themselves"
+        )
+    files = record.get("pairs", {})
+    with _explained(folder):
+        pairs = rebuilt(record["kind"], list(files), record["settings"], record["data"]) if files else {}
+        _fill(folder, files, pairs)
+        histories = {
+            name: History(**history) for name, history in json.loads(_read(folder, HISTORY, record) or "{}").items()
+        }
+        results = json.loads(_read(folder, record["results"], record) or "{}")
+        has_bounds = _read(folder, BOUNDS, record) is not None
+        bounds = xr.load_dataset(folder / BOUNDS, engine="scipy") if has_bounds else None
+    checkpoints = list((folder / PARTS).glob("training.safetensors"))
+    return Run(
+        folder,
+        record["command"],
+        record["settings"],
+        record["data"],
+        {key: record[key] for key in ("versions", "commit", "machine", "started")},
+        pairs,
+        histories,
+        bounds,
+        results,
+        checkpoints[0] if checkpoints else None,
+    )
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The digests of a run's JSON and netCDF files, which are kept in its record."""
+    names = [path.name for path in folder.iterdir() if path.suffix in (".json", ".nc") and path.name != RECORD]
+    return {name: _digest((folder / name).read_bytes()) for name in sorted(names)}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _read(folder: Path, name: str, record: Mapping[str, Any]) -> bytes | None:
+    """Reads a file that the record knows, None where the run has none of that name."""
+    if name not in record["files"]:
+        return None
+    path = folder / name
+    if not path.is_file():
+        raise InputError(f"{path} is missing: take the folder as the run left it")
+    content = path.read_bytes()
+    if _digest(content) != record["files"][name]:
+        raise InputError(f"{path} was changed or damaged since the run: take the folder as the run left it")
+    return content
+
+
+def _fill(folder: Path, files: Mapping[str, Mapping[str, str]], pairs: Mapping[str, tuple[Any, Any]]) -> None:
+    filled: set[str] = set()
+    for name, (model, guide) in pairs.items():
+        for role, program in (("model", model), ("guide", guide)):
+            file = files[name].get(role, "")
+            if file and file not in filled:
+                filled.add(file)
+                fill(program, read_module(folder / file, role, program))
+            program.eval()
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Says in one sentence where a record's settings make no pair in this version."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{folder / RECORD} can't be opened by this version ({type(error).__name__}: {reason}): run it anew"
+        ) from None
