@@ -4,32 +4,27 @@ They hold it in closures, in the globals that their code names, in attributes an
 has it as it was when the program was traced, so it must be noticed when it changes.
 """
 
-import random
 import sys
-import warnings
 from argparse import Namespace
-from array import array
 from collections import UserDict, UserList, deque
 from collections.abc import Iterable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from threading import local
-from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
+from types import BuiltinMethodType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ppl_vae.graphs.private import hooks_of_module, hooks_of_tensor
+from ppl_vae.pairs.contents import PLAIN, content_of, position_of
 from ppl_vae.pairs.modules import Program, modules_of, named_in, places_of
 
 _MOST = 20_000  # values that are looked at
-_ARRAY_BYTES, _SMALL_BYTES = 2**20, 2**12
+_SMALL_BYTES = 2**12
 _NAMESPACES = (Namespace, SimpleNamespace, UserDict, UserList, local)
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _LIBRARIES = sys.stdlib_module_names | {
     "arviz",
     "matplotlib",
@@ -118,7 +113,7 @@ class Held:
             now = place.now()
             if now is not place.value and not _same(place.value, _kept(now)):
                 return name
-        return next((name for name, value, state in self._small if not _same(_content(value), state)), "")
+        return next((name for name, value, state in self._small if not _same(content_of(value), state)), "")
 
     def _look(self, name: str, value: Any) -> None:
         if id(value) in self._seen:
@@ -147,11 +142,11 @@ class Held:
         elif isinstance(value, _NAMESPACES) or (not _of_library(type(value)) and _attributes(value)):
             self._look_at_attributes(name, value, _attributes(value))
             self._look_at_class(type(value), name, value)
-        elif (content := _content(value)) is not None:
+        elif (content := content_of(value)) is not None:
             self._states[name] = content
             if not isinstance(value, np.ndarray) or value.nbytes <= _SMALL_BYTES:
                 self._small.append((name, value, content))
-        elif (position := _position(value)) is not None:  # others may move it between two runs
+        elif (position := position_of(value)) is not None:  # others may move it between two runs
             self._states[name] = position
 
     def _look_at_function(self, name: str, function: FunctionType) -> None:
@@ -196,7 +191,7 @@ class Held:
             if value.__name__.partition(".")[0] not in _LIBRARIES:
                 for attribute in sorted(set(names) & vars(value).keys()):
                     self._add(f"{name}.{attribute}", value, attribute)
-        elif isinstance(value, _PLAIN):
+        elif isinstance(value, PLAIN):
             self._places[name] = _Place(holder, key, value)
         elif isinstance(value, _Versioned):
             # it may change, and must stay the tensor that it is; an empty one has no place in memory to know it by
@@ -242,55 +237,3 @@ def _same(before: Any, now: Any) -> bool:
     if isinstance(before, tuple):
         return len(before) == len(now) and all(map(_same, before, now))
     return bool(before == now) or bool(before != before and now != now)
-
-
-def _content(value: Any) -> Any:
-    """Returns what a container, an array or the like holds, its length at least; None for other objects."""
-    if isinstance(value, dict | list | tuple | set | frozenset | deque):
-        return len(value)
-    if isinstance(value, ContextVar):
-        return repr(value.get(None))
-    if isinstance(value, array):
-        return value.tobytes()
-    if isinstance(held := getattr(value, "value", None), _PLAIN) and held is not None:  # ctypes, multiprocessing
-        return held
-    if isinstance(value, np.ndarray):
-        return value.tobytes() if value.nbytes <= _ARRAY_BYTES else value.shape
-    return None
-
-
-def _position(value: Any) -> Any:
-    """Returns how far a generator or an iterator has come, as far as it says so; None for other objects."""
-    if isinstance(value, random.Random):
-        return value.getstate()
-    if isinstance(value, np.random.Generator):
-        return repr(value.bit_generator.state)
-    if isinstance(value, np.random.RandomState):
-        return repr(value.get_state(legacy=False))
-    if isinstance(value, torch.Generator):
-        return value.get_state().numpy().tobytes()
-    if isinstance(value, GeneratorType):
-        frame = value.gi_frame
-        return None if frame is None else (frame.f_lasti, *_plain_of(frame.f_locals.values()))
-    if not hasattr(value, "__next__"):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python 3.14 takes this from the iterators of itertools
-        try:
-            parts = value.__reduce__()
-        except (TypeError, AttributeError):
-            return ()
-    return _plain_of(parts) if isinstance(parts, tuple) else ()
-
-
-def _plain_of(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Lists the plain values among some, those inside tuples and iterators too."""
-    plain: list[Any] = []
-    for value in values:
-        if isinstance(value, _PLAIN):
-            plain.append(value)
-        elif isinstance(value, tuple):
-            plain += _plain_of(value)
-        elif hasattr(value, "__next__"):
-            plain += _position(value) or ()
-    return tuple(plain)
