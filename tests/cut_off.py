@@ -1,10 +1,15 @@
 """Small pairs, and a training of one that may be cut off and go on from its checkpoint."""
 
+from contextlib import contextmanager
+from unittest import mock
+
 import torch
 
 from ppl_vae import fit
 from ppl_vae.guides import Amortized, Bernoulli, Diagonal
 from ppl_vae.models import VAE, BernoulliVAE
+from ppl_vae.training.tensor_files import read_content
+from ppl_vae.training.updates import Updates
 
 OBSERVED = 12
 
@@ -32,41 +37,41 @@ def halved(done):
     return 1 - done / 2
 
 
-def train(
-    make,
-    elbo,
-    place=None,
-    cut_at=0,
-    capture=False,
-    epochs=6,
-    rows=20,
-    order=1,
-    inner=torch.bernoulli,
-    dtype=torch.float32,
-    **changed,
-):
+@contextmanager
+def written_each_epoch():
+    """Has checkpoints written after each epoch, however long that takes."""
+    with mock.patch("ppl_vae.training.checkpoints.TIMES", 0.0):
+        yield
+
+
+@contextmanager
+def cut(step):
+    """Cuts a training off in the middle of a step, the first one being 1; never where it is 0."""
+    finish, count = Updates.finish, iter(range(1, 10**6))
+
+    def finish_or_die(updates):
+        if next(count) == step:
+            raise Cut
+        finish(updates)
+
+    with mock.patch.object(Updates, "finish", finish_or_die), written_each_epoch():
+        yield
+
+
+def epochs_in(place):
+    """The curve that a checkpoint holds."""
+    return read_content(place, "a checkpoint")["parts"]["history"]["elbo"]
+
+
+def train(make, elbo, place=None, cut_at=0, epochs=6, rows=20, order=1, dtype=torch.float32, **changed):
     """Parameters and curve; cut off in the middle of a step where that is wanted."""
     model, guide = make()
-    calls, cuts = iter(range(10**6)), {cut_at} - {0}  # a number of its own would make it another transform
-
-    def cutting(x):
-        if next(calls) in cuts:
-            raise Cut
-        return inner(x)
-
     torch.manual_seed(5)
     grey = torch.rand(20, OBSERVED, dtype=dtype)[:rows]
     grey = grey.flip(0) if order < 0 else grey
-    options = {"batch_size": 8, "seed": 3, "schedule": halved, "transform": cutting, **changed}
-    history = fit(
-        model,
-        guide,
-        grey,
-        elbo=elbo(),
-        epochs=epochs,
-        progress=False,
-        capture=capture,
-        checkpoint=place,
-        **options,
-    )
+    options = {"batch_size": 8, "seed": 3, "schedule": halved, "transform": torch.bernoulli, "capture": False}
+    with cut(cut_at):
+        history = fit(
+            model, guide, grey, elbo=elbo(), epochs=epochs, progress=False, checkpoint=place, **(options | changed)
+        )
     return torch.cat([leaf.detach().flatten() for leaf in (*model.parameters(), *guide.parameters())]), history

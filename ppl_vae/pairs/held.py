@@ -7,7 +7,7 @@ has it as it was when the program was traced, so it must be noticed when it chan
 import sys
 from argparse import Namespace
 from collections import UserDict, UserList, deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from threading import local
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pyro.infer import ELBO
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ppl_vae.graphs.private import hooks_of_module, hooks_of_tensor
 from ppl_vae.pairs.contents import PLAIN, content_of, position_of
@@ -24,7 +25,8 @@ from ppl_vae.pairs.modules import Program, modules_of, named_in, places_of
 
 _MOST = 20_000  # values that are looked at
 _SMALL_BYTES = 2**12
-_NAMESPACES = (Namespace, SimpleNamespace, UserDict, UserList, local)
+# Classes of libraries that hold what the user gave them.
+_NAMESPACES = (Namespace, SimpleNamespace, UserDict, UserList, local, DataLoader, Dataset, Sampler)
 _LIBRARIES = sys.stdlib_module_names | {
     "arviz",
     "matplotlib",
@@ -77,12 +79,19 @@ class Held:
     Args:
         programs: the model and the guide, say.
         changing: tensors that may change: those that are trained, beside the parameters and buffers of the programs.
+        apart: classes of values that are no part of the picture, as somebody else looks after them.
+
+    Attributes:
+        others: the values of the classes ``apart``, by name.
     """
 
-    def __init__(self, programs: Iterable[Program], changing: Iterable[Tensor] = ()) -> None:
+    def __init__(
+        self, programs: Iterable[Program], changing: Iterable[Tensor] = (), apart: tuple[type, ...] = ()
+    ) -> None:
         programs, changing = tuple(programs), tuple(changing)
         own_tensors = [tensor for part in modules_of(*programs) for tensor in (*part.parameters(), *part.buffers())]
         self._moving = {tensor.data_ptr() for tensor in (*own_tensors, *changing)} - {0}
+        self._apart, self.others = apart, dict[str, Any]()
         self._places: dict[str, _Place] = {}
         self._states: dict[str, Any] = {}
         self._small: list[tuple[str, Any, Any]] = []  # what is cheap to look at again
@@ -96,13 +105,15 @@ class Held:
         while self._left and len(self._seen) + len(self._places) < _MOST:
             self._look(*self._left.popleft())
 
-    def changed_since(self, before: "Held") -> str:
+    def changed_since(self, before: "Held", but: Container[str] = ()) -> str:
         """Names something that is new, gone or another than it was in an earlier picture; empty for nothing."""
         for name in {**self._states, **before._states}:
-            if not _same(before._states.get(name, _GONE), self._states.get(name, _GONE)):
+            if name not in but and not _same(before._states.get(name, _GONE), self._states.get(name, _GONE)):
                 return name
         for name in {**self._places, **before._places}:
             places = before._places.get(name), self._places.get(name)
+            if name in but:
+                continue
             if None in places or not _same(places[0].value, places[1].value):  # type: ignore[union-attr]
                 return name
         return ""
@@ -119,7 +130,9 @@ class Held:
         if id(value) in self._seen:
             return
         self._seen[id(value)] = value
-        if isinstance(value, FunctionType):
+        if isinstance(value, self._apart):
+            self.others[_free(name, self.others)] = value
+        elif isinstance(value, FunctionType):
             self._look_at_function(name, value)
         elif isinstance(value, MethodType):
             self._left += [(_name(value.__self__), value.__self__), (name, value.__func__)]
@@ -185,8 +198,7 @@ class Held:
 
     def _add(self, name: str, holder: Any, key: Any, names: Iterable[str] = ()) -> None:
         value = _kept(_Place(holder, key, None).now())
-        while name in self._places:  # two functions may have variables of the same name
-            name += "'"
+        name = _free(name, self._places)
         if isinstance(value, ModuleType):
             if value.__name__.partition(".")[0] not in _LIBRARIES:
                 for attribute in sorted(set(names) & vars(value).keys()):
@@ -216,6 +228,13 @@ def _attributes(value: Any) -> list[str]:
 
 def _listed(slots: Any) -> list[str]:
     return [slots] if isinstance(slots, str) else list(slots)
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """Makes a name that is not taken: two functions may have variables of the same name."""
+    while name in taken:
+        name += "'"
+    return name
 
 
 def _name(value: Any) -> str:

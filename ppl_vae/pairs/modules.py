@@ -116,7 +116,8 @@ def places_of(function: FunctionType) -> dict[str, tuple[Any, str]]:
     The globals are those that its code names.
     """
     known = function.__globals__
-    places: dict[str, tuple[Any, str]] = {name: (known, name) for name in named_in(function.__code__) if name in known}
+    names = sorted(named_in(function.__code__))  # a set has another order in each process
+    places: dict[str, tuple[Any, str]] = {name: (known, name) for name in names if name in known}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         places[name] = cell, "cell_contents"
     return places

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.mistakes import not_finite
@@ -28,7 +28,8 @@ class Batches:
         epoch: yields the minibatches of one epoch, on the device.
         fingerprint: tells data apart: a digest of their values in their order, where they are at hand.
         is_exact: whether the size is known for sure: of a loader whose sampler leaves rows out it is not.
-        runs_no_foreign_code: whether no code of the user's makes the minibatches: no loader, no transform.
+        code: the user's own that makes the minibatches: a loader, a transform.
+        inexact: why a training that was cut off may go on with other batches than one without a break; empty if none.
     """
 
     size: int
@@ -37,7 +38,13 @@ class Batches:
     epoch: Callable[[], Iterator[Batch]]
     fingerprint: Callable[[], str]
     is_exact: bool = True
-    runs_no_foreign_code: bool = False
+    code: tuple[Any, ...] = ()
+    inexact: str = ""
+
+    @property
+    def runs_no_foreign_code(self) -> bool:
+        """Whether no code of the user's makes the minibatches."""
+        return not self.code
 
     @property
     def even(self) -> bool:
@@ -59,14 +66,14 @@ def batches(
 
     if transform is torch.bernoulli:
         transform = bernoulli
-    no_foreign_code = transform is None or transform is bernoulli
+    code = () if transform is None or transform is bernoulli else (transform,)
 
     def transformed(batch: Batch) -> Batch:
         first, *rest = batch
         return (transform(first) if transform is not None else first, *rest)
 
     if isinstance(data, DataLoader):
-        return _from_loader(data, device, transformed)
+        return replace(_from_loader(data, device, transformed), code=(data, *code), inexact=_inexact(data))
     tensors = tuple(tensor.to(device) for tensor in _checked(data))
     size = len(tensors[0])
 
@@ -80,9 +87,7 @@ def batches(
     def fingerprint() -> str:
         return f"{size} rows of digest {digest(tensors)}"
 
-    return Batches(
-        size, math.ceil(size / batch_size), batch_size, epoch, fingerprint, runs_no_foreign_code=no_foreign_code
-    )
+    return Batches(size, math.ceil(size / batch_size), batch_size, epoch, fingerprint, code=code)
 
 
 def _copied(tensor: Tensor) -> Tensor:
@@ -118,6 +123,14 @@ def _from_loader(loader: DataLoader, device: torch.device, transformed: Callable
         return f"{size} rows of a loader ({', '.join(kinds)}{known})"
 
     return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch, fingerprint, is_exact=False)
+
+
+def _inexact(loader: DataLoader) -> str:
+    if isinstance(loader.dataset, IterableDataset):
+        return "the DataLoader's dataset is a stream, whose place no checkpoint holds unless each epoch begins it anew"
+    if loader.persistent_workers:
+        return "the DataLoader's workers persist, and no checkpoint holds the random numbers that their dataset draws"
+    return ""
 
 
 def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

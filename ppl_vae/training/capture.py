@@ -7,12 +7,14 @@ reads a clock or changes what it holds (:mod:`ppl_vae.pairs.watching`), or gives
 holds is looked at again before each replay, and the program itself runs beside its replays in a growing rhythm.
 """
 
+import operator
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor
 
 from ppl_vae.estimators.tensor_only import tensor_only
-from ppl_vae.training.captured_batch import CapturedBatch, CaptureWarning, Stage
+from ppl_vae.training.captured_batch import CapturedBatch, CaptureWarning, Progress, Stage
 from ppl_vae.training.distributed import count, summed
 from ppl_vae.training.gradients import Gradients
 from ppl_vae.training.updates import Updates
@@ -25,6 +27,7 @@ MANY_STEPS = 500
 # Seconds still to go that earn a compiler's half minute back: only a clock can say what is left, so this choice alone
 # hangs on it.
 LONG_RUN = 600.0
+_NOT_ASKED_FOR = "capture=False"
 
 
 def is_worthwhile(capture: Capture, steps: int) -> bool:
@@ -60,11 +63,12 @@ class Step:
         self._updates = updates if updates is not None else Updates()
         self._capture, self._expected, self._steps = capture, expected, 0
         self._shapes: dict[Any, CapturedBatch] = {}
+        self._known: dict[str, Any] = {}  # the graphs of the training that this one goes on from
         self._undisturbed = undisturbed
         self._checked: dict[int, CapturedBatch] = {}  # by length of batch: looked at since the programs ran last
         self._compared = 0  # the last step beside which the program was run
         self._uncompared: tuple[CapturedBatch, tuple[Tensor, ...]] | None = None  # the last replay without that
-        self.reason, self.compile_seconds = "" if capture else "capture=False", 0.0
+        self.reason, self.compile_seconds = "" if capture else _NOT_ASKED_FOR, 0.0
 
     def __call__(self, batch: tuple[Tensor, ...], rare: bool) -> Tensor | float:
         """Takes one step.
@@ -92,6 +96,24 @@ class Step:
         """What the estimator remembers, beside its network."""
         return self._gradients.state
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns how many steps were taken, and for which shapes a graph takes them; a graph itself is traced anew."""
+        graphs = {repr(key): shape.progress for key, shape in self._shapes.items()}
+        return {
+            "steps": self._steps,
+            "reason": self.reason,
+            "compile_seconds": self.compile_seconds,
+            "graphs": self._known | graphs,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there: a step that would be a graph's without a break is so after it too, in the last digit."""
+        steps, reason, seconds = operator.index(state["steps"]), str(state["reason"]), float(state["compile_seconds"])
+        known = {str(key): Progress(*progress) for key, progress in state["graphs"].items()}
+        self._steps, self.compile_seconds, self._known = steps, seconds, known
+        if self._capture and reason and reason != _NOT_ASKED_FOR:
+            self._give_up(reason, quiet=self._capture == "auto")
+
     def finish(self) -> None:
         """Compares the last replay with a run of the program, neither of which counts; warns where they differ."""
         if self._uncompared is None or self.reason or count() > 1:
@@ -99,9 +121,10 @@ class Step:
         shape, batch = self._uncompared
         if shape.modes != self._gradients.modes():
             return
-        before = self._gradients.moment()
+        before, replays = self._gradients.moment(), shape.replays
         shape.compare(batch)
         before.put_back()
+        shape.replays = replays
         if shape.reason:
             self._give_up(shape.reason + self._wrong_steps(self._steps, "found at the end; "))
         self._compared, self._uncompared = self._steps, None
@@ -113,6 +136,10 @@ class Step:
         shape = self._shapes.get(key)
         if shape is None:
             shape = self._shapes[key] = CapturedBatch(self._gradients, self._updates)
+            if repr(key) in self._known:
+                self._trace_again(shape, batch, self._known.pop(repr(key)))
+                if self.reason:
+                    return self._by_program(batch)
         if shape.stage is Stage.BY_PROGRAM:
             return self._trace(shape, batch)
         if shape.has_drifted():
@@ -159,6 +186,15 @@ class Step:
         else:
             self._compared = self._steps
         return self._gradients.put(numbers)
+
+    def _trace_again(self, shape: CapturedBatch, batch: tuple[Tensor, ...], progress: Progress) -> None:
+        """Makes the graph that a training before this one had, in no step of its own."""
+        before = self._gradients.moment()
+        self._trace(shape, batch)
+        before.put_back()
+        if not shape.reason:
+            shape.replays = progress.replays
+            self.compile_seconds += shape.compile(batch) if progress.compiled else 0.0
 
     def _compare(self, shape: CapturedBatch, batch: tuple[Tensor, ...]) -> Tensor | float:
         """Takes a step by the graph and by the program beside it; where they differ, the program's counts."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,6 +59,13 @@ class Stage(Enum):
     LAUNCHED = "launched"  # a GPU gets all of it at once
 
 
+class Progress(NamedTuple):
+    """How often a graph was replayed, and whether it was compiled."""
+
+    replays: int
+    compiled: bool
+
+
 class NoGraph(Exception):
     """Says why a program has no graph."""
 
@@ -74,6 +82,7 @@ class CapturedBatch:
         reason: why the program itself is run; empty while nothing speaks against a graph.
         modes: those of the pair where it was traced.
         uncompiled: the graph where a compiler has not been asked yet, and may be.
+        replays: how often it was replayed.
     """
 
     def __init__(self, gradients: Gradients, updates: Updates) -> None:
@@ -84,9 +93,14 @@ class CapturedBatch:
         self._held: Held
         self._replay: Callable[..., Numbers]
         self._launch: CudaGraph
-        self._may_be_launched, self._tolerance = True, _FINE
-        self._replays = 0
+        self._may_be_launched, self._is_compiled, self._tolerance = True, False, _FINE
+        self.replays = 0
         self._times: list[float] = []
+
+    @property
+    def progress(self) -> Progress:
+        """How far the graph has come, for a training that goes on from this one."""
+        return Progress(self.replays, self._is_compiled)
 
     def trace(self, batch: tuple[Tensor, ...], objective: Objective) -> Numbers:
         """Takes a step by the program, traces it, and keeps the graph if that gives the same.
@@ -160,14 +174,14 @@ class CapturedBatch:
 
         That finds what :class:`ppl_vae.pairs.held.Held` does not see.
         """
-        return is_compared(self._replays + 1)
+        return is_compared(self.replays + 1)
 
     def compare(self, batch: tuple[Tensor, ...]) -> Numbers:
         """Replays the graph, and runs the program on the same random numbers: its results count if they differ.
 
         What the program draws, reads and changes is watched meanwhile, as where it was traced.
         """
-        self._replays += 1
+        self.replays += 1
         before = self._gradients.moment()
         run = partial(self._gradients.by_tensors, self._objective, *batch)
         by_program, reason, _ = self._gradients.watched(run)
@@ -186,7 +200,7 @@ class CapturedBatch:
 
     def replay(self, batch: tuple[Tensor, ...]) -> Numbers:
         """Replays the graph; on a GPU by one launch, which takes the optimizers' step too where a graph can hold it."""
-        self._replays += 1
+        self.replays += 1
         if self.stage is not Stage.LAUNCHED and self._may_be_launched and on_gpu(batch):
             self._record(batch)
         if self.stage is not Stage.LAUNCHED:
@@ -200,7 +214,7 @@ class CapturedBatch:
 
         A run of the program beside a replay, or a pause of the machine, lengthens a few of them only.
         """
-        if self._replays >= _TIMED_FROM:
+        if self.replays >= _TIMED_FROM:
             self._times.append(time.perf_counter())
         if len(self._times) <= _TIMED:
             return None
@@ -221,7 +235,7 @@ class CapturedBatch:
             if not agree(self._replay(*batch), by_compiled, tolerance):
                 raise NoGraph("the compiled graph gives other gradients")
             self._replay, self._tolerance, self.stage = run, tolerance, Stage.COMPILED
-            self._may_be_launched = True
+            self._may_be_launched = self._is_compiled = True
         except Exception as error:  # no C++ compiler, most often
             warn_caller(f"the graph is replayed, not compiled: {first_line(error)}", CaptureWarning)
         finally:

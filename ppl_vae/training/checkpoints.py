@@ -1,23 +1,38 @@
-"""The whole state of a training in one file, written after each epoch: a run that was cut off goes on from there."""
+"""The whole state of a training in one file: a run that was cut off goes on from there, to the last digit."""
 
-import os
-import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.restore import Moment, put
 from ppl_vae.training import distributed
-from ppl_vae.training.identity import HOW_IT_COMPUTES, Identity
+from ppl_vae.training.beside import Beside
+from ppl_vae.training.captured_batch import first_line
+from ppl_vae.training.identity import NOTHING, SCHEDULE, Identity, refuse_other
+from ppl_vae.training.tensor_files import read_content, write_content
 from ppl_vae.training.warning import warn_caller
+from ppl_vae.training.writing import locked
 
-_FORMAT = 2
-Progress = dict[str, list[float]]
+_FORMAT = 3
+_WHAT = "a checkpoint of fit"
+# Writing is put off until the training has gone on for so many times what the last writing took.
+TIMES = 20.0
+
+
+class Part(Protocol):
+    """Something that says what state it is in, in numbers, words and tensors, and can be put in that state again."""
+
+    def state_dict(self) -> Any:
+        """Returns the state."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Puts it back, or raises an error."""
 
 
 class Checkpoint:
@@ -26,112 +41,156 @@ class Checkpoint:
     Args:
         path: the file's; None for a training that is not saved, of which nothing is looked at.
         tensors: parameters, buffers and what an estimator remembers.
-        others: what has a ``state_dict``: optimizers and schedules.
-        run: gives what tells this run from others.
-        programs: gives what tells the pair from others, as it is then.
+        parts: what else a training changes: history, optimizers, graphs.
+        beside: the random numbers and the like, which are put back last.
+        fixed: gives what tells this run from others and stays as it is.
+        programs: gives what tells it from others, as it is then.
+        epochs: how many are planned.
+
+    Attributes:
+        is_there: whether there is a file already.
+        was_stopped: whether ``after_epoch`` stopped the training that was loaded.
     """
 
     def __init__(
         self,
         path: str | Path | None,
         tensors: Sequence[Tensor],
-        others: Sequence[Any],
-        run: Callable[[], Identity],
+        parts: Mapping[str, Part],
+        beside: Callable[[], Beside],
+        fixed: Callable[[], Identity],
         programs: Callable[[], Identity],
+        epochs: int,
     ) -> None:
-        self._path, self._tensors, self._others = None if path is None else Path(path), tensors, others
-        self._programs, self._has_warned = programs, False
-        self._run, self._started = ({}, {}) if path is None else (run(), programs())
+        self._path, self._tensors, self._epochs = None if path is None else Path(path), tensors, epochs
+        self.was_stopped, self._has_warned, self._ended, self._took = False, False, 0.0, 0.0
+        self.is_there = self._path is not None and self._path.exists()
+        if self._path is not None:
+            self._beside = beside()
+            self._parts = {**parts, "beside": self._beside}
+            self._programs, self._fixed, self._started = programs, fixed(), programs()
 
-    def save(self, progress: Progress) -> None:
-        """Writes the file, which is whole at any moment: a new one takes the place of the old one at once."""
-        if self._path is None or distributed.rank() > 0:
+    def save(self, last: bool, stopped: bool) -> None:
+        """Writes the file, which is whole at any moment, if it is time to.
+
+        Args:
+            last: whether no epoch follows, so that it is written in any case.
+            stopped: whether ``after_epoch`` has stopped the training.
+        """
+        began = time.monotonic()
+        early = began - self._ended < TIMES * self._took
+        if self._path is None or distributed.rank() > 0 or (early and not last):
             return
         now = self._programs()
         moving = sorted(name for name in now.keys() | self._started.keys() if now.get(name) != self._started.get(name))
-        if moving and not self._has_warned:
-            self._has_warned = True
-            warn_caller(
-                f"{', '.join(moving)} changes in training, which a checkpoint does not hold: make it a tensor by "
-                "register_buffer if the training depends on it"
-            )
-        name, numbers, *rest = np.random.get_state()
+        self._warn_of_what_is_not_held(moving)
         content = {
             "format": _FORMAT,
-            "tensors": [tensor.detach().cpu() for tensor in self._tensors],
-            "others": [other.state_dict() for other in self._others],
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-            "random_python": random.getstate(),
-            "random_numpy": (str(name), np.asarray(numbers).tolist(), *rest),
-            "run": self._run | self._started,
+            "run": self._fixed | self._started,
             "moving": moving,
-            "progress": progress,
+            "epochs": self._epochs,
+            "stopped": stopped,
+            "tensors": list(self._tensors),
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        torch.save(content, partial)
-        os.replace(partial, self._path)
+        write_content(self._path, content)
+        self._ended = time.monotonic()
+        self._took = self._ended - began
 
-    def load(self, epochs: int) -> Progress | None:
-        """Puts everything back, and returns the progress; None where there is no file yet.
+    def load(self, start: Moment | None = None, inexact: str = "") -> None:
+        """Puts everything back, if there is a file.
+
+        Args:
+            start: the random numbers before the training, which a refusal leaves.
+            inexact: what to warn of: why a training that goes on may not be the one without a break.
 
         Raises:
-            InputError: for a file that is no checkpoint, or that of another run; nothing is changed then.
+            InputError: for a file that is no checkpoint, that of another run, or one that holds more epochs than
+                are asked for; nothing is changed then.
         """
-        if self._path is None or not self._path.exists():
-            return None
-        content = self._read(self._path)
-        progress = content["progress"]
-        self._refuse_other_runs(content["run"], content["moving"])
-        if len(progress["elbo"]) > epochs:
-            raise InputError(
-                f"{self._path} holds {len(progress['elbo'])} epochs, more than {epochs}: name another file"
+        path = self._path
+        if path is not None and inexact:
+            warn_caller(f"{inexact}: a training that goes on from {path} may not end as one without a break")
+        if path is None or not self.is_there:
+            return
+        with _put_back_on_error(start):
+            done, planned = self._load(path)
+        if planned != self._epochs and self._started[SCHEDULE] != NOTHING:
+            warn_caller(
+                f"{path} holds {done} epochs with the learning rate lowered as for {planned}, and from here on it is "
+                f"lowered as for {self._epochs}: the result is not that of {self._epochs} epochs in one go"
             )
-        with torch.no_grad():
-            for tensor, value in zip(self._tensors, content["tensors"], strict=True):
-                tensor.copy_(value)
-        for other, state in zip(self._others, content["others"], strict=True):
-            other.load_state_dict(_computed_as_here(other, state))
-        torch.set_rng_state(content["random"])
-        if content["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["random_cuda"])
-        random.setstate(content["random_python"])
-        np.random.set_state(content["random_numpy"])
-        return progress
 
-    @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
+    def _load(self, path: Path) -> tuple[int, int]:
+        """Puts all back, and returns how many epochs are done and were planned."""
+        content = _read(path)
+        before = {name: deepcopy(part.state_dict()) for name, part in self._parts.items()}
         try:
-            content = torch.load(path, weights_only=True, map_location="cpu")
-            version = content.get("format", 1) if content["tensors"] is not None else 0
-        except Exception:
-            what = "a folder" if path.is_dir() else "no checkpoint of fit"
-            raise InputError(f"{path} is {what}: name another file, which is written after the first epoch") from None
-        if version != _FORMAT:
+            done = self._checked(path, content)
+            for name, part in self._parts.items():
+                part.load_state_dict(content["parts"][name])
+        except BaseException as error:
+            for name, part in self._parts.items():
+                part.load_state_dict(before[name])
+            if isinstance(error, InputError) or not isinstance(error, Exception):
+                raise
             raise InputError(
-                f"{path} was written by another version of fit, and does not say all that this one asks before "
-                "it goes on: name another file"
+                f"{path} does not hold what this training needs ({first_line(error)}): name another file"
+            ) from None
+        put(self._tensors, content["tensors"])
+        self.was_stopped = bool(content["stopped"])
+        return done, content["epochs"]
+
+    def _checked(self, path: Path, content: Mapping[str, Any]) -> int:
+        """Refuses what this training can't go on from, and returns how many epochs are done."""
+        refuse_other(path, content["run"], self._fixed | self._started, content["moving"])
+        done = len(content["parts"]["history"]["elbo"])
+        if done > self._epochs:
+            raise InputError(f"{path} holds {done} epochs, more than {self._epochs}: name another file")
+        forms = [[(tensor.shape, tensor.dtype) for tensor in side] for side in (content["tensors"], self._tensors)]
+        if forms[0] != forms[1]:
+            raise ValueError("its tensors have other shapes")
+        return done
+
+    def _warn_of_what_is_not_held(self, moving: Sequence[str]) -> None:
+        name = "" if self._has_warned else ", ".join(moving) or self._beside.changed()
+        if name:
+            self._has_warned = True
+            warn_caller(
+                f"{name} changes in training, which a checkpoint does not hold: make it a tensor by register_buffer, "
+                "changed in place, if the training depends on it"
             )
-        return content
-
-    def _refuse_other_runs(self, theirs: Identity, moving: Sequence[str]) -> None:
-        ours = self._run | self._started
-        for name in [*ours, *(name for name in theirs if name not in ours)]:
-            if name not in moving and theirs.get(name) != ours.get(name):
-                there, here = (identity.get(name, "nothing") for identity in (theirs, ours))
-                raise InputError(
-                    f"{self._path} is the checkpoint of another run, whose {name} is {there}; here it is {here}: name "
-                    "another file, or go on with the same settings"
-                )
 
 
-def _computed_as_here(other: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Has an optimizer's state compute as this optimizer does, which may be on another device than the file's."""
-    if not isinstance(other, Optimizer):
-        return state
-    groups = [
-        theirs | {key: value for key, value in ours.items() if key in HOW_IT_COMPUTES}
-        for theirs, ours in zip(state["param_groups"], other.param_groups, strict=True)
-    ]
-    return state | {"param_groups": groups}
+def remembered(after_epoch: Any) -> dict[str, Part]:
+    """Gives what is called after each epoch as a part of the checkpoint, where it remembers anything."""
+    has_state = all(callable(getattr(after_epoch, name, None)) for name in ("state_dict", "load_state_dict"))
+    return {"after_epoch": after_epoch} if has_state else {}
+
+
+@contextmanager
+def in_use_by_this_run(path: str | Path | None) -> Iterator[Moment]:
+    """Refuses a file that another training writes, or a place where none can be written; nothing for None.
+
+    Yields the random numbers of before.
+    """
+    alone = nullcontext() if path is None or distributed.rank() > 0 else locked(Path(path), "name another file")
+    with alone:
+        yield Moment()
+
+
+@contextmanager
+def _put_back_on_error(start: Moment | None) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        if start is not None:
+            start.put_back()
+        raise
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = read_content(path, _WHAT)
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise InputError(f"{path} was written by another version of fit, or is not {_WHAT}: name another file")
+    return content

@@ -16,14 +16,15 @@ from ppl_vae.pairs.progress import bar
 from ppl_vae.training import distributed
 from ppl_vae.training.arguments import require_arguments, resolve_device, set_seed
 from ppl_vae.training.batches import batches
+from ppl_vae.training.beside import Beside
 from ppl_vae.training.capture import Capture, Step, is_worthwhile
-from ppl_vae.training.checkpoints import Checkpoint
+from ppl_vae.training.checkpoints import Checkpoint, in_use_by_this_run, remembered
 from ppl_vae.training.denormals import denormals_flushed
 from ppl_vae.training.gradients import Gradients
 from ppl_vae.training.history import History
-from ppl_vae.training.identity import programs_identity, run_identity
+from ppl_vae.training.identity import code_identity, run_identity
 from ppl_vae.training.optimizers import OptimizerFactory, Schedule, optimizer_or_adam
-from ppl_vae.training.passes import Passes
+from ppl_vae.training.passes import Advance, Passes
 from ppl_vae.training.precision import Precision
 from ppl_vae.training.preparation import prepared
 from ppl_vae.training.updates import updates_for
@@ -82,10 +83,15 @@ def fit(
             (``CaptureWarning``) and runs as with False.
         precision: "bf16" computes the networks in bfloat16, "tf32" multiplies matrices in TF32 on a GPU; parameters and
             log-densities stay float32 (see :mod:`ppl_vae.training.precision`).
-        checkpoint: a file that holds the whole training after each epoch; where it is there already, the training
-            goes on from it and gives what one without a break gives. The file of another run is refused: other data (or
-            another order of them), programs, estimator, optimizer, transform, schedule, seed or batch size.
-        after_epoch: called with the number of epochs done; the training stops where it returns True.
+        checkpoint: a file that holds the whole training. Where it is there already, the training goes on from it and
+            gives what one without a break gives, to the last digit in one thread on a CPU. It is written after the
+            first epoch, at the end, and in between whenever the training has gone on for 20 times what the last
+            writing took: so writing takes at most a twentieth of the time, and a training that is cut off loses the
+            epochs since the last writing. The file of another run is refused: other data (or another order of them),
+            programs, estimator, optimizer, transform, schedule, seed or batch size. More ``epochs`` than it was
+            written for are welcome; a schedule is from then on that of the longer training, with a warning.
+        after_epoch: called with the number of epochs done; the training stops where it returns True. What it remembers
+            is kept in the checkpoint where it has ``state_dict`` and ``load_state_dict``.
         progress: a progress bar on standard error.
         description: the bar's label.
 
@@ -111,44 +117,67 @@ def fit(
     optimizer = optimizer_or_adam(optimizer, lr)
     require_arguments(model, guide, elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
     target = resolve_device(device)
-    set_seed(seed)
-    source = batches(data, batch_size, target, transform)
-    elbo = elbo if elbo is not None else Trace_ELBO()
-    steps = epochs * source.steps
-    with denormals_flushed(target), prepared(model, guide, elbo, source, precision, target) as ready:
-        pair, modules = ready.trainable, ready.modules
-        history = History(source.size, pair.is_bound, pair.weighted)
-        may_be_one_graph = target.type == "cuda" and capture is not False and distributed.count() == 1
-        recorded = target.type == "cpu" and is_worthwhile(capture, steps)
-        updates = updates_for(optimizer, pair.parameters, modules, schedule, steps, may_be_one_graph, recorded)
-        gradients = Gradients(elbo, model, pair.guide, pair.parameters, modules, coarse=precision != "float32")
-        undisturbed = source.runs_no_foreign_code and updates.runs_no_foreign_code and after_epoch is None
-        step = Step(gradients, capture, steps, updates, undisturbed)
-        tensors = [*ready.tensors, *step.state]
-        run = partial(run_identity, source, pair, elbo, updates.options, transform, schedule, epochs, seed, precision)
-        programs = partial(programs_identity, model, guide, ready.learned)
-        saved = Checkpoint(checkpoint, tensors, updates.parts, run, programs)
-        history.resume(saved.load(epochs))
-        updates.loaded()
-        distributed.same_everywhere(tensors)
-        passes = Passes(source, (model, guide), pair, step, updates, tensors, target)
-        done = len(history.elbo)
-        label = f"{description} ({history.note})" if history.note else description
-        shown = progress and distributed.rank() == 0 and done < epochs
-        with bar(label, steps, done * source.steps, shown) as advance:
-            while done < epochs:
-                began = time.perf_counter()
-                together = passes.together if checkpoint is None and after_epoch is None else 1
-                totals = passes.run(range(done, min(done + together, epochs)), history.latest, advance)
-                history.record(totals, time.perf_counter() - began, step.compile_seconds)
-                done = len(history.elbo)
-                saved.save(history.progress)
-                if done == epochs:
-                    step.finish()  # before anything is changed for what comes after the training
-                if after_epoch is not None and after_epoch(done):
-                    step.finish()
-                    break
+    with in_use_by_this_run(checkpoint) as start, denormals_flushed(target):
+        set_seed(seed)
+        source = batches(data, batch_size, target, transform)
+        elbo = elbo if elbo is not None else Trace_ELBO()
+        steps = epochs * source.steps
+        with prepared(model, guide, elbo, source, precision, target) as ready:
+            pair, modules = ready.trainable, ready.modules
+            history = History(source.size, pair.is_bound, pair.weighted)
+            may_be_one_graph = target.type == "cuda" and capture is not False and distributed.count() == 1
+            recorded = target.type == "cpu" and is_worthwhile(capture, steps)
+            updates = updates_for(optimizer, pair.parameters, modules, schedule, steps, may_be_one_graph, recorded)
+            gradients = Gradients(elbo, model, pair.guide, pair.parameters, modules, coarse=precision != "float32")
+            undisturbed = source.runs_no_foreign_code and updates.runs_no_foreign_code and after_epoch is None
+            step = Step(gradients, capture, steps, updates, undisturbed)
+            tensors = [*ready.tensors, *step.state]
+            saved = Checkpoint(
+                checkpoint,
+                tensors,
+                {"history": history, "updates": updates, "graphs": step} | remembered(after_epoch),
+                partial(Beside, (model, guide, elbo, schedule, *source.code), (after_epoch,), tensors),
+                partial(run_identity, source, pair, updates.options, seed, precision),
+                partial(code_identity, elbo, transform, schedule, model, guide, ready.learned),
+                epochs,
+            )
+            if saved.is_there:
+                gradients.settle(next(source.epoch()))
+            saved.load(start, source.inexact)
+            distributed.same_everywhere(tensors)
+            passes = Passes(source, (model, guide), pair, step, updates, tensors, target)
+            done = len(history.elbo)
+            label = f"{description} ({history.note})" if history.note else description
+            shown = progress and distributed.rank() == 0 and done < epochs
+            with bar(label, steps, done * source.steps, shown) as advance:
+                _train(passes, step, history, saved, epochs, after_epoch, advance)
     return history
+
+
+def _train(
+    passes: Passes,
+    step: Step,
+    history: History,
+    saved: Checkpoint,
+    epochs: int,
+    after_epoch: Callable[[int], bool] | None,
+    advance: Advance,
+) -> None:
+    """Goes through the epochs that are left."""
+    done = len(history.elbo)
+    stopped = saved.was_stopped and after_epoch is not None and after_epoch(done)
+    while done < epochs and not stopped:
+        began = time.perf_counter()
+        together = passes.together if after_epoch is None else 1
+        totals = passes.run(range(done, min(done + together, epochs)), history.latest, advance)
+        history.record(totals, time.perf_counter() - began, step.compile_seconds)
+        done = len(history.elbo)
+        if done == epochs:
+            step.finish()  # before anything is changed for what comes after the training
+        stopped = after_epoch is not None and after_epoch(done)
+        if stopped:
+            step.finish()
+        saved.save(done == epochs or stopped, stopped)
 
 
 def freeze(module: nn.Module) -> nn.Module:

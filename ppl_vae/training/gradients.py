@@ -18,7 +18,7 @@ from ppl_vae.estimators.tensor_only import Objective, bound_and_gradients, first
 from ppl_vae.graphs.private import hooks_of_module, hooks_of_tensor
 from ppl_vae.pairs.held import Held
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.restore import Moment
+from ppl_vae.pairs.restore import Moment, store_kept
 from ppl_vae.pairs.watching import watched
 from ppl_vae.training.division import Division
 
@@ -63,6 +63,18 @@ class Gradients:
         """Computes the loss and the gradients by Pyro's ELBO; the parameters hold the gradients afterwards."""
         with pyro.validation_enabled(validate), self.division.noise("as it is", self._by_pyro):
             return self._by_pyro(*batch)
+
+    def settle(self, batch: tuple[Tensor, ...]) -> None:
+        """Has an ELBO find out now what it finds out at its first run: plates, or a graph of its own.
+
+        A training that goes on from another one took that first step there. Nothing else is changed.
+        """
+        before = self.moment()
+        with store_kept():
+            self.by_pyro(batch)
+        for leaf in self.parameters:
+            leaf.grad = None
+        before.put_back()
 
     def by_tensors(self, objective: Objective, *batch: Tensor) -> Numbers:
         """Computes the same by an ELBO of tensors alone; the parameters hold what they held."""

@@ -1,9 +1,12 @@
 """The curve and the times of a training."""
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 
 @dataclass
@@ -69,15 +72,18 @@ class History:
         """The data points that the median epoch went through in a second."""
         return self.size / sorted(self.seconds)[len(self.seconds) // 2]
 
-    @property
-    def progress(self) -> dict[str, list[float]]:
-        """The part of it that a checkpoint holds."""
-        return {"elbo": self.elbo, "seconds": self.seconds}
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the part of it that a checkpoint holds."""
+        curves = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("elbo", "seconds")}
+        return {**curves, "size": self.size, "compile_seconds": self.compile_seconds}
 
-    def resume(self, progress: dict[str, list[float]] | None) -> None:
-        """Goes on from what a checkpoint holds, or from the beginning where there is none."""
-        if progress is not None:
-            self.elbo, self.seconds = progress["elbo"], progress["seconds"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there."""
+        elbo, seconds = (state[name].tolist() for name in ("elbo", "seconds"))
+        if not all(isinstance(curve, list) and len(curve) == len(elbo) for curve in (elbo, seconds)):
+            raise ValueError("its curves have no common length")
+        self.size, self.compile_seconds = operator.index(state["size"]), float(state["compile_seconds"])
+        self.elbo, self.seconds = elbo, seconds
 
     def record(self, epochs: Sequence[Totals], seconds: float, compile_seconds: float) -> None:
         """Adds epochs that have ended, which took so many seconds together."""

@@ -4,8 +4,9 @@ Compared are the names, classes and settings of modules, and the code of functio
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ppl_vae.errors import InputError
 from ppl_vae.graphs.private import OF_EVERY_MODULE, PYRO_PREFIX
 from ppl_vae.pairs.modules import Program, modules_of, names_of
 from ppl_vae.training.batches import Batches
@@ -21,32 +23,41 @@ from ppl_vae.training.trainable import Trainable
 
 Identity = dict[str, str]
 HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
+SCHEDULE, NOTHING = "schedule of the rate", "None"
 _LIBRARIES = ("torch", "pyro", "ppl_vae", "torchvision", "zuko")
 
 
-def run_identity(
-    source: Batches,
-    pair: Trainable,
-    elbo: ELBO,
-    optimizer: str,
-    transform: Any,
-    schedule: Any,
-    epochs: int,
-    seed: int | None,
-    precision: str,
-) -> Identity:
-    """Describes a training but for its programs: with any of this changed, none goes on from its checkpoint."""
+def run_identity(source: Batches, pair: Trainable, optimizer: str, seed: int | None, precision: str) -> Identity:
+    """Describes what stays as it is in a training: with any of this changed, none goes on from its checkpoint."""
     return {
         "data": source.fingerprint(),
-        "transform": described(transform),
         "batch size": str(source.batch_size),
         "seed": str(seed),
-        "estimator": settings_of(elbo, ("max_plate_nesting",)),  # which it finds out at a run
         "optimizer": optimizer,
-        "schedule of the rate": described(schedule) + ("" if schedule is None else f" over {epochs} epochs"),
         "precision": precision,
         **tensors_identity(pair.names, pair.parameters),
     }
+
+
+def code_identity(elbo: ELBO, transform: Any, schedule: Any, *programs: Program | nn.Module | None) -> Identity:
+    """Describes what runs in a training, as it is at this moment."""
+    return {
+        "estimator": settings_of(elbo, ("max_plate_nesting",)),  # which it finds out at a run
+        "transform": described(transform),
+        SCHEDULE: described(schedule),
+        **programs_identity(*programs),
+    }
+
+
+def refuse_other(path: Path, theirs: Identity, ours: Identity, moving: Sequence[str] = ()) -> None:
+    """Raises an InputError where a file is that of another run, but for what moves in the course of one."""
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
+        if name not in moving and theirs.get(name) != ours.get(name):
+            there, here = (identity.get(name, "nothing") for identity in (theirs, ours))
+            raise InputError(
+                f"{path} is the checkpoint of another run, whose {name} is {there}; here it is {here}: name "
+                "another file, or go on with the same settings"
+            )
 
 
 def programs_identity(*programs: Program | nn.Module | None) -> Identity:

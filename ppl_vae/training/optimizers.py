@@ -81,6 +81,18 @@ def make_schedulers(schedule: Schedule | None, steppers: Iterable[Optimizer], st
     return [LambdaLR(stepper, factor) for stepper in steppers]
 
 
+def set_steps(scheduler: LambdaLR, steps: int) -> None:
+    """Has a scheduler, and the learning rates, be as after so many steps of this training."""
+    scheduler.last_epoch = steps
+    optimizer = scheduler.optimizer
+    for group, rate, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+        now = rate * factor(steps)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(now)
+        else:
+            group["lr"] = now
+
+
 def _after(schedule: Schedule, steps: int, step: int) -> float:
     return schedule(step / steps)
 

@@ -70,6 +70,8 @@ def _in_words(value: Any, keys: tuple[str, ...], tensors: dict[str, Tensor]) -> 
     """Turns content into what JSON holds; a tensor becomes its name, and is put aside."""
     if isinstance(value, Tensor):
         name = ".".join(keys)
+        while name in tensors:  # keys may have dots themselves
+            name += "'"
         tensors[name] = value.detach().cpu().contiguous().clone()  # tied tensors too have memory of their own in a file
         return {"tensor": name}
     if isinstance(value, Mapping):

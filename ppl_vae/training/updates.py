@@ -1,6 +1,7 @@
 """The optimizers' step: one owner takes it, inside a graph of the whole training step or after it."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyro.optim import PyroOptim
@@ -10,7 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ppl_vae.training.cuda_graphs import make_capturable, state_of
 from ppl_vae.training.identity import optimizer_identity
-from ppl_vae.training.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers
+from ppl_vae.training.optimizer_memory import put_memory
+from ppl_vae.training.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers, set_steps
 from ppl_vae.training.recorded_update import RecordedUpdate, is_torchs_own
 
 
@@ -45,7 +47,7 @@ class Updates:
         self._steppers = list(optimizers if steppers is None else steppers)
         self.runs_no_foreign_code = not schedulers and all(map(is_torchs_own, optimizers))
         self.in_graph, self.options = in_graph, options
-        self.taken = False
+        self.taken, self._steps = False, 0
 
     def begin(self) -> None:
         """Begins a training step, of which nothing is taken yet."""
@@ -64,6 +66,7 @@ class Updates:
         """Takes the optimizers' step, unless a graph has, and then that of the learning rates' schedules."""
         if not self.taken:
             self._step()
+        self._steps += 1
         for scheduler in self._schedulers:
             scheduler.step()
 
@@ -71,13 +74,24 @@ class Updates:
         """Lists what the optimizers remember, where a graph changes it."""
         return state_of(self._optimizers) if self.in_graph else []
 
-    @property
-    def parts(self) -> list[Any]:
-        """What has a ``state_dict`` that a checkpoint must hold."""
-        return [*self._optimizers, *self._schedulers]
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what the optimizers remember, and how many steps they have taken."""
+        return {"steps": self._steps, "optimizers": [optimizer.state_dict() for optimizer in self._optimizers]}
 
-    def loaded(self) -> None:
-        """Puts the optimizers' numbers back onto the GPU, after a checkpoint has been loaded into them."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there; a schedule gives the rates that it gives this training after so many steps.
+
+        Raises:
+            ValueError: where it is not the state of such optimizers.
+        """
+        steps, memories = operator.index(state["steps"]), state["optimizers"]
+        if len(memories) != len(self._optimizers):
+            raise ValueError(f"it has {len(memories)} optimizers, not {len(self._optimizers)}")
+        for optimizer, memory in zip(self._optimizers, memories, strict=True):
+            put_memory(optimizer, memory)
+        self._steps = steps
+        for scheduler in self._schedulers:
+            set_steps(scheduler, self._steps)
         if self.in_graph:
             make_capturable(self._optimizers)
 
