@@ -1,6 +1,5 @@
 """Compares many guides for one model: which of them makes the ELBO tightest."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -13,7 +12,8 @@ from torch import nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.measure.best_evidence import Evidence, Source
-from ppl_vae.measure.bounds import average
+from ppl_vae.measure.comparison_table import Row as Row  # others import it from here
+from ppl_vae.measure.comparison_table import row_of, stacked_by_guide
 from ppl_vae.measure.contestants import (
     all_copied,
     by_itself,
@@ -30,50 +30,8 @@ from ppl_vae.pairs.arguments import Data, batch_of, device_batch
 from ppl_vae.pairs.autoguides import copied
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
-from ppl_vae.pairs.psis import shares
 from ppl_vae.pairs.restore import random_state_kept
 from ppl_vae.training.fit import History, fit, freeze, resolve_device
-
-
-@dataclass(frozen=True)
-class Row:
-    """A guide's line in the table; nats per data point, each figure with its Monte Carlo standard error.
-
-    Attributes:
-        guide: its name.
-        is_bound: False for a delta guide, whose figures bound nothing.
-        elbo: the ELBO.
-        iwelbo: IWELBO_K for each K of the table.
-        log_evidence: the best estimate of log p(x), None where a point mass alone would have to tell it; its error and
-            those of the gaps are None where importance weights can't be trusted to tell one.
-        gap: log_evidence - elbo, None where the figures bound nothing.
-        approximation_gap: what the family's best member would leave of the gap, None where it was not split.
-        amortization_gap: the rest of it, likewise.
-        khat_good: the share of data points whose k-hat says that their importance weights can be trusted.
-        khat: the largest k-hat, which is that of the whole data set where its points share a latent.
-        rate: KL(q(z | x) || p(z)), None where the guide is a point mass.
-        active_units: coordinates of z whose posterior mean varies over the data, None where they can't be told apart.
-        seconds: the time it took to fit this guide (with ``joint``, the model too).
-    """
-
-    guide: str
-    is_bound: bool
-    elbo: float
-    elbo_se: float
-    iwelbo: dict[int, tuple[float, float]]
-    log_evidence: float | None
-    log_evidence_se: float | None
-    gap: float | None
-    gap_se: float | None
-    approximation_gap: float | None
-    approximation_gap_se: float | None
-    amortization_gap: float | None
-    amortization_gap_se: float | None
-    khat_good: float | None
-    khat: float | None
-    rate: float | None
-    active_units: int | None
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -222,9 +180,9 @@ def compare(
         chosen = _evidence(pairs, measured, joint, evidence, annealing or {}, seed, progress)
     measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
     words = "each model's own, exact or by its guide" if joint else next(iter(chosen.values())).words
-    table = [_row(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
+    table = [row_of(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
-    return Comparison(table, _stack(measured, joint), words, programs, histories)
+    return Comparison(table, stacked_by_guide(measured, joint), words, programs, histories)
 
 
 def _evidence(
@@ -245,46 +203,3 @@ def _evidence(
     if not joint:
         return dict.fromkeys(pairs, evidence_of(measured, known(next(iter(pairs.values())))))
     return {name: evidence_of({name: measured[name]}, known(pair)) for name, pair in pairs.items()}
-
-
-def _row(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> Row:
-    def mean(variable: str) -> tuple[float | None, float | None]:
-        if variable not in dataset or bool(dataset[variable].isnull().any()):
-            return None, None
-        value, error = average(dataset[variable], dataset[f"{variable}_se"], dataset.get(f"{variable}_bias"))
-        return value, None if math.isnan(error) else error
-
-    chosen = [count for count in columns if count in dataset.K]
-    good = shares(dataset.khat, dataset.attrs["khat_threshold"])["good"]
-    units = dataset.attrs["active_units"]
-    return Row(
-        name,
-        bool(dataset.attrs["is_bound"]),
-        *average(dataset.elbo, dataset.elbo_se),
-        {count: average(dataset.iwelbo.sel(K=count), dataset.iwelbo_se.sel(K=count)) for count in chosen},
-        *mean("log_evidence"),
-        *mean("gap"),
-        *mean("approximation_gap"),
-        *mean("amortization_gap"),
-        None if math.isnan(good) else good,
-        None if math.isnan(good) else float(dataset.khat.max()),
-        mean("rate")[0],
-        None if math.isnan(units) else units,
-        seconds,
-    )
-
-
-def _stack(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Dataset:
-    """Puts all guides in one dataset, along the dimension guide; what a guide has as a whole is a variable too."""
-    names = xr.DataArray(list(measured), dims="guide", name="guide")
-    stacked = xr.concat([dataset.drop_attrs() for dataset in measured.values()], dim=names, join="outer")
-    first = next(iter(measured.values()))
-    if not joint:
-        of_the_model = ("log_evidence", "log_evidence_se", "log_evidence_bias")
-        stacked = stacked.assign({name: first[name] for name in of_the_model})
-    shared = ("units", "unit", "particles", "khat_threshold", "evidence", "marginal_points")
-    for attribute in first.attrs:
-        if attribute not in shared:
-            stacked[attribute] = "guide", [dataset.attrs[attribute] for dataset in measured.values()]
-    attributes = {key: first.attrs[key] for key in ("particles", "khat_threshold", "marginal_points", "unit")}
-    return stacked.assign_attrs(units=f"nats per {first.attrs['unit']}", **attributes)

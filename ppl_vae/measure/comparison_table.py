@@ -1,0 +1,96 @@
+"""The table of a comparison, a line for each guide, and the measurements of all guides in one dataset."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import xarray as xr
+
+from ppl_vae.measure.bounds import average
+from ppl_vae.pairs.psis import shares
+
+
+@dataclass(frozen=True)
+class Row:
+    """A guide's line in the table; nats per data point, each figure with its Monte Carlo standard error.
+
+    Attributes:
+        guide: its name.
+        is_bound: False for a delta guide, whose figures bound nothing.
+        elbo: the ELBO.
+        iwelbo: IWELBO_K for each K of the table.
+        log_evidence: the best estimate of log p(x), None where a point mass alone would have to tell it; its error and
+            those of the gaps are None where importance weights can't be trusted to tell one.
+        gap: log_evidence - elbo, None where the figures bound nothing.
+        approximation_gap: what the family's best member would leave of the gap, None where it was not split.
+        amortization_gap: the rest of it, likewise.
+        khat_good: the share of data points whose k-hat says that their importance weights can be trusted.
+        khat: the largest k-hat, which is that of the whole data set where its points share a latent.
+        rate: KL(q(z | x) || p(z)), None where the guide is a point mass.
+        active_units: coordinates of z whose posterior mean varies over the data, None where they can't be told apart.
+        seconds: the time it took to fit this guide (with ``joint``, the model too).
+    """
+
+    guide: str
+    is_bound: bool
+    elbo: float
+    elbo_se: float
+    iwelbo: dict[int, tuple[float, float]]
+    log_evidence: float | None
+    log_evidence_se: float | None
+    gap: float | None
+    gap_se: float | None
+    approximation_gap: float | None
+    approximation_gap_se: float | None
+    amortization_gap: float | None
+    amortization_gap_se: float | None
+    khat_good: float | None
+    khat: float | None
+    rate: float | None
+    active_units: int | None
+    seconds: float
+
+
+def row_of(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> Row:
+    """Makes the line of a guide of what was measured with it."""
+
+    def mean(variable: str) -> tuple[float | None, float | None]:
+        if variable not in dataset or bool(dataset[variable].isnull().any()):
+            return None, None
+        value, error = average(dataset[variable], dataset[f"{variable}_se"], dataset.get(f"{variable}_bias"))
+        return value, None if math.isnan(error) else error
+
+    chosen = [count for count in columns if count in dataset.K]
+    good = shares(dataset.khat, dataset.attrs["khat_threshold"])["good"]
+    units = dataset.attrs["active_units"]
+    return Row(
+        name,
+        bool(dataset.attrs["is_bound"]),
+        *average(dataset.elbo, dataset.elbo_se),
+        {count: average(dataset.iwelbo.sel(K=count), dataset.iwelbo_se.sel(K=count)) for count in chosen},
+        *mean("log_evidence"),
+        *mean("gap"),
+        *mean("approximation_gap"),
+        *mean("amortization_gap"),
+        None if math.isnan(good) else good,
+        None if math.isnan(good) else float(dataset.khat.max()),
+        mean("rate")[0],
+        None if math.isnan(units) else units,
+        seconds,
+    )
+
+
+def stacked_by_guide(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Dataset:
+    """Puts all guides in one dataset, along the dimension guide; what a guide has as a whole is a variable too."""
+    names = xr.DataArray(list(measured), dims="guide", name="guide")
+    stacked = xr.concat([dataset.drop_attrs() for dataset in measured.values()], dim=names, join="outer")
+    first = next(iter(measured.values()))
+    if not joint:
+        of_the_model = ("log_evidence", "log_evidence_se", "log_evidence_bias")
+        stacked = stacked.assign({name: first[name] for name in of_the_model})
+    shared = ("units", "unit", "particles", "khat_threshold", "evidence", "marginal_points")
+    for attribute in first.attrs:
+        if attribute not in shared:
+            stacked[attribute] = "guide", [dataset.attrs[attribute] for dataset in measured.values()]
+    attributes = {key: first.attrs[key] for key in ("particles", "khat_threshold", "marginal_points", "unit")}
+    return stacked.assign_attrs(units=f"nats per {first.attrs['unit']}", **attributes)
