@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -25,6 +27,7 @@ from ppl_vae.measure.contestants import (
     pairs_of,
     refuse_other_kinds,
 )
+from ppl_vae.measure.kept_parts import KeptParts, from_dataset, in_dataset
 from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
 from ppl_vae.pairs.arguments import Data, batch_of, device_batch
 from ppl_vae.pairs.autoguides import copied
@@ -87,6 +90,7 @@ def compare(
     plate: str | None = None,
     seed: int | None = None,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
     **fit_options: Any,
 ) -> Comparison:
     """Fits every guide to one model and measures how tight each ELBO is on the test data.
@@ -121,13 +125,17 @@ def compare(
         plate: the name of the plate that holds the data, where the programs leave it open.
         seed: of the random numbers before each training and each measurement; None takes them as they come.
         progress: a progress bar on standard error.
+        checkpoint: a folder that keeps each part (a training, a measurement) as it ends, and trainings as they go on:
+            the same call goes on from there with the numbers of one without a break. A folder of other settings is
+            refused.
         fit_options: passed to :func:`ppl_vae.fit`: ``batch_size``, ``lr`` ..., ``device`` too.
 
     Returns:
         A table, the bounds of each data point, and the fitted pairs: see :class:`Comparison`.
 
     Raises:
-        InputError: for no guide, or what ``fit`` and ``bounds`` refuse.
+        InputError: for no guide, or what ``fit`` and ``bounds`` refuse; for a ``checkpoint`` of other settings, or in
+            use by another run.
 
     Examples:
         >>> import torch
@@ -141,43 +149,51 @@ def compare(
         ['diagonal', 'full']
     """
     refuse_other_kinds(model, guides)
+    parts = KeptParts(checkpoint)
     # of the guides themselves and not of copies: the function may look a guide up
     elbos = {name: elbo_for(elbo, guide) for name, guide in guides.items()}
     elbo_of_base = elbo_for(elbo, base) if base is not None else None
     model, guides, base = all_copied(model, guides, base, data)
     options = {"seed": seed, "progress": progress, **fit_options}
-    with random_state_kept() if seed is not None else nullcontext():
+    with random_state_kept() if seed is not None else nullcontext(), parts.in_use():
         histories: dict[str, History] = {}
         if not joint:
             if base is not None:
-                histories["model"] = fit(
-                    model, base, data, elbo=elbo_of_base, epochs=epochs, description="model", **options
-                )
+                place = parts.training("model")
+                options |= {"epochs": epochs, "description": "model", "checkpoint": place}
+                histories["model"] = fit(model, base, data, elbo=elbo_of_base, **options)
             freeze(model)
         test_batch = batch_of(test)
         programs, seconds = {}, {}
+        options["epochs"] = epochs if joint else guide_epochs or epochs
         for name, guide in list(guides.items()):
             programs[name] = copied((model, guide), (model, guide)) if joint else (model, by_itself(guide, model))
-            start = time.perf_counter()
+            start, before = time.perf_counter(), 0.0
             if can_be_trained(*programs[name]):
-                options |= {"epochs": epochs if joint else guide_epochs or epochs, "description": name}
+                options |= {"description": name, "checkpoint": parts.training(f"guide {name}")}
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
+                before = sum(histories[name].seconds)
                 try:
                     of_data = device_batch(data, *programs[name])
                     programs[name] = programs[name][0], finished_guide(*programs[name], of_data, plate)
                 except InputError as error:
                     leave_out(name, error, guides, programs, histories)
-            seconds[name] = time.perf_counter() - start
+            seconds[name] = max(time.perf_counter() - start, before)  # of which the most may be that of an earlier call
         pairs = pairs_of(programs, test_batch, plate, resolve_device(fit_options.get("device", "auto")))
+        curve = None if curve is None else list(curve)
+        how = {"particles": particles, "curve": curve, "seed": seed, "plate": plate}
         measured = {}
         for name, pair in list(pairs.items()):
-            try:
-                with pair.measuring(seed):
-                    divided = split and can_be_split(pair)
-                    measured[name] = measured_pair(pair, particles, curve, divided, refinement or {}, progress)
-            except InputError as error:
-                leave_out(name, error, pairs, programs, histories)
-        chosen = _evidence(pairs, measured, joint, evidence, annealing or {}, seed, progress)
+            divided = split and can_be_split(pair)
+            measure = partial(measured_pair, pair, particles, curve, divided, refinement or {}, progress)
+            settings = {**how, "split": divided, "refinement": refinement}
+            found = parts.measured(f"measured {name}", pair, settings, seed, measure)
+            if isinstance(found, InputError):
+                leave_out(name, found, pairs, programs, histories)
+            else:
+                measured[name] = found
+        source = partial(_known, parts, evidence, annealing or {}, seed, progress)
+        chosen = _evidence(pairs, measured, joint, source)
     measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
     words = "each model's own, exact or by its guide" if joint else next(iter(chosen.values())).words
     table = [row_of(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
@@ -189,17 +205,24 @@ def _evidence(
     pairs: Mapping[str, Pair],
     measured: Mapping[str, xr.Dataset],
     joint: bool,
-    source: str,
-    annealing: Mapping[str, Any],
-    seed: int | None,
-    progress: bool,
+    known: Callable[[str, Pair], Source | Evidence | None],
 ) -> dict[str, Evidence]:
     """Returns the best estimate of log p(x) of each guide's model."""
-
-    def known(pair: Pair) -> Source | Evidence | None:
-        with pair.measuring(seed):
-            return model_evidence(pair, source, annealing, progress)
-
     if not joint:
-        return dict.fromkeys(pairs, evidence_of(measured, known(next(iter(pairs.values())))))
-    return {name: evidence_of({name: measured[name]}, known(pair)) for name, pair in pairs.items()}
+        return dict.fromkeys(pairs, evidence_of(measured, known("", next(iter(pairs.values())))))
+    return {name: evidence_of({name: measured[name]}, known(f" {name}", pair)) for name, pair in pairs.items()}
+
+
+def _known(
+    parts: KeptParts, source: str, annealing: Mapping[str, Any], seed: int | None, progress: bool, name: str, pair: Pair
+) -> Source | Evidence | None:
+    """Finds what a model alone tells of log p(x)."""
+
+    def measure() -> xr.Dataset:
+        return in_dataset(model_evidence(pair, source, annealing, progress))
+
+    settings = {"source of evidence": source, "annealing": annealing, "seed": seed}
+    found = parts.measured(f"evidence{name}", pair, settings, seed, measure)
+    if isinstance(found, InputError):
+        raise found
+    return from_dataset(found)

@@ -1,6 +1,5 @@
 """What takes part in a comparison: programs that may be compared, copied, finished after their fit, made pairs."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from ppl_vae.pairs.autoguides import ProgramModule, copied, finished, has_parame
 from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.programs import FamilyGuide
+from ppl_vae.training.warning import warn_caller
 
 
 def can_be_trained(model: nn.Module, guide: nn.Module) -> bool:
@@ -36,7 +36,7 @@ def leave_out(name: str, error: InputError, remaining: dict[str, Any], *others: 
         raise error
     for part in (remaining, *others):
         part.pop(name, None)
-    warnings.warn(f"{name} is left out of the table: {error}", UserWarning, stacklevel=3)
+    warn_caller(f"{name} is left out of the table: {error}")
 
 
 def by_itself(guide: nn.Module, model: nn.Module) -> nn.Module:

@@ -83,12 +83,12 @@ def random_state() -> dict[str, Any]:
 
 
 def put_random_state(state: Mapping[str, Any]) -> None:
-    """Puts the states of :func:`random_state` back."""
-    random.setstate(state["python"])
+    """Puts the states of :func:`random_state` back; lists may stand for tensors and tuples."""
+    random.setstate(_in_tuples(state["python"]))
     _set_state(np.random.mtrand._rand, state["numpy"])
-    torch.set_rng_state(state["torch"])
+    torch.set_rng_state(_in_bytes(state["torch"]))
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state_all([_in_bytes(part) for part in state["cuda"]])
 
 
 def _state_of(generator: Any) -> Any:
@@ -101,9 +101,9 @@ def _state_of(generator: Any) -> Any:
 
 def _set_state(generator: Any, state: Any) -> None:
     if isinstance(generator, torch.Generator):
-        generator.set_state(state)
+        generator.set_state(_in_bytes(state))
     elif isinstance(generator, random.Random):
-        generator.setstate(state)
+        generator.setstate(_in_tuples(state))
     elif isinstance(generator, np.random.RandomState):
         generator.set_state(_in_arrays(state, _numpy_state(generator)))
     else:
@@ -114,6 +114,14 @@ def _numpy_state(generator: Any) -> Any:
     if isinstance(generator, np.random.RandomState):
         return generator.get_state(legacy=False)
     return generator.bit_generator.state
+
+
+def _in_bytes(state: Any) -> Tensor:
+    return torch.as_tensor(state, dtype=torch.uint8)
+
+
+def _in_tuples(state: Any) -> Any:
+    return tuple(map(_in_tuples, state)) if isinstance(state, list | tuple) else state
 
 
 def _in_plain_numbers(state: Any) -> Any:

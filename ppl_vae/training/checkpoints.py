@@ -143,13 +143,15 @@ class Checkpoint:
 
     def _checked(self, path: Path, content: Mapping[str, Any]) -> int:
         """Refuses what this training can't go on from, and returns how many epochs are done."""
-        refuse_other(path, content["run"], self._fixed | self._started, content["moving"])
+        refuse_other(path, content["run"], self._fixed | self._started, "name another file", content["moving"])
         done = len(content["parts"]["history"]["elbo"])
         if done > self._epochs:
             raise InputError(f"{path} holds {done} epochs, more than {self._epochs}: name another file")
         forms = [[(tensor.shape, tensor.dtype) for tensor in side] for side in (content["tensors"], self._tensors)]
         if forms[0] != forms[1]:
             raise ValueError("its tensors have other shapes")
+        if {*content["parts"]} != {*self._parts}:
+            raise ValueError(f"it holds {', '.join(content['parts'])}, not {', '.join(self._parts)}")
         return done
 
     def _warn_of_what_is_not_held(self, moving: Sequence[str]) -> None:
@@ -169,12 +171,12 @@ def remembered(after_epoch: Any) -> dict[str, Part]:
 
 
 @contextmanager
-def in_use_by_this_run(path: str | Path | None) -> Iterator[Moment]:
-    """Refuses a file that another training writes, or a place where none can be written; nothing for None.
+def in_use_by_this_run(path: str | Path | None, remedy: str = "name another file") -> Iterator[Moment]:
+    """Refuses a file or folder that another run writes, or a place where none can be written; nothing for None.
 
     Yields the random numbers of before.
     """
-    alone = nullcontext() if path is None or distributed.rank() > 0 else locked(Path(path), "name another file")
+    alone = nullcontext() if path is None or distributed.rank() > 0 else locked(Path(path), remedy)
     with alone:
         yield Moment()
 

@@ -18,7 +18,7 @@ from ppl_vae.training.arguments import require_arguments, resolve_device, set_se
 from ppl_vae.training.batches import batches
 from ppl_vae.training.beside import Beside
 from ppl_vae.training.capture import Capture, Step, is_worthwhile
-from ppl_vae.training.checkpoints import Checkpoint, in_use_by_this_run, remembered
+from ppl_vae.training.checkpoints import Checkpoint, Part, in_use_by_this_run, remembered
 from ppl_vae.training.denormals import denormals_flushed
 from ppl_vae.training.gradients import Gradients
 from ppl_vae.training.history import History
@@ -132,12 +132,13 @@ def fit(
             undisturbed = source.runs_no_foreign_code and updates.runs_no_foreign_code and after_epoch is None
             step = Step(gradients, capture, steps, updates, undisturbed)
             tensors = [*ready.tensors, *step.state]
+            parts: dict[str, Part] = {"history": history, "updates": updates, "graphs": step}
             saved = Checkpoint(
                 checkpoint,
                 tensors,
-                {"history": history, "updates": updates, "graphs": step} | remembered(after_epoch),
+                parts | remembered(after_epoch),
                 partial(Beside, (model, guide, elbo, schedule, *source.code), (after_epoch,), tensors),
-                partial(run_identity, source, pair, updates.options, seed, precision),
+                partial(run_identity, source, ready, updates.options, seed, precision),
                 partial(code_identity, elbo, transform, schedule, model, guide, ready.learned),
                 epochs,
             )

@@ -19,7 +19,7 @@ from ppl_vae.graphs.private import OF_EVERY_MODULE, PYRO_PREFIX
 from ppl_vae.pairs.modules import Program, modules_of, names_of
 from ppl_vae.training.batches import Batches
 from ppl_vae.training.digests import digest
-from ppl_vae.training.trainable import Trainable
+from ppl_vae.training.preparation import Prepared
 
 Identity = dict[str, str]
 HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
@@ -27,8 +27,11 @@ SCHEDULE, NOTHING = "schedule of the rate", "None"
 _LIBRARIES = ("torch", "pyro", "ppl_vae", "torchvision", "zuko")
 
 
-def run_identity(source: Batches, pair: Trainable, optimizer: str, seed: int | None, precision: str) -> Identity:
+def run_identity(source: Batches, ready: Prepared, optimizer: str, seed: int | None, precision: str) -> Identity:
     """Describes what stays as it is in a training: with any of this changed, none goes on from its checkpoint."""
+    pair = ready.trainable
+    trained = {id(leaf) for leaf in pair.parameters}
+    frozen = [leaf for module in ready.modules for leaf in module.parameters() if id(leaf) not in trained]
     return {
         "data": source.fingerprint(),
         "batch size": str(source.batch_size),
@@ -36,6 +39,7 @@ def run_identity(source: Batches, pair: Trainable, optimizer: str, seed: int | N
         "optimizer": optimizer,
         "precision": precision,
         **tensors_identity(pair.names, pair.parameters),
+        "frozen parameters": f"{len(frozen)} of digest {digest(frozen)}" if frozen else "nothing",
     }
 
 
@@ -49,14 +53,14 @@ def code_identity(elbo: ELBO, transform: Any, schedule: Any, *programs: Program 
     }
 
 
-def refuse_other(path: Path, theirs: Identity, ours: Identity, moving: Sequence[str] = ()) -> None:
+def refuse_other(path: Path, theirs: Identity, ours: Identity, remedy: str, moving: Sequence[str] = ()) -> None:
     """Raises an InputError where a file is that of another run, but for what moves in the course of one."""
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if name not in moving and theirs.get(name) != ours.get(name):
             there, here = (identity.get(name, "nothing") for identity in (theirs, ours))
             raise InputError(
-                f"{path} is the checkpoint of another run, whose {name} is {there}; here it is {here}: name "
-                "another file, or go on with the same settings"
+                f"{path} is the checkpoint of another run, whose {name} is {there}; here it is {here}: "
+                f"{remedy}, or go on with the same settings"
             )
 
 

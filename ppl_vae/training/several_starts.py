@@ -1,9 +1,11 @@
 """Maximum likelihood where log p(x) is exact: the objective, and several starts of which the best is kept."""
 
 import math
+import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -13,6 +15,8 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import evaluating, local_parameters
+from ppl_vae.training.checkpoints import in_use_by_this_run
+from ppl_vae.training.digests import digest
 from ppl_vae.training.fit import fit
 
 
@@ -95,6 +99,7 @@ class EarlyStopping:
     def __init__(self, model: nn.Module, held_out: tuple[Tensor, ...], patience: int | None = None) -> None:
         self.model, self.held_out, self.patience = model, held_out, patience
         self.best, self.epoch = -math.inf, 0
+        self._of_data = digest(held_out)
         self.state = {name: value.clone() for name, value in model.state_dict().items()}
 
     def __call__(self, epoch: int) -> bool:
@@ -105,6 +110,27 @@ class EarlyStopping:
             for name, current in self.model.state_dict().items():
                 self.state[name] = current.clone()
         return self.patience is not None and epoch - self.epoch >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what it has found so far, for a checkpoint."""
+        return {
+            "held_out": self._of_data,
+            "patience": self.patience,
+            "best": self.best,
+            "epoch": self.epoch,
+            "state": self.state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there; InputError where it was found with other data, or another patience."""
+        for name, here in (("held_out", self._of_data), ("patience", self.patience)):
+            if state[name] != here:
+                raise InputError(f"the training was stopped by {name} {state[name]}, here it is {here}: begin anew")
+        kept = state["state"]
+        if [*kept] != [*self.state] or any(kept[name].shape != value.shape for name, value in self.state.items()):
+            raise ValueError("the parameters of its best epoch have other shapes")
+        self.best, self.epoch = float(state["best"]), operator.index(state["epoch"])
+        self.state = {name: kept[name].to(value) for name, value in self.state.items()}
 
     def restore(self) -> None:
         """Puts the parameters of the best epoch back."""
@@ -157,6 +183,7 @@ def best_of(
     seed: int = 0,
     held_out: tuple[Tensor, ...] | None = None,
     patience: int | None = None,
+    checkpoint: str | Path | None = None,
     **fit_options: Any,
 ) -> tuple[nn.Module, list[Start]]:
     """Trains a model from several starts; keeps the highest likelihood among those that are not degenerate.
@@ -172,6 +199,8 @@ def best_of(
         held_out: data like the training data, to stop by and to choose by; not the data that the result is tested on.
         patience: epochs without a higher likelihood of the held-out data after which a start is broken off; None goes
             through all epochs.
+        checkpoint: a folder that keeps each start as it goes on and ends: the same call goes on from there with the
+            numbers of one without a break. A folder of other settings is refused.
         fit_options: passed to :func:`ppl_vae.fit`; the objective is :class:`LogEvidence` unless ``elbo`` and
             ``guide`` say otherwise.
 
@@ -179,7 +208,8 @@ def best_of(
         The best model and all starts in their order.
 
     Raises:
-        InputError: for no start, no patience, empty held-out data, or what ``fit`` refuses.
+        InputError: for no start, no patience, empty held-out data, what ``fit`` refuses, or a ``checkpoint`` of other
+            settings or in use by another run.
 
     Examples:
         >>> import torch
@@ -203,34 +233,38 @@ def best_of(
     elbo = fit_options.pop("elbo", None) or LogEvidence()
     models: list[nn.Module] = []
     results: list[Start] = []
-    for number in range(seed, seed + starts):
-        model = make(number)
-        began = time.perf_counter()
-        stopping = EarlyStopping(model, held_out, patience) if held_out is not None else None
-        fit(
-            model,
-            guide,
-            data,
-            elbo=elbo,
-            seed=number,
-            description=f"start {number}",
-            after_epoch=stopping,
-            **fit_options,
-        )
-        if stopping is not None:
-            stopping.restore()
-        seconds = time.perf_counter() - began
-        start = Start(
-            number,
-            total_log_evidence(model, batch),
-            getattr(model, "smallest_eigenvalue", None),
-            bool(getattr(model, "degenerate", False)),
-            seconds,
-            held_out=stopping.best if stopping is not None else None,
-            epochs=stopping.epoch if stopping is not None else None,
-        )
-        models.append(model)
-        results.append(start)
+    folder = None if checkpoint is None else Path(checkpoint)
+    with in_use_by_this_run(folder, "name another folder"):
+        for number in range(seed, seed + starts):
+            model = make(number)
+            began = time.perf_counter()
+            stopping = EarlyStopping(model, held_out, patience) if held_out is not None else None
+            history = fit(
+                model,
+                guide,
+                data,
+                elbo=elbo,
+                seed=number,
+                description=f"start {number}",
+                after_epoch=stopping,
+                checkpoint=None if folder is None else folder / f"start {number}.pt",
+                **fit_options,
+            )
+            if stopping is not None:
+                stopping.restore()
+            # of which the most may be that of an earlier call
+            seconds = max(time.perf_counter() - began, sum(history.seconds))
+            start = Start(
+                number,
+                total_log_evidence(model, batch),
+                getattr(model, "smallest_eigenvalue", None),
+                bool(getattr(model, "degenerate", False)),
+                seconds,
+                held_out=stopping.best if stopping is not None else None,
+                epochs=stopping.epoch if stopping is not None else None,
+            )
+            models.append(model)
+            results.append(start)
     best = max(range(starts), key=lambda number: _rank(results[number]))
     return models[best], [replace(start, kept=number == best) for number, start in enumerate(results)]
 
