@@ -67,7 +67,10 @@ def with_parameters(run: Callable[[Any], None]) -> Callable[..., None]:
     def command(context: typer.Context, **values: Any) -> None:
         sources = {name: context.get_parameter_source(name) for name in values}
         typed = frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")
-        run(kind(typed=typed, **values))
+        try:
+            run(kind(typed=typed, **values))
+        except KeyboardInterrupt as error:  # of which typer would keep the status alone
+            raise _Stopped(error) from None
 
     command.__doc__ = run.__doc__
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -95,7 +98,7 @@ def main() -> None:
         command = f"ppl-vae {given[0]}" if given[0] in _COMMANDS else "ppl-vae"
         reason = str(error.format_message()).rstrip(".")
         message, code = f"{reason} (given: {' '.join(given)}): see `{command} --help`", 2
-    except (KeyboardInterrupt, typer.Abort) as error:
+    except (KeyboardInterrupt, _Stopped) as error:
         message, code = _stopped(error)
     else:
         message = ""
@@ -109,9 +112,13 @@ def _stop(number: int, _: Any) -> None:
     raise KeyboardInterrupt(number)
 
 
+class _Stopped(Exception):
+    """Carries a KeyboardInterrupt through typer."""
+
+
 def _stopped(error: BaseException) -> tuple[str, int]:
     """What to say of a run that was stopped, and its exit status: that of the signal."""
-    cause = error.__cause__ if isinstance(error, typer.Abort) and error.__cause__ is not None else error
+    cause = error.args[0] if isinstance(error, _Stopped) else error
     words = [part for part in cause.args if isinstance(part, str)]
     numbers = [part for part in cause.args if isinstance(part, int)]
     return (words or ["stopped"])[0], 128 + (numbers or [_BY_HAND])[0]

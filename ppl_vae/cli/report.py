@@ -15,7 +15,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ppl_vae.data.images import DATASETS, Images
-from ppl_vae.measure.side_by_side import Comparison, Row
+from ppl_vae.measure.comparison_table import Row
+from ppl_vae.measure.side_by_side import Comparison
 from ppl_vae.plots import bounds, gaps, images
 from ppl_vae.programs import LatentVariableModel
 from ppl_vae.runs.plain_json import plain as plain  # for the commands

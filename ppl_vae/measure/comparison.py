@@ -3,70 +3,29 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 from pyro.infer import ELBO
 from torch import nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.measure.best_evidence import Evidence, Source
-from ppl_vae.measure.comparison_table import Row as Row  # others import it from here
-from ppl_vae.measure.comparison_table import row_of, stacked_by_guide
 from ppl_vae.measure.contestants import (
     all_copied,
     by_itself,
-    can_be_split,
     can_be_trained,
     elbo_for,
     finished_guide,
     leave_out,
-    pairs_of,
     refuse_other_kinds,
 )
-from ppl_vae.measure.kept_parts import KeptParts, from_dataset, in_dataset
-from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
+from ppl_vae.measure.kept_parts import KeptParts
+from ppl_vae.measure.side_by_side import Comparison, side_by_side
 from ppl_vae.pairs.arguments import Data, batch_of, device_batch
 from ppl_vae.pairs.autoguides import copied
 from ppl_vae.pairs.modules import Program
-from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.restore import random_state_kept
-from ppl_vae.training.fit import History, fit, freeze, resolve_device
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The result of :func:`compare`.
-
-    Attributes:
-        rows: the table, tightest first; guides whose figures bound nothing come last.
-        bounds: what :func:`ppl_vae.tightness` finds of each guide, along the dimension guide: ``elbo``, ``gap``,
-            ``khat``, ``rate``, ... (guide, data), ``iwelbo`` (guide, K, data), and ``log_evidence``,
-            ``log_evidence_se``, which have dimension guide too where each guide has its own model.
-        evidence: where the best estimate of log p(x) comes from, in words.
-        pairs: the fitted model and guide by the guide's name.
-        histories: the trainings by name, "model" among them where one was trained alone.
-
-    Examples:
-        >>> import torch
-        >>> from ppl_vae import compare
-        >>> from ppl_vae.guides import ExactPosterior
-        >>> from ppl_vae.models import LinearGaussian
-        >>> model, x = LinearGaussian(3, 2), torch.randn(5, 3)
-        >>> result = compare(model, {"exact": ExactPosterior(model)}, x, test=x, particles=10, progress=False)
-        >>> (row,) = result.rows
-        >>> row.guide, abs(row.gap) < 1e-4, result.evidence
-        ('exact', True, 'exact')
-    """
-
-    rows: list[Row]
-    bounds: xr.Dataset
-    evidence: str
-    pairs: dict[str, tuple[nn.Module, nn.Module]]
-    histories: dict[str, History] = field(default_factory=dict)
+from ppl_vae.training.fit import History, fit, freeze
 
 
 def compare(
@@ -179,50 +138,21 @@ def compare(
                 except InputError as error:
                     leave_out(name, error, guides, programs, histories)
             seconds[name] = max(time.perf_counter() - start, before)  # of which the most may be that of an earlier call
-        pairs = pairs_of(programs, test_batch, plate, resolve_device(fit_options.get("device", "auto")))
-        curve = None if curve is None else list(curve)
-        how = {"particles": particles, "curve": curve, "seed": seed, "plate": plate}
-        measured = {}
-        for name, pair in list(pairs.items()):
-            divided = split and can_be_split(pair)
-            measure = partial(measured_pair, pair, particles, curve, divided, refinement or {}, progress)
-            settings = {**how, "split": divided, "refinement": refinement}
-            found = parts.measured(f"measured {name}", pair, settings, seed, measure)
-            if isinstance(found, InputError):
-                leave_out(name, found, pairs, programs, histories)
-            else:
-                measured[name] = found
-        source = partial(_known, parts, evidence, annealing or {}, seed, progress)
-        chosen = _evidence(pairs, measured, joint, source)
-    measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
-    words = "each model's own, exact or by its guide" if joint else next(iter(chosen.values())).words
-    table = [row_of(name, measured[name], seconds[name], sorted(set(columns))) for name in programs]
-    table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
-    return Comparison(table, stacked_by_guide(measured, joint), words, programs, histories)
-
-
-def _evidence(
-    pairs: Mapping[str, Pair],
-    measured: Mapping[str, xr.Dataset],
-    joint: bool,
-    known: Callable[[str, Pair], Source | Evidence | None],
-) -> dict[str, Evidence]:
-    """Returns the best estimate of log p(x) of each guide's model."""
-    if not joint:
-        return dict.fromkeys(pairs, evidence_of(measured, known("", next(iter(pairs.values())))))
-    return {name: evidence_of({name: measured[name]}, known(f" {name}", pair)) for name, pair in pairs.items()}
-
-
-def _known(
-    parts: KeptParts, source: str, annealing: Mapping[str, Any], seed: int | None, progress: bool, name: str, pair: Pair
-) -> Source | Evidence | None:
-    """Finds what a model alone tells of log p(x)."""
-
-    def measure() -> xr.Dataset:
-        return in_dataset(model_evidence(pair, source, annealing, progress))
-
-    settings = {"source of evidence": source, "annealing": annealing, "seed": seed}
-    found = parts.measured(f"evidence{name}", pair, settings, seed, measure)
-    if isinstance(found, InputError):
-        raise found
-    return from_dataset(found)
+        return side_by_side(
+            programs,
+            test_batch,
+            particles=particles,
+            curve=curve,
+            columns=columns,
+            evidence=evidence,
+            split=split,
+            annealing=annealing,
+            refinement=refinement,
+            plate=plate,
+            device=fit_options.get("device", "auto"),
+            seed=seed,
+            progress=progress,
+            seconds=seconds,
+            histories=histories,
+            parts=parts,
+        )

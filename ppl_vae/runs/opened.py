@@ -111,9 +111,7 @@ def open_run(folder: str | Path) -> Run:
     if not record["finished"]:
         raise InputError(f"{folder} was cut off: `ppl-vae {record['command']} --resume {folder}` finishes it")
     if record["command"].endswith(".py"):
-        raise InputError(
-            f"{folder} was written by {record['command']}, and keeps no pair: read its files themselves"
-        )
+        raise InputError(f"{folder} was written by {record['command']}, and keeps no pair: read its files themselves")
     files = record.get("pairs", {})
     with _explained(folder):
         pairs = rebuilt(record["kind"], list(files), record["settings"], record["data"]) if files else {}

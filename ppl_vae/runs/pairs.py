@@ -70,8 +70,8 @@ def load_pair(folder: str | Path, model: nn.Module, guide: nn.Module) -> None:
         ...     try:
         ...         load_pair(folder, VAE(64, 3), Amortized(Diagonal(2), 64))
         ...     except InputError as error:
-        ...         print(str(error).partition("safetensors: ")[2].partition(";")[0])
-        prior_loc is float32 of shape (2,) in the file and float32 of shape (3,) here
+        ...         print(str(error).partition("safetensors: ")[2].partition(": make")[0])
+        decoder.0.weight is float32 of shape (400, 2) in the file and float32 of shape (400, 3) here
     """
     places = [
         (Path(folder) / f"{role}.safetensors", role, program) for role, program in (("model", model), ("guide", guide))

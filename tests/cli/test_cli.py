@@ -294,7 +294,7 @@ def test_a_run_is_never_written_over(run, tmp_path):
     assert (tmp_path / "a" / "precious").read_text() == "kept"
 
 
-def test_a_failure_while_writing_leaves_nothing(run, tmp_path, monkeypatch):
+def test_a_failure_while_writing_loses_nothing(run, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
@@ -302,7 +302,12 @@ def test_a_failure_while_writing_leaves_nothing(run, tmp_path, monkeypatch):
     status, _, err = run("train", *QUICK, "--run", "a")
     assert status == 2
     assert "a can't be written (No space left on device)" in err
-    assert list(tmp_path.iterdir()) == []
+    assert err.endswith("`ppl-vae train --resume a` goes on\n")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ppl_vae.training.passes.Passes.run", fail)  # which is trained already
+    assert run("train", "--resume", "a")[0] == 0
+    assert (tmp_path / "a" / "samples.png").exists()
 
 
 def test_json_has_no_nan():

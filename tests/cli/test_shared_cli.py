@@ -102,7 +102,7 @@ def test_train_fits_one_guide(run, tmp_path):
     status, out, _ = run("train", "--model", "eight-schools", *QUICK, "--run", "a")
     assert status == 0
     assert "auto-normal" in out
-    assert (tmp_path / "a" / "guide-auto-normal.safetensors").exists()
+    assert (tmp_path / "a" / "guide.safetensors").exists()
 
 
 @pytest.mark.parametrize(

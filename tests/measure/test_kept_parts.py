@@ -61,7 +61,7 @@ def test_a_comparison_that_was_cut_off_ends_as_a_whole_one(tmp_path, changed, cu
 def test_a_finished_comparison_measures_nothing_again(tmp_path, monkeypatch):
     whole = compared(tmp_path / "kept", seed=None)
     after = torch.get_rng_state()
-    monkeypatch.setattr("ppl_vae.measure.comparison.measured_pair", lambda *_: 1 / 0)
+    monkeypatch.setattr("ppl_vae.measure.side_by_side.measured_pair", lambda *_: 1 / 0)
     again = compared(tmp_path / "kept", seed=None)
     assert repr(figures(again)) == repr(figures(whole))
     assert all(one.seconds >= sum(whole.histories[one.guide].seconds) for one in again.rows)
