@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from ppl_vae.errors import InputError
 from ppl_vae.graphs.private import OF_EVERY_MODULE, PYRO_PREFIX
 from ppl_vae.pairs.modules import Program, modules_of, names_of
+from ppl_vae.pairs.restore import random_state_kept
 from ppl_vae.training.batches import Batches
 from ppl_vae.training.digests import digest
 from ppl_vae.training.preparation import Prepared
@@ -73,10 +74,11 @@ def programs_identity(*programs: Program | nn.Module | None) -> Identity:
             identity[kind] = described(program)
         for number, module in enumerate(modules_of(program)):
             root = kind if module is program else f"{kind}[{number}]"
-            for name, part in module.named_modules(prefix=root):
-                if id(part) not in seen:
-                    seen.add(id(part))
-                    identity |= _module(name, part)
+            with random_state_kept():  # a flow of zuko's draws a random number for the words of extra_repr
+                for name, part in module.named_modules(prefix=root):
+                    if id(part) not in seen:
+                        seen.add(id(part))
+                        identity |= _module(name, part)
     return identity
 
 
