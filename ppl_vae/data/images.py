@@ -1,27 +1,21 @@
 """Real images behind one function: :func:`load`."""
 
-import gzip
 import os
-import sys
-import tempfile
-import zlib
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.pixels import check_pixels, one_line, read_pixels
+from ppl_vae.data.files import quoted, shown
+from ppl_vae.data.pixels import read_pixels
+from ppl_vae.data.published import download, missing, read_all
 from ppl_vae.errors import InputError
 
-if TYPE_CHECKING:
-    from torchvision.datasets import MNIST
-
 DATA_ROOT = "PPL_VAE_DATA"
+_PIXELS_FROM, _LABELS_FROM = 16, 8  # the bytes of an idx file before its content
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class Images:
         low, high = float(self.train.min()), float(self.train.max())
         levels = "bits" if self.binary else f"grey levels from {low:g} to {high:g}"
         height, width = self.shape
-        return f"{self.name}: {len(self.train)} + {len(self.test)} images of {height} x {width}, {levels}"
+        return f"{shown(self.name)}: {len(self.train)} + {len(self.test)} images of {height} x {width}, {levels}"
 
 
 def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
@@ -84,14 +78,11 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
     """
     if name not in DATASETS and not name.endswith(".npy"):
         raise InputError(
-            f"there is no data set {name!r}: choose from {', '.join(DATASETS)}, or give the path of a .npy file, or "
-            "that of a .csv table"
+            f"there is no data set {quoted(name)}: choose from {', '.join(DATASETS)}, or give the path of a .npy file, "
+            "or that of a .csv table"
         )
     folder = Path(root if root is not None else os.environ.get(DATA_ROOT, "data"))
-    images = DATASETS[name](folder) if name in DATASETS else _from_file(Path(name))
-    for part, pixels in (("training", images.train), ("test", images.test)):
-        check_pixels(pixels, f"{name}, {part} images")
-    return images
+    return DATASETS[name](folder) if name in DATASETS else _from_file(Path(name))
 
 
 def _digits(root: Path) -> Images:
@@ -105,92 +96,38 @@ def _digits(root: Path) -> Images:
     return Images("digits", train.float(), test.float(), (8, 8), train_labels, test_labels)
 
 
-def _torchvision(name: str, kind: str, line: str) -> Callable[[Path], Images]:
+def _torchvision(name: str, source: str, line: str) -> Callable[[Path], Images]:
     def read(root: Path) -> Images:
-        from torchvision import datasets
-
-        source: type[MNIST] = getattr(datasets, kind)
-        raw = root / source.__name__ / "raw"
-        _complete(name, source, raw)
-        try:
-            train, test = (source(str(root), train=is_train) for is_train in (True, False))
-        except (AssertionError, ValueError, RuntimeError, TypeError, EOFError, OSError) as error:
-            raise InputError(
-                f"{name}: a file in {raw} is damaged ({one_line(error)}): delete the folder, and it comes anew"
-            ) from None
-        for part, count in ((train, 60000), (test, 10000)):
-            if part.data.shape != (count, 28, 28) or len(part.targets) != count:
-                raise InputError(
-                    f"{name}: a file in {raw} holds {len(part.data)} images of {tuple(part.data.shape[1:])} and "
-                    f"{len(part.targets)} labels, expected {count} of (28, 28): delete the folder, it comes anew"
-                )
-        pixels, held_out = (part.data.flatten(1).float() / 255 for part in (train, test))
-        return Images(name, pixels, held_out, (28, 28), train.targets, test.targets)
+        raw = root / source / "raw"
+        if missing(source, raw):
+            download(source, raw)
+        train, test, *labels = (np.frombuffer(content, np.uint8) for content in read_all(source, raw))
+        train_labels, test_labels = (torch.from_numpy(part[_LABELS_FROM:].astype(np.int64)) for part in labels)
+        pixels, held_out = (_grey(part[_PIXELS_FROM:]) for part in (train, test))
+        return Images(name, pixels, held_out, (28, 28), train_labels, test_labels)
 
     read.__doc__ = line
     return read
 
 
-def _missing(source: "type[MNIST]", raw: Path) -> list[str]:
-    files = (Path(resource).name.removesuffix(".gz") for resource, _ in source.resources)
-    return [file for file in files if not (raw / file).is_file()]
-
-
-def _complete(name: str, source: "type[MNIST]", raw: Path) -> None:
-    """Unpacks or downloads the missing files; existing files are never changed, and a failure changes nothing."""
-    missing = _missing(source, raw)
-    if not missing:
-        return
-    existing = next(folder for folder in (raw, *raw.parents) if folder.is_dir())
-    try:
-        with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(dir=existing, prefix=".download-") as partial:
-            fresh = {file: Path(partial) / file for file in missing}
-            for file, path in fresh.items():
-                if (packed := raw / f"{file}.gz").is_file():
-                    path.write_bytes(gzip.decompress(packed.read_bytes()))
-            if not all(path.exists() for path in fresh.values()):
-                source(partial, download=True)  # checks its files' MD5
-            raw.mkdir(parents=True, exist_ok=True)
-            for file, path in fresh.items():
-                os.replace(path if path.exists() else Path(partial) / source.__name__ / "raw" / file, raw / file)
-    except (OSError, RuntimeError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{name} is not in {raw} ({', '.join(missing)} missing) and could not be unpacked or downloaded "
-            f"({one_line(error)}): put its four idx files there, or name the folder that holds {source.__name__}/ by "
-            f"--data-root or {DATA_ROOT}"
-        ) from None
+def _grey(levels: np.ndarray) -> Tensor:
+    return torch.from_numpy(levels.reshape(-1, 784).astype(np.float32)).div_(255)
 
 
 def _static_mnist(root: Path) -> Images:
     """50000 + 10000 MNIST digits, binarized once (Larochelle & Murray 2011)."""
-    train, _, test = (_amat(root, part, count) for part, count in (("train", 50000), ("valid", 10000), ("test", 10000)))
-    return Images("static-mnist", train, test, (28, 28))
-
-
-def _amat(root: Path, part: str, count: int) -> Tensor:
-    """Reads one of Larochelle's text files, which have 784 digits, 0 or 1, in a row."""
-    file = f"binarized_mnist_{part}.amat"
     folders = (root, root / "binarized-mnist")
-    candidates = [folder / (file + ending) for folder in folders for ending in ("", ".gz")]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
+    if absent := missing("binarized-mnist", *folders):
         raise InputError(
-            f"static-mnist: there is no {file} (or {file}.gz) in {root}: put Larochelle's three files there, or name "
-            f"their folder by --data-root or {DATA_ROOT}"
+            f"static-mnist: there is no {absent[0].name} (or {absent[0].name}.gz) in {shown(root)}: put Larochelle's "
+            f"files there, or name their folder by --data-root or {DATA_ROOT}"
         )
-    try:
-        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise InputError(f"static-mnist: {path} is damaged ({one_line(error)}): fetch it anew") from None
-    values = np.frombuffer(text.translate(None, b" \r\n\t"), np.uint8)
-    if values.size and not np.isin(values, (ord("0"), ord("1"))).all():
-        raise InputError(f"static-mnist: {path} holds other characters than 0, 1 and white space: fetch it anew")
-    if values.size != count * 784:
-        raise InputError(
-            f"static-mnist: {path} holds {values.size} digits, expected {count} rows of 784 ({count * 784}): it is "
-            "truncated, fetch it anew"
-        )
-    return torch.from_numpy(values.reshape(count, 784) - ord("0")).float()
+    contents = read_all("binarized-mnist", *folders)
+    digits = (
+        np.frombuffer(content, np.uint8)[::2] - ord("0") for content in contents
+    )  # a space or line end after each
+    train, test = (torch.from_numpy(part.reshape(-1, 784)).float() for part in digits)
+    return Images("static-mnist", train, test, (28, 28))
 
 
 def _from_file(path: Path) -> Images:
