@@ -1,203 +1,229 @@
-"""A CSV file of numbers, read with pandas; a file that is no table is refused in one sentence."""
+"""A CSV file of numbers, read row by row; a file that is no table is refused in one sentence."""
 
 import csv
 import io
+import math
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
-import pandas as pd
 
+from ppl_vae.data.files import memory, opened, quoted, shown
 from ppl_vae.errors import InputError
 
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "inf", "-inf"}
 _COARSE = 1e-4  # of a column's range: float32 may round its numbers by so much
+_SINGLE = np.finfo(np.float32)
+_LONGEST_ROW = 1 << 22  # characters
+_PER_CELL = 128  # bytes that a cell may take while it is read and checked
 
 
-class CsvFile:
-    """A CSV file whose columns are read as float32; one sentence says what is wrong with a file that can't be.
-
-    Args:
-        path: the file.
-        named: whether each column needs a name.
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a CSV file.
 
     Attributes:
-        header: the names of the columns.
-        lines: the number of each row's line in the file.
+        names: those of the columns of ``values``.
+        values: shape (rows, columns), float32.
+        targets: the column set apart, shape (rows,), float32; the number of its class where it is text.
+        classes: the names of these classes, empty where the target is a number.
     """
 
-    def __init__(self, path: Path, named: bool = True) -> None:
-        self._path, self._text = path, _text(path)
-        above, header = next(_records(self._text), (0, []))
-        self.header = tuple(cell.strip() for cell in header)
-        self._check_header(named)
-        try:
-            self._columns, self.lines = self._read(above)
-        except (csv.Error, pd.errors.ParserError) as error:
-            self._refuse_unequal_rows()
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"{path} is no CSV text ({reason}): write it as UTF-8, with commas") from None
+    names: tuple[str, ...]
+    values: np.ndarray
+    targets: np.ndarray | None
+    classes: tuple[str, ...]
 
-    def numbers(self, column: int) -> np.ndarray:
-        """Returns a column as float32; InputError where it holds anything but numbers."""
-        numbers, texts = self._parsed(column)
-        if texts:
-            row, cell = texts[0]
+
+def read_columns(path: Path, target: str | None, wanted: Sequence[str] | None = None) -> Columns:
+    """Reads the columns of a CSV file, or the wanted ones; the target alone may hold text.
+
+    Raises:
+        InputError: for a file that is no table, or whose numbers float32 can't hold or can't tell apart.
+    """
+    what = shown(path)
+    with opened(path, memory(), "give a .csv file, UTF-8 text with commas") as file:
+        records = _records(file, what)
+        header = [cell.strip() for cell in next(records, (0, []))[1]]
+        _check_header(header, what, named=wanted is None)
+        if absent := [name for name in wanted or () if name not in header]:
+            raise InputError(f"{what} has no column {absent[0]!r}: its header is {shown(', '.join(header))}")
+        chosen = [header.index(name) for name in wanted] if wanted else list(range(len(header)))
+        apart = None if target is None else position(what, [header[column] for column in chosen], target)
+        set_apart = None if apart is None else chosen.pop(apart)
+        if not chosen:
+            raise InputError(f"{what} has no column beside the target {target!r}: at least one more is needed")
+        table = _Rows(what, header, chosen, set_apart)
+        for line, row in records:
+            table.add(line, row)
+    values = table.values()
+    targets, classes = table.targets()
+    return Columns(tuple(header[column] for column in chosen), values, targets, classes)
+
+
+class _Rows:
+    """The rows that are read so far, and what is missing in them."""
+
+    def __init__(self, what: str, header: list[str], chosen: list[int], target: int | None) -> None:
+        self._what, self._header, self._chosen, self._target = what, header, chosen, target
+        self._pick = itemgetter(*chosen) if len(chosen) > 1 else itemgetter(slice(chosen[0], chosen[0] + 1))
+        self._lines, self._numbers, self._texts = array("q"), array("d"), list[str]()
+        self._known: dict[str, str] = {}  # each text of the target once
+        self._missing: dict[int, tuple[int, int]] = {}  # of a column: how many, and the first one's line
+        self._most = memory() // _PER_CELL // len(header)
+
+    def add(self, line: int, row: list[str]) -> None:
+        if len(row) != len(self._header):
             raise InputError(
-                f"{self._path}: the column {self.header[column]!r} holds text ({cell!r} in line {self.lines[row]}), "
-                "expected numbers: remove it, write it as numbers, or name it by --target"
+                f"{self._what}, line {line}: {len(row)} cells, the header has {len(self._header)}: mend the line"
             )
-        return self._single(column, numbers)
+        if len(self._lines) >= self._most:
+            raise InputError(f"{self._what} has more than {self._most} rows, which fill the memory: take fewer")
+        self._lines.append(line)
+        cells = self._pick(row)
+        try:
+            numbers = list(map(float, cells))
+        except ValueError:
+            numbers = [math.nan]
+        if not math.isfinite(sum(numbers)) or "_" in "".join(cells):  # float() reads 1_0 as 10
+            numbers = [self._number(line, column, row[column]) for column in self._chosen]
+        self._numbers.extend(numbers)
+        if self._target is not None:
+            cell = row[self._target]
+            self._texts.append(self._known.setdefault(cell, cell))
 
-    def target(self, column: int) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Returns a column as float32 and, where it holds text, the names of the classes that its numbers stand for."""
-        numbers, texts = self._parsed(column)
+    def values(self) -> np.ndarray:
+        if not self._lines:
+            raise InputError(f"{self._what} has a header and no rows")
+        for column, (count, line) in self._missing.items():
+            raise self._misses(column, count, line)
+        return self._single(np.frombuffer(self._numbers).reshape(len(self._lines), -1), self._chosen)
+
+    def targets(self) -> tuple[np.ndarray | None, tuple[str, ...]]:
+        """Returns the target's numbers; where it is text, those of its classes, and their names."""
+        if self._target is None:
+            return None, ()
+        known = {cell: _number(cell) for cell in self._known}
+        if missing := {cell for cell in known if cell.strip().lower() in _MISSING}:
+            lines = [line for line, cell in zip(self._lines, self._texts, strict=True) if cell in missing]
+            raise self._misses(self._target, len(lines), lines[0])
+        texts = {cell for cell, number in known.items() if number is None}
         if not texts:
-            return self._single(column, numbers), ()
-        if len(texts) < len(numbers):
-            (text_row, text), row = texts[0], int(np.flatnonzero(~np.isnan(numbers))[0])
-            number = self._columns[column][row]
+            numbers = np.array([known[cell] for cell in self._texts], np.float64)
+            return self._single(numbers[:, None], [self._target])[:, 0], ()
+        if len(texts) < len(known):
+            raise self._mixed(texts)
+        classes = tuple(sorted({cell.strip() for cell in texts}))
+        number_of = {name: number for number, name in enumerate(classes)}
+        return np.array([number_of[cell.strip()] for cell in self._texts], np.float32), classes
+
+    def _mixed(self, texts: set[str]) -> InputError:
+        rows = zip(self._lines, self._texts, strict=True)
+        first = {cell in texts: f"({quoted(cell.strip())} in line {line})" for line, cell in reversed(list(rows))}
+        return InputError(
+            f"{self._what}: the target {quoted(self._header[self._target or 0])} holds both numbers {first[False]} and "
+            f"text {first[True]}: correct the cell, or write every class as text"
+        )
+
+    def _misses(self, column: int, count: int, line: int) -> InputError:
+        return InputError(
+            f"{self._what}: the column {quoted(self._header[column])} misses {count} of {len(self._lines)} values, "
+            f"the first in line {line}: drop or fill these rows"
+        )
+
+    def _number(self, line: int, column: int, cell: str) -> float:
+        """Returns the number in a cell, NaN for a missing one; InputError for text."""
+        if cell.strip().lower() in _MISSING:
+            count, first = self._missing.get(column, (0, line))
+            self._missing[column] = (count + 1, first)
+            return math.nan
+        number = _number(cell)
+        if number is None:
             raise InputError(
-                f"{self._path}: the target {self.header[column]!r} holds both numbers ({number!r} in line "
-                f"{self.lines[row]}) and text ({text!r} in line {self.lines[text_row]}): correct the cell, or write "
-                "every class as text"
+                f"{self._what}: the column {quoted(self._header[column])} holds text ({quoted(cell.strip())} in line "
+                f"{line}), expected numbers: remove it, write it as numbers, or name it by --target"
             )
-        classes, numbers = np.unique(self._columns[column], return_inverse=True)
-        return numbers.astype(np.float32), tuple(str(name) for name in classes)
+        if math.isinf(number):
+            raise self._too_large(column, cell.strip(), line)
+        return number
 
-    def _read(self, above: int) -> tuple[dict[int, np.ndarray], np.ndarray]:
-        """Reads all rows at once, then those columns again that hold more than numbers; leaves out blank rows.
+    def _too_large(self, column: int, number: str, line: int) -> InputError:
+        return InputError(
+            f"{self._what}: the column {quoted(self._header[column])} holds {shown(number)} in line {line}, more than "
+            f"float32 can hold ({_SINGLE.max:.2g}): rescale it"
+        )
 
-        Returns:
-            Each column, as float64 where it holds numbers alone, else as text; and the line of each row.
-        """
-        start = self._text.tell()
-        _, first = next(_records(self._text), (0, []))
-        if not first:
-            raise InputError(f"{self._path} has a header and no rows")
-        if len(first) != len(self.header):  # a longer one would give pandas an index
-            self._refuse_unequal_rows()
-        frame = self._parse(start)
-        numeric = [column for column, kind in enumerate(frame.dtypes) if kind.kind in "iuf"]
-        values = frame[numeric].to_numpy(np.float64)
-        finite = ~np.isinf(values).any(axis=0)  # else the text says whether it is a number too large, or the word inf
-        numeric, values = [column for column, good in zip(numeric, finite, strict=True) if good], values[:, finite]
-        others = sorted(set(range(len(self.header))) - set(numeric))
-        cells = self._cells(start, others)
-        missing = np.isnan(values)
-        blank = missing.all(axis=1)
-        for column in others:
-            blank &= cells[column] == ""
-        if missing.any() or any((column == "").any() for column in cells.values()):
-            self._refuse_unequal_rows()
-        values = np.asfortranarray(values[~blank])
-        columns = {column: values[:, index] for index, column in enumerate(numeric)}
-        columns |= {column: text[~blank] for column, text in cells.items()}
-        return columns, (above + 1 + np.arange(len(frame)))[~blank]
-
-    def _cells(self, start: int, columns: list[int]) -> dict[int, np.ndarray]:
-        """Reads some columns as text, as it stands in the file but for space around it."""
-        if not columns:
-            return {}
-        texts = self._parse(start, usecols=columns, dtype=dict.fromkeys(columns, str), na_filter=False)
-        return {column: texts[column].fillna("").str.strip().to_numpy(object) for column in columns}
-
-    def _parse(self, start: int, **options: Any) -> pd.DataFrame:
-        """Reads all rows, also blank ones, so that the number of a row tells its line."""
-        self._text.seek(start)
-        defaults = {"na_values": [""], "keep_default_na": False, "low_memory": False}
-        names = range(len(self.header))
-        return pd.read_csv(self._text, header=None, names=names, skip_blank_lines=False, **(defaults | options))
-
-    def _check_header(self, named: bool) -> None:
-        path, header = self._path, self.header
-        if not header:
-            raise InputError(f"{path} is empty: expected a header and rows of numbers")
-        if all(_number(cell) is not None for cell in header):
-            raise InputError(f"{path} has no header, its first row is {', '.join(header)}: name the columns there")
-        if "" in header and named:
-            raise InputError(
-                f"{path}: column {header.index('') + 1} has no name: name it, or drop it where it only counts the rows "
-                "(pandas: to_csv(..., index=False); R: write.csv(..., row.names = FALSE))"
-            )
-        repeated = [name for name, count in Counter(header).items() if count > 1]
-        if repeated:
-            raise InputError(f"{path}: two columns are named {repeated[0]!r}: give each a name of its own")
-
-    def _refuse_unequal_rows(self) -> None:
-        """InputError for the first row that is longer or shorter than the header, if there is one."""
-        self._text.seek(0)
-        try:
-            counts = ((line, len(row)) for line, row in _records(self._text))
-            unequal = next(((line, count) for line, count in counts if count != len(self.header)), None)
-        except csv.Error:  # the caller says what is wrong with the file
-            return
-        if unequal:
-            line, count = unequal
-            raise InputError(
-                f"{self._path}, line {line}: {count} cells, the header has {len(self.header)}: mend the line"
-            )
-
-    def _parsed(self, column: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
-        """Returns a column's numbers, with NaN for text, and the text with its rows; InputError for missing values."""
-        cells = self._columns[column]
-        is_text = cells.dtype == object
-        missing = np.array([cell.lower() in _MISSING for cell in cells]) if is_text else np.isnan(cells)
-        if missing.any():
-            raise InputError(
-                f"{self._path}: the column {self.header[column]!r} misses {missing.sum()} of {len(cells)} values, the "
-                f"first in line {self.lines[missing.argmax()]}: drop or fill these rows"
-            )
-        if not is_text:
-            return cells, []
-        numbers = [_number(cell) for cell in cells]
-        texts = [(row, cell) for row, (cell, number) in enumerate(zip(cells, numbers, strict=True)) if number is None]
-        return np.array([np.nan if number is None else number for number in numbers]), texts
-
-    def _single(self, column: int, numbers: np.ndarray) -> np.ndarray:
-        """Converts numbers to float32; InputError where that would lose what distinguishes them."""
-        what = f"{self._path}: the column {self.header[column]!r}"
-        limits = np.finfo(np.float32)
+    def _single(self, numbers: np.ndarray, columns: list[int]) -> np.ndarray:
+        """Converts columns of numbers to float32; InputError where that would lose what distinguishes them."""
         size = np.abs(numbers)
-        if size.max() > limits.max:
-            row = int(size.argmax())
-            raise InputError(
-                f"{what} holds {self._columns[column][row]} in line {self.lines[row]}, more than float32 can hold "
-                f"({limits.max:.2g}): rescale it"
-            )
+        row, place = np.unravel_index(size.argmax(), size.shape)
+        if size[row, place] > _SINGLE.max:
+            raise self._too_large(columns[place], f"{numbers[row, place]:.15g}", self._lines[row])
         single = numbers.astype(np.float32)
-        low, high, error = numbers.min(), numbers.max(), np.abs(single - numbers).max()
-        if high > low and error > _COARSE * (high - low):
-            remedy = "rescale it" if size.max() < limits.tiny else f"subtract an offset, such as {low:.15g}"
+        low, high, error = numbers.min(0), numbers.max(0), np.abs(single - numbers).max(0)
+        for column in np.flatnonzero((high > low) & (error > _COARSE * (high - low)))[:1]:
+            is_tiny = size[:, column].max() < _SINGLE.tiny
+            remedy = "rescale it" if is_tiny else f"subtract an offset, such as {low[column]:.15g}"
             raise InputError(
-                f"{what} goes from {low:.15g} to {high:.15g}, and float32 rounds it by up to {error:.2g}: {remedy}"
+                f"{self._what}: the column {quoted(self._header[columns[column]])} goes from {low[column]:.15g} to "
+                f"{high[column]:.15g}, and float32 rounds it by up to {error[column]:.2g}: {remedy}"
             )
         return single
 
 
-def _text(path: Path) -> io.StringIO:
-    """Reads a file whole."""
-    try:
-        return io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
-    except OSError as error:
-        raise InputError(f"{path} can't be read ({error.strerror or error}): give the path of a .csv file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no CSV text ({error}): write it as UTF-8, with commas") from None
+def _check_header(header: list[str], what: str, named: bool) -> None:
+    if not header:
+        raise InputError(f"{what} is empty: expected a header and rows of numbers")
+    if all(_number(cell) is not None for cell in header):
+        raise InputError(f"{what} has no header, its first row is {shown(', '.join(header))}: name the columns there")
+    if "" in header and named:
+        raise InputError(
+            f"{what}: column {header.index('') + 1} has no name: name it, or drop it where it only counts the rows "
+            "(pandas: to_csv(..., index=False); R: write.csv(..., row.names = FALSE))"
+        )
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated:
+        raise InputError(f"{what}: two columns are named {quoted(repeated[0])}: give each a name of its own")
 
 
-def _records(text: io.StringIO) -> Iterator[tuple[int, list[str]]]:
-    """Yields the rows from here on that are not blank, each with its number."""
-    for number, row in enumerate(csv.reader(text), 1):
-        if any(map(str.strip, row)):
-            yield number, row
+def position(what: str, header: Sequence[str], name: str) -> int:
+    """Returns the place of the target; InputError where no column has its name."""
+    if name not in header:
+        raise InputError(f"{what} has no column {quoted(name)} for the target: choose from {shown(', '.join(header))}")
+    return header.index(name)
+
+
+def _records(file: BinaryIO, what: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the rows that are not blank, each with the number of its (last) line; never holds more than one row."""
+    length = 0  # of the row so far, which quoted cells may spread over lines
+
+    def lines(text: io.TextIOWrapper) -> Iterator[str]:
+        nonlocal length
+        while line := text.readline(_LONGEST_ROW + 1):
+            length += len(line)
+            if length > _LONGEST_ROW:
+                raise InputError(f"{what} has a row of more than {_LONGEST_ROW} characters: is it a table?")
+            yield line
+
+    with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        reader = csv.reader(lines(text), strict=True)
+        for row in reader:
+            length = 0
+            if any(map(str.strip, row)):
+                yield reader.line_num, row
 
 
 def _number(cell: str) -> float | None:
     """Returns the number in a cell, infinite where it is too large; None for text, also for "inf" and "nan"."""
+    if "_" in cell:  # float() takes it for a separator of thousands
+        return None
     try:
         value = float(cell)
     except ValueError:
         return None
-    return value if np.isfinite(value) or any(map(str.isdigit, cell)) else None
+    return value if math.isfinite(value) or any(map(str.isdigit, cell)) else None

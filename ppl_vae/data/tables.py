@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ppl_vae.data.csv_file import CsvFile
+from ppl_vae.data.csv_file import position, read_columns
+from ppl_vae.data.files import quoted, shown
 from ppl_vae.data.images import DATA_ROOT
 from ppl_vae.errors import InputError
 
@@ -38,8 +39,8 @@ class Table:
         for column in (self.values.amax(0) == self.values.amin(0)).nonzero()[:1]:
             value = float(self.values[0, int(column)])
             raise InputError(
-                f"{self.name}: the column {self.columns[int(column)]!r} is constant ({value:g}), so its variance is "
-                "0: remove it"
+                f"{shown(self.name)}: the column {self.columns[int(column)]!r} is constant ({value:g}), so its "
+                "variance is 0: remove it"
             )
         return self
 
@@ -66,7 +67,7 @@ def load_table(name: str, root: str | os.PathLike[str] | None = None, target: st
     """
     if not is_table(name):
         raise InputError(
-            f"there is no table {name!r}: choose from {', '.join(TABLES)}, or give the path of a .csv file"
+            f"there is no table {quoted(name)}: choose from {', '.join(TABLES)}, or give the path of a .csv file"
         )
     if name in TABLES:
         folder = Path(root if root is not None else os.environ.get(DATA_ROOT, "data"))
@@ -84,46 +85,28 @@ def _iris(root: Path, target: str | None) -> Table:
     if target is None or target == "species":
         classes = tuple(str(name) for name in iris.target_names)
         return Table("iris", columns, values, "species", torch.from_numpy(iris.target).float(), classes)
-    position = _position("iris", (*columns, "species"), target)
-    rest = [column for column in range(4) if column != position]
-    return Table("iris", tuple(columns[column] for column in rest), values[:, rest], target, values[:, position])
+    place = position("iris", (*columns, "species"), target)
+    rest = [column for column in range(4) if column != place]
+    return Table("iris", tuple(columns[column] for column in rest), values[:, rest], target, values[:, place])
 
 
 def _old_faithful(root: Path, target: str | None) -> Table:
     """272 eruptions of the geyser, their length and the wait before the next in minutes (faithful.csv of R)."""
     candidates = [folder / "faithful.csv" for folder in (root, root / "old-faithful")]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    path = next((candidate for candidate in candidates if os.path.lexists(candidate)), None)
     if path is None:
         raise InputError(
-            f"old-faithful: there is no faithful.csv in {root}: put R's table there (write.csv(faithful)), or name its "
-            f"folder by --data-root or {DATA_ROOT}"
+            f"old-faithful: there is no faithful.csv in {shown(root)}: put R's table there (write.csv(faithful)), "
+            f"or name its folder by --data-root or {DATA_ROOT}"
         )
     return _read("old-faithful", path, target, ("eruptions", "waiting"))
 
 
 def _read(name: str, path: Path, target: str | None, wanted: tuple[str, ...] | None = None) -> Table:
     """Reads a CSV file, or the wanted columns of one; the target is set apart from the other columns."""
-    file = CsvFile(path, named=wanted is None)
-    missing_names = [cell for cell in wanted or () if cell not in file.header]
-    if missing_names:
-        raise InputError(f"{path} has no column {missing_names[0]!r}: its header is {', '.join(file.header)}")
-    chosen = [file.header.index(cell) for cell in wanted] if wanted else list(range(len(file.header)))
-    names = tuple(file.header[column] for column in chosen)
-    target_column = None if target is None else chosen.pop(_position(str(path), names, target))
-    if not chosen:
-        raise InputError(f"{path} has no column beside the target {target!r}: at least one more is needed")
-    values = torch.stack([torch.from_numpy(file.numbers(column)) for column in chosen], dim=1)
-    names = tuple(file.header[column] for column in chosen)
-    if target_column is None:
-        return Table(name, names, values)
-    targets, classes = file.target(target_column)
-    return Table(name, names, values, target, torch.from_numpy(targets), classes)
-
-
-def _position(name: str, columns: tuple[str, ...], target: str) -> int:
-    if target not in columns:
-        raise InputError(f"{name} has no column {target!r} for the target: choose from {', '.join(columns)}")
-    return columns.index(target)
+    file = read_columns(path, target, wanted)
+    targets = None if file.targets is None else torch.from_numpy(file.targets)
+    return Table(name, file.names, torch.from_numpy(file.values), target, targets, file.classes)
 
 
 TABLES: dict[str, Callable[[Path, str | None], Table]] = {"iris": _iris, "old-faithful": _old_faithful}
