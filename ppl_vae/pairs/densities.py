@@ -37,14 +37,15 @@ def bits_log_prob(logits: Tensor, value: Tensor) -> Tensor:
     With a = |logit|: x l - softplus(l) = (x - 1/2) l - a / 2 + log sigmoid(a). A product of sigmoids takes one
     logarithm for many of them; torch's softplus takes its slow log1p for each.
     """
+    inner = _dot(logits, value.to(logits.dtype) - 0.5)  # read first, so that a graph may write over the logits after it
     positive = logits.abs()
     half = positive.sum(-1).mul_(-0.5)
     product = positive.sigmoid_()
     factors = 1
     while factors < _FACTORS and product.shape[-1] % 2 == 0:
         middle = product.shape[-1] // 2
-        product, factors = product[..., :middle] * product[..., middle:], 2 * factors
-    return half + product.log().sum(-1) + _dot(logits, value.to(logits.dtype) - 0.5)
+        product, factors = product[..., :middle].mul_(product[..., middle:]), 2 * factors
+    return half + product.log().sum(-1) + inner
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
