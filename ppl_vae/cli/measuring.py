@@ -23,7 +23,8 @@ from ppl_vae.runs.finishing import finish
 from ppl_vae.runs.image_data import data_for
 from ppl_vae.runs.opened import Run, open_run
 from ppl_vae.runs.provenance import fingerprint
-from ppl_vae.runs.rebuilt import shared_start
+from ppl_vae.runs.rebuilt import Pairs, shared_start
+from ppl_vae.training.history import History
 
 _OF_TRAINING = (
     *("data", "model", "guides", "base", "joint", "latents", "hidden", "likelihood"),
@@ -82,7 +83,9 @@ def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, des
                 f"{first.folder} is a run on {_described(first)}, {run.folder} one on {_described(run)}: compare runs "
                 "on the same data"
             )
-    pairs, histories, seconds = {}, {}, {}
+    pairs: Pairs = {}
+    histories: dict[str, History] = {}
+    seconds: dict[str, float] = {}
     for run in runs:
         for name, pair in run.pairs.items():
             label = name if len(runs) == 1 else f"{run.folder.name}/{name}"

@@ -49,7 +49,7 @@ def run_again(options: ReproduceOptions) -> None:
     changed = {name: getattr(options, name) for name in ("device", "data_root") if name in options.typed}
     with tempfile.TemporaryDirectory() as place:
         folder = options.run or Path(place) / "again"
-        own = {"run": folder, "quiet": options.quiet, "as_json": True}
+        own: dict[str, Any] = {"run": folder, "quiet": options.quiet, "as_json": True}
         if hasattr(recorded, "checkpoint"):
             own["checkpoint"] = None  # which would give the earlier training back
         with redirect_stdout(io.StringIO()):

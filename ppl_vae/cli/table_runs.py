@@ -152,7 +152,7 @@ def _maker(settings: dict[str, Any], batch: tuple[Tensor, ...]) -> Callable[[int
         pyro.set_rng_seed(seed)
         if settings["model"] == "gaussian-mixture":
             return table_model(settings, batch[0].shape[1]).initialize(batch[0], seed)
-        return table_model(settings, batch[1].shape[1]).standardize(*batch)  # type: ignore[union-attr]
+        return table_model(settings, batch[1].shape[1]).standardize(*batch)
 
     return make
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.restore import put
@@ -131,7 +132,7 @@ def _state(role: str, program: Any) -> dict[str, Tensor]:
                 f"the {role}'s state holds {name}, a {type(value).__name__}, expected tensors alone: register it by "
                 "register_buffer"
             )
-        if value.layout != torch.strided or isinstance(value, nn.parameter.UninitializedTensorMixin):
+        if value.layout != torch.strided or is_lazy(value):
             raise InputError(
                 f"the {role}'s {name} is sparse or not made yet: run the pair once, and keep dense tensors"
             )

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ppl_vae import InputError
 from ppl_vae.cli import app as cli
@@ -169,12 +170,14 @@ def test_a_mixture_of_iris_on_the_command_line(run, write, tmp_path):
     found = json.loads(out)
     assert status == 0
     assert found == json.loads((tmp_path / "a" / "result.json").read_text())
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"result.json", "model.pt", "density.png"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        *("result.json", "run.json", "model.safetensors", "density.png")
+    }
     assert found["log_likelihood"] == pytest.approx(-180.186, abs=0.05)
     assert found["bic"] == pytest.approx(580.84, abs=0.1)  # mclust's, with its sign turned
     assert [start["kept"] for start in found["starts"]].count(True) == 1
     model = GaussianMixture(4, 3)
-    model.load_state_dict(torch.load(tmp_path / "a" / "model.pt", weights_only=True))
+    model.load_state_dict(load_file(tmp_path / "a" / "model.safetensors"))
     assert model.log_evidence(load_table("iris").values).sum().item() == pytest.approx(
         found["log_likelihood"], abs=1e-2
     )

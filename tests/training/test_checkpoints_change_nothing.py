@@ -1,4 +1,4 @@
-"""A training with a checkpoint is the one without, for every family of guides: writing a file draws no random number."""
+"""A training with a checkpoint is the one without, for every family: writing a file draws no random number."""
 
 import pytest
 import torch
