@@ -11,8 +11,10 @@ from ppl_vae.pairs.log_means import of_chains
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
+from ppl_vae.pairs.threads import one_at_a_time
 
 
+@one_at_a_time
 def annealed(
     model: Program,
     guide: Program | None,

@@ -17,9 +17,11 @@ from ppl_vae.pairs.log_means import LogMean, of_chains
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import random_sites
 
 
+@one_at_a_time
 def sandwich(
     model: Program,
     data: Data,
@@ -90,6 +92,7 @@ def sandwich(
     return tuple(joined), dataset_of(columns, steps=steps, chains=chains, leapfrog=leapfrog)
 
 
+@one_at_a_time
 def simulate(model: Program, data: Data) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
     """Draws z and x from the model: its arguments with x in the place of the observed one, and z by name.
 

@@ -11,8 +11,10 @@ from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Pair
 from ppl_vae.pairs.restore import random_state_kept
+from ppl_vae.pairs.threads import one_at_a_time
 
 
+@one_at_a_time
 def quadrature(model: Program, data: Data, *, nodes: int = 401, plate: str | None = None) -> xr.Dataset:
     """Computes log p(x) by the trapezoidal rule, for models of one or two continuous latents.
 

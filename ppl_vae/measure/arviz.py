@@ -16,12 +16,14 @@ from ppl_vae.pairs.log_means import of_draws
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
 from ppl_vae.pairs.psis import effective_sample_size, khat_threshold, smoothed
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import random_sites
 
 __all__ = ["posterior_predictive", "to_arviz"]
 _FEWEST = 25  # draws whose tail can be smoothed
 
 
+@one_at_a_time
 def to_arviz(
     model: Program,
     guide: Program,
@@ -74,6 +76,7 @@ def to_arviz(
         return _whole(_posterior(pair, chains, chains * draws, progress, predict=False))
 
 
+@one_at_a_time
 def posterior_predictive(
     model: Program,
     guide: Program,

@@ -15,10 +15,12 @@ from ppl_vae.pairs.log_means import LogMean, of_draws, student
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
 from ppl_vae.pairs.psis import effective_sample_size, khat_threshold, pareto_k
+from ppl_vae.pairs.threads import one_at_a_time
 
 _FEW_GROUPS = 10
 
 
+@one_at_a_time
 def bounds(
     model: Program,
     guide: Program,

@@ -25,9 +25,11 @@ from ppl_vae.pairs.arguments import Data, batch_of, device_batch
 from ppl_vae.pairs.autoguides import copied
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import random_state_kept
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training.fit import History, fit, freeze
 
 
+@one_at_a_time
 def compare(
     model: Program,
     guides: Mapping[str, nn.Module],

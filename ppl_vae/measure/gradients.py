@@ -20,6 +20,7 @@ from ppl_vae.pairs.arguments import Data, device_batch
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import random_state_kept, seeded, store_kept
+from ppl_vae.pairs.threads import one_at_a_time
 
 _MOST_NUMBERS = 2**29  # in the gradients of all draws: 2 GiB
 _LONG = 2.0  # seconds of runs that are timed, where they are slow
@@ -28,6 +29,7 @@ _OF_PYRO = 100  # steps for the decaying average of a site's baseline, whose hal
 TOTAL = "total"
 
 
+@one_at_a_time
 def gradient_statistics(
     model: Program,
     guide: Program,

@@ -22,6 +22,7 @@ from ppl_vae.pairs.mistakes import told
 from ppl_vae.pairs.modules import Program, modules_of
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import evaluating, local_parameters, modules_kept, seeded, store_kept
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import latent_sites, trace
 
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -29,6 +30,7 @@ _POINTS = 3  # at which a graph is compared with the program
 _AT_ONCE = 256  # draws whose deterministic values are computed together
 
 
+@one_at_a_time
 def nuts(
     model: Program,
     data: Data,

@@ -13,10 +13,12 @@ from ppl_vae.measure.posterior_quality import compare_draws
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
+from ppl_vae.pairs.threads import one_at_a_time
 
 __all__ = ["drawn", "posterior", "posterior_quality"]
 
 
+@one_at_a_time
 def posterior(
     model: Program,
     guide: Program,
@@ -65,6 +67,7 @@ def posterior(
         return drawn(pair, draws, chains, progress)[0]
 
 
+@one_at_a_time
 def posterior_quality(
     model: Program,
     guide: Program,

@@ -22,6 +22,7 @@ from ppl_vae.pairs.mistakes import require_sound
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import local_parameters, random_state_kept, seeded
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import latent_sites, random_sites, trace, trace_guide, trace_model
 
 _AGREE = 1e-4
@@ -43,6 +44,7 @@ class Reference:
     source: str
 
 
+@one_at_a_time
 def reference_gradient(
     model: Program,
     guide: Program,

@@ -15,6 +15,7 @@ from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import local_parameters
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.programs import FamilyGuide, last_index
 
 _CHUNK_BYTES = 2**26  # for the largest tensor of a step
@@ -45,6 +46,7 @@ class Held(FamilyGuide):
         return self.held[last_index(self, x, given)]
 
 
+@one_at_a_time
 def refine(
     model: Program,
     guide: Program,

@@ -18,6 +18,7 @@ from ppl_vae.measure.kept_parts import KeptParts, from_dataset, in_dataset
 from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
 from ppl_vae.pairs.arguments import Data, batch_of
 from ppl_vae.pairs.pair import Pair
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training.arguments import resolve_device
 from ppl_vae.training.history import History
 
@@ -54,6 +55,7 @@ class Comparison:
     histories: dict[str, History] = field(default_factory=dict)
 
 
+@one_at_a_time
 def side_by_side(
     programs: Mapping[str, tuple[nn.Module, nn.Module]],
     data: Data,

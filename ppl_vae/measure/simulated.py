@@ -18,6 +18,7 @@ from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import seeded, store_kept
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training.fit import fit, freeze
 
 __all__ = ["simulation_based_calibration"]
@@ -27,6 +28,7 @@ _SEEDS = 2**31
 Values = dict[str, np.ndarray]
 
 
+@one_at_a_time
 def simulation_based_calibration(
     model: Program,
     make_guide: Callable[[Any], Program],

@@ -17,11 +17,13 @@ from ppl_vae.measure.refinement import refined
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.programs import FamilyGuide
 
 EVIDENCE = ("auto", "exact", "importance", "annealed")
 
 
+@one_at_a_time
 def tightness(
     model: Program,
     guide: Program,
@@ -186,6 +188,7 @@ def with_evidence(measured: xr.Dataset, evidence: Evidence) -> xr.Dataset:
     return measured
 
 
+@one_at_a_time
 def generalization(
     model: Program,
     guide: Program,

@@ -27,6 +27,7 @@ from ppl_vae.pairs.structure import (
     structure,
     wrong_arguments,
 )
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import (
     latent_sites,
     parameter_sites,
@@ -41,6 +42,7 @@ _PARTICLES = 2
 _SLOWLY = "it runs one particle after the other, slowly"
 
 
+@one_at_a_time
 def check(model: Program, guide: Program, data: Data, *, plate: str | None = None) -> list[str]:
     """Looks for the usual mistakes in a pair; nothing is trained, and nothing is left behind.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import bar
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training import distributed
 from ppl_vae.training.arguments import require_arguments, resolve_device, set_seed
 from ppl_vae.training.batches import batches
@@ -30,6 +31,7 @@ from ppl_vae.training.preparation import prepared
 from ppl_vae.training.updates import updates_for
 
 
+@one_at_a_time
 def fit(
     model: Program,
     guide: Program,

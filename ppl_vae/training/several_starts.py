@@ -15,6 +15,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import evaluating, local_parameters
+from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training.checkpoints import in_use_by_this_run
 from ppl_vae.training.digests import digest
 from ppl_vae.training.fit import fit
@@ -175,6 +176,7 @@ class Start:
     epochs: int | None = None
 
 
+@one_at_a_time
 def best_of(
     make: Callable[[int], nn.Module],
     data: Tensor | tuple[Tensor, ...],
