@@ -1,6 +1,12 @@
 """What is refused, with a sentence that says how to mend it: bad input, and classes that lack what they are for."""
 
+import math
+import sys
+from numbers import Real
 from typing import Any, ClassVar, Self
+
+_WIDTH = 80  # of a value in a sentence
+_SEEDS = 2**32  # those that numpy takes; Python and torch take more
 
 
 class InputError(ValueError):
@@ -16,8 +22,20 @@ class InputError(ValueError):
     """
 
 
+def shown(value: Any) -> str:
+    """Returns how a value is called in a sentence: as it is written, or by its kind where that is long.
+
+    Examples:
+        >>> from ppl_vae.errors import shown
+        >>> shown("adam"), shown(list(range(100)))
+        ("'adam'", 'a list')
+    """
+    text = repr(value)
+    return text if len(text) <= _WIDTH and "\n" not in text else f"a {type(value).__name__}"
+
+
 def require_count(name: str, value: Any, least: int) -> None:
-    """Raises InputError where a value is no whole number, or too small a one.
+    """Raises InputError where a value is no whole number, or one that is too small or has no place in a tensor.
 
     Examples:
         >>> from ppl_vae.errors import require_count
@@ -26,7 +44,46 @@ def require_count(name: str, value: Any, least: int) -> None:
         ppl_vae.errors.InputError: particles is 0.5; a whole number from 1 on is needed
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}; a whole number from {least} on is needed")
+        raise InputError(f"{name} is {shown(value)}; a whole number from {least} on is needed")
+    if value > sys.maxsize:
+        raise InputError(f"{name} is {shown(value)}; a whole number from {least} to {sys.maxsize} is needed")
+
+
+def require_seed(seed: Any) -> None:
+    """Raises InputError where a value can't seed the random numbers of Python, numpy and torch alike.
+
+    Examples:
+        >>> from ppl_vae.errors import require_seed
+        >>> require_seed(-1)
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: seed is -1; a whole number from 0 to 4294967295 is needed
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _SEEDS:
+        raise InputError(f"seed is {shown(seed)}; a whole number from 0 to {_SEEDS - 1} is needed")
+
+
+def is_number(value: Any) -> bool:
+    """Says whether a value is one real number, and not NaN.
+
+    Examples:
+        >>> from ppl_vae.errors import is_number
+        >>> is_number(1e-3), is_number(float("nan")), is_number(True)
+        (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def require_rate(lr: Any) -> None:
+    """Raises InputError where a value is no learning rate.
+
+    Examples:
+        >>> from ppl_vae.errors import require_rate
+        >>> require_rate(0.0)
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: lr is 0.0; a learning rate is above 0
+    """
+    if not is_number(lr) or not 0 < lr < math.inf:
+        raise InputError(f"lr is {shown(lr)}; a learning rate is above 0")
 
 
 class Abstract:

@@ -13,6 +13,7 @@ from ppl_vae.data.files import quoted, shown
 from ppl_vae.data.pixels import read_pixels
 from ppl_vae.data.published import download, missing, read_all
 from ppl_vae.errors import InputError
+from ppl_vae.errors import shown as described
 
 DATA_ROOT = "PPL_VAE_DATA"
 _PIXELS_FROM, _LABELS_FROM = 16, 8  # the bytes of an idx file before its content
@@ -76,6 +77,10 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
         >>> load("digits").described
         'digits: 1437 + 360 images of 8 x 8, grey levels from 0 to 1'
     """
+    if not isinstance(name, str):
+        raise InputError(f"the data set's name is {described(name)}; expected one of {', '.join(DATASETS)}, or a .npy file")
+    if root is not None and not isinstance(root, str | os.PathLike):
+        raise InputError(f"root is {described(root)}; expected the folder that the files are in")
     if name not in DATASETS and not name.endswith(".npy"):
         raise InputError(
             f"there is no data set {quoted(name)}: choose from {', '.join(DATASETS)}, or give the path of a .npy file, "

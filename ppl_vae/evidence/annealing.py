@@ -4,17 +4,17 @@ import pyro
 import torch
 import xarray as xr
 
-from ppl_vae.evidence.path import Path, dataset_of, temperatures, with_error
+from ppl_vae.evidence.path import dataset_of, path_of, with_error
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.log_means import of_chains
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
-from ppl_vae.pairs.threads import one_at_a_time
 
 
-@one_at_a_time
+@runs_a_pair
 def annealed(
     model: Program,
     guide: Program | None,
@@ -77,7 +77,7 @@ def annealed_pair(
     progress: bool = True,
 ) -> xr.Dataset:
     """Does for a pair what :func:`annealed` does; call it inside ``pair.measuring``."""
-    path = Path(temperatures(schedule, steps), leapfrog, chains)
+    path = path_of(steps, chains, leapfrog, schedule)
     pair.require_sound()
     weights, acceptances = [], []
     moves = pair.units * (2 * steps - 1)  # of the pilot chains, and of those that count

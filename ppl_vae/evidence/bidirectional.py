@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.coordinates import Coordinates
-from ppl_vae.evidence.path import Path, dataset_of, temperatures, with_error
+from ppl_vae.evidence.path import dataset_of, path_of, with_error
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.log_means import LogMean, of_chains
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import random_sites
 
 
-@one_at_a_time
+@runs_a_pair
 def sandwich(
     model: Program,
     data: Data,
@@ -62,7 +62,7 @@ def sandwich(
         >>> sides.sizes["data"]
         5
     """
-    path = Path(temperatures(schedule, steps), leapfrog, chains)
+    path = path_of(steps, chains, leapfrog, schedule)
     pair = Pair(model, None, data, plate=plate, placeholder=True)
     batches, ahead, back, acceptances = [], [], [], []
     with (
@@ -92,7 +92,7 @@ def sandwich(
     return tuple(joined), dataset_of(columns, steps=steps, chains=chains, leapfrog=leapfrog)
 
 
-@one_at_a_time
+@runs_a_pair
 def simulate(model: Program, data: Data) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
     """Draws z and x from the model: its arguments with x in the place of the observed one, and z by name.
 

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from ppl_vae.evidence.path import dataset_of
 from ppl_vae.pairs.arguments import Batch, Data, batch_size
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Pair
 from ppl_vae.pairs.progress import stage
-from ppl_vae.pairs.threads import one_at_a_time
 
 MOST_STATES = 2**16
 _FEW_STATES = 16  # of a data point, for the size of a part; more are run one after the other
 
 
-@one_at_a_time
+@runs_a_pair
 def exact_evidence(model: Program, data: Data, *, plate: str | None = None, progress: bool = True) -> xr.Dataset | None:
     """Returns log p(x) where it can be known without sampling, and None where it can't.
 

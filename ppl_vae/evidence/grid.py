@@ -4,17 +4,17 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.evidence.coordinates import Coordinates
 from ppl_vae.evidence.path import dataset_of
 from ppl_vae.pairs.arguments import Batch, Data
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Pair
 from ppl_vae.pairs.restore import random_state_kept
-from ppl_vae.pairs.threads import one_at_a_time
 
 
-@one_at_a_time
+@runs_a_pair
 def quadrature(model: Program, data: Data, *, nodes: int = 401, plate: str | None = None) -> xr.Dataset:
     """Computes log p(x) by the trapezoidal rule, for models of one or two continuous latents.
 
@@ -25,7 +25,7 @@ def quadrature(model: Program, data: Data, *, nodes: int = 401, plate: str | Non
     Args:
         model: any Pyro program whose latents are continuous.
         data: a tensor, a tuple of tensors (one row a data point) or a DataLoader: its arguments.
-        nodes: of the grid, for each latent.
+        nodes: of the grid, for each latent, at least 3.
         plate: the name of the plate that holds the data, where the programs leave it open.
 
     Returns:
@@ -41,6 +41,7 @@ def quadrature(model: Program, data: Data, *, nodes: int = 401, plate: str | Non
         >>> quadrature(LinearGaussian(3, 2), torch.randn(5, 3), nodes=51).sizes["data"]
         5
     """
+    require_count("nodes", nodes, 3)
     pair = Pair(model, None, data, plate=plate)
     pair.require_sound()
     with pair.measuring(), random_state_kept():

@@ -220,6 +220,11 @@ class Path:
         return moved.where(torch.rand_like(rate) < rate, state), rate.mean(0)
 
 
+def path_of(steps: int = 500, chains: int = 16, leapfrog: int = 10, schedule: str = "sigmoid") -> Path:
+    """Makes a path of the options of :func:`ppl_vae.annealed`; InputError where they are none."""
+    return Path(temperatures(schedule, steps), leapfrog, chains)
+
+
 def with_error(name: str, mean: LogMean) -> dict[str, Tensor]:
     """Names the columns of an estimate: itself, its error and its bias."""
     return {name: mean.value, f"{name}_se": mean.error, f"{name}_bias": mean.bias}

@@ -200,6 +200,12 @@ def unvalidated() -> Iterator[None]:
         yield
 
 
+def forget_traces(elbo: ELBO) -> None:
+    """Has one of Pyro's ``Jit`` ELBOs trace the pair that it meets next: it replays the first one for any other."""
+    for name in ("_loss_and_surrogate_loss", "_jit_loss_and_surrogate_loss", "_differentiable_loss"):
+        vars(elbo).pop(name, None)
+
+
 def _detached(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 

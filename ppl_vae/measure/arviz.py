@@ -8,22 +8,22 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.measure.bounds import iwelbo
 from ppl_vae.measure.named import at_draws, by_chain, coordinates, dimensions, joined, variable
 from ppl_vae.pairs.arguments import Batch, Data
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.log_means import of_draws
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
 from ppl_vae.pairs.psis import effective_sample_size, khat_threshold, smoothed
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import random_sites
 
 __all__ = ["posterior_predictive", "to_arviz"]
 _FEWEST = 25  # draws whose tail can be smoothed
 
 
-@one_at_a_time
+@runs_a_pair
 def to_arviz(
     model: Program,
     guide: Program,
@@ -76,7 +76,7 @@ def to_arviz(
         return _whole(_posterior(pair, chains, chains * draws, progress, predict=False))
 
 
-@one_at_a_time
+@runs_a_pair
 def posterior_predictive(
     model: Program,
     guide: Program,
@@ -127,7 +127,9 @@ def posterior_predictive(
 
 def _pair(model: Program, guide: Program, data: Data, chains: int, draws: int, plate: str | None) -> Pair:
     """Makes the pair, or refuses one whose draws can't be resampled."""
-    if chains < 1 or chains * draws < _FEWEST:
+    require_count("chains", chains, 1)
+    require_count("draws", draws, 1)
+    if chains * draws < _FEWEST:
         raise InputError(
             f"chains x draws is {chains} x {draws}; the tail of the weights can't be smoothed under {_FEWEST}"
         )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -9,18 +10,18 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ppl_vae.errors import InputError, require_count
+from ppl_vae.errors import InputError, require_count, shown
 from ppl_vae.pairs.arguments import Data
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.log_means import LogMean, of_draws, student
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
 from ppl_vae.pairs.psis import effective_sample_size, khat_threshold, pareto_k
-from ppl_vae.pairs.threads import one_at_a_time
 
 _FEW_GROUPS = 10
 
 
-@one_at_a_time
+@runs_a_pair
 def bounds(
     model: Program,
     guide: Program,
@@ -97,10 +98,9 @@ class Bounds:
         require_count("particles", particles, 2)
         self.pair, self.particles = pair, particles
         default = [1] if pair.unit.subsampled is not None else default_curve(particles)
-        self.counts = sorted(set(curve)) if curve is not None else default
-        whole = all(isinstance(count, int) for count in self.counts)
-        if not self.counts or not whole or self.counts[0] < 1 or self.counts[-1] > particles:
-            raise InputError(f"curve is {self.counts}; each K is a number of particles, from 1 to {particles}")
+        self.counts = whole_numbers("curve", curve) if curve is not None else default
+        if not self.counts or self.counts[0] < 1 or self.counts[-1] > particles:
+            raise InputError(f"curve is {shown(self.counts)}; each K is a number of particles, from 1 to {particles}")
         if pair.unit.subsampled is not None and self.counts != [1]:
             pair.require_all("a mean of weights, such as IWELBO_K, k-hat or log p(x)")
         self._values: list[np.ndarray] = []
@@ -171,6 +171,17 @@ class Bounds:
             return 0.0
         rows = self._points[0].double()
         return len(rows) / fraction * float(rows.std()) * math.sqrt((1 - fraction) / len(rows))
+
+
+def whole_numbers(name: str, values: Iterable[int]) -> list[int]:
+    """Returns numbers of particles in their order, each once; InputError where they are none."""
+    try:
+        given: Any = list(values)
+    except TypeError:
+        given = values
+    if not isinstance(given, list) or not all(isinstance(one, Integral) and not isinstance(one, bool) for one in given):
+        raise InputError(f"{name} is {shown(given)}; each K is a number of particles, such as in [1, 10, 100]")
+    return sorted({int(one) for one in given})
 
 
 def iwelbo(log_weights: Tensor, count: int, whole: LogMean | None = None) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,8 @@ from typing import Any
 from pyro.infer import ELBO
 from torch import nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
+from ppl_vae.measure.bounds import whole_numbers
 from ppl_vae.measure.contestants import (
     all_copied,
     by_itself,
@@ -20,16 +21,17 @@ from ppl_vae.measure.contestants import (
     refuse_other_kinds,
 )
 from ppl_vae.measure.kept_parts import KeptParts
+from ppl_vae.measure.options import require_measurable
 from ppl_vae.measure.side_by_side import Comparison, side_by_side
-from ppl_vae.pairs.arguments import Data, batch_of, device_batch
+from ppl_vae.pairs.arguments import Data, batch_of
 from ppl_vae.pairs.autoguides import copied
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import random_state_kept
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training.fit import History, fit, freeze
 
 
-@one_at_a_time
+@runs_a_pair
 def compare(
     model: Program,
     guides: Mapping[str, nn.Module],
@@ -109,7 +111,11 @@ def compare(
         >>> sorted(row.guide for row in result.rows)
         ['diagonal', 'full']
     """
-    refuse_other_kinds(model, guides)
+    refuse_other_kinds(guides, base)
+    curve = require_measurable(particles, curve, evidence, annealing, refinement)
+    columns = whole_numbers("columns", columns)
+    if guide_epochs is not None:
+        require_count("guide_epochs", guide_epochs, 1)
     parts = KeptParts(checkpoint)
     # of the guides themselves and not of copies: the function may look a guide up
     elbos = {name: elbo_for(elbo, guide) for name, guide in guides.items()}
@@ -135,8 +141,7 @@ def compare(
                 histories[name] = fit(*programs[name], data, elbo=elbos[name], **options)
                 before = sum(histories[name].seconds)
                 try:
-                    of_data = device_batch(data, *programs[name])
-                    programs[name] = programs[name][0], finished_guide(*programs[name], of_data, plate)
+                    programs[name] = programs[name][0], finished_guide(*programs[name], data, plate)
                 except InputError as error:
                     leave_out(name, error, guides, programs, histories)
             seconds[name] = max(time.perf_counter() - start, before)  # of which the most may be that of an earlier call

@@ -7,12 +7,13 @@ import torch
 from pyro.infer import ELBO
 from torch import nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, shown
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.autoguides import ProgramModule, copied, finished, has_parameters
 from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.programs import FamilyGuide
+from ppl_vae.training.arguments import require_elbo
 from ppl_vae.training.warning import warn_caller
 
 
@@ -22,11 +23,11 @@ def can_be_trained(model: nn.Module, guide: nn.Module) -> bool:
     return not follows_rows(guide) or any(leaf.requires_grad for leaf in leaves)
 
 
-def finished_guide(model: nn.Module, guide: nn.Module, batch: Batch, plate: str | None) -> nn.Module:
+def finished_guide(model: nn.Module, guide: nn.Module, data: Data, plate: str | None) -> nn.Module:
     """Finishes a fitted guide; one that this makes is run once, which fails where its draws have no density."""
-    made = finished(model, guide, batch)
+    made = finished(model, guide, data)
     if made is not guide:
-        Pair(model, made, batch, plate=plate)
+        Pair(model, made, data, plate=plate)
     return made  # type: ignore[return-value]
 
 
@@ -79,13 +80,16 @@ def pairs_of(
     return pairs
 
 
-def refuse_other_kinds(model: Any, guides: Any) -> None:
+def refuse_other_kinds(guides: Any, base: Any) -> None:
     """Raises InputError where the guides are not modules by name, or there is none."""
     if not isinstance(guides, Mapping):
         raise InputError(f"guides is a {type(guides).__name__}; expected guides by name, such as {{'diagonal': guide}}")
     if not guides:
         raise InputError("there is no guide to compare: give at least one")
     for name, program in guides.items():
+        if not isinstance(name, str) or (name == "model" and base is not None):
+            why = ", which names the model's training" if name == "model" else ""
+            raise InputError(f"a guide's name is {shown(name)}{why}; expected another string")
         if not isinstance(program, nn.Module):
             raise InputError(
                 f"guide {name!r} is a {type(program).__name__}; compare copies modules: make it a PyroModule, or fit "
@@ -103,4 +107,9 @@ def can_be_split(pair: Pair) -> bool:
 
 def elbo_for(elbo: ELBO | Callable[[Any], ELBO] | None, guide: nn.Module) -> ELBO | None:
     """Returns what a guide is trained with; None for the usual ELBO."""
-    return elbo if elbo is None or isinstance(elbo, ELBO) else elbo(guide)
+    if elbo is None:
+        return None
+    made: Any = elbo if isinstance(elbo, ELBO | type) or not callable(elbo) else elbo(guide)
+    if made is not None:
+        require_elbo(made)
+    return made

@@ -11,16 +11,17 @@ import xarray as xr
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count, require_rate, shown
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.measure.intervals import mean_interval
 from ppl_vae.measure.per_draw_gradients import PerDraw, drawing, held
 from ppl_vae.measure.reference import Reference
 from ppl_vae.pairs.arguments import Data, device_batch
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import random_state_kept, seeded, store_kept
-from ppl_vae.pairs.threads import one_at_a_time
+from ppl_vae.training.arguments import require_elbo
 
 _MOST_NUMBERS = 2**29  # in the gradients of all draws: 2 GiB
 _LONG = 2.0  # seconds of runs that are timed, where they are slow
@@ -29,7 +30,7 @@ _OF_PYRO = 100  # steps for the decaying average of a site's baseline, whose hal
 TOTAL = "total"
 
 
-@one_at_a_time
+@runs_a_pair
 def gradient_statistics(
     model: Program,
     guide: Program,
@@ -92,13 +93,25 @@ def gradient_statistics(
         >>> bool(statistics.variance.sel(group="total") > 0)
         True
     """
+    require_elbo(elbo)
+    require_rate(lr)
+    require_count("draws", draws, 1)
     if draws < 10:
         raise InputError(f"draws is {draws}; a variance needs at least 10")
+    if learning_steps is not None:
+        require_count("learning_steps", learning_steps, 0)
+    if reference is not None and not isinstance(reference, Reference):
+        raise InputError(f"reference is {shown(reference)}; expected what reference_gradient(model, guide, x) returns")
     with seeded(seed), drawing(model, guide, elbo, device_batch(data, model, guide)) as draw:
         if draw.size * draws > _MOST_NUMBERS:
             raise InputError(
                 f"{draws} gradients of {draw.size} parameters take {4e-9 * draw.size * draws:.1f} GB: take at most "
                 f"{_MOST_NUMBERS // draw.size} draws"
+            )
+        if reference is not None and len(reference.mean) != draw.size:
+            raise InputError(
+                f"reference has {len(reference.mean)} components, and the pair's parameters have {draw.size}: it is "
+                "that of another pair"
             )
         steps = _learn(draw, learning_steps, lr)
         seconds = _seconds(draw)

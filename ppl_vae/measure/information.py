@@ -9,14 +9,14 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, require_count
 from ppl_vae.pairs.arguments import Data
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Draws, Pair
-from ppl_vae.pairs.threads import one_at_a_time
 
 ACTIVE = 0.01  # Burda et al. 2015, section 5.1
 
 
-@one_at_a_time
+@runs_a_pair
 def information(
     model: Program,
     guide: Program,

@@ -18,19 +18,19 @@ from ppl_vae.errors import InputError, require_count
 from ppl_vae.graphs.tracing import agree, traced
 from ppl_vae.measure.draws import FEWEST_DRAWS, mixing, posterior_draws
 from ppl_vae.pairs.arguments import Batch, Data, device_batch
-from ppl_vae.pairs.mistakes import told
+from ppl_vae.pairs.entrance import runs_a_pair
+from ppl_vae.pairs.mistakes import numbers, outside_support, told
 from ppl_vae.pairs.modules import Program, modules_of
 from ppl_vae.pairs.progress import stage
-from ppl_vae.pairs.restore import evaluating, local_parameters, modules_kept, seeded, store_kept
-from ppl_vae.pairs.threads import one_at_a_time
-from ppl_vae.pairs.traces import latent_sites, trace
+from ppl_vae.pairs.restore import evaluating, local_parameters, modules_kept, random_state_kept, seeded, store_kept
+from ppl_vae.pairs.traces import random_sites, trace
 
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 _POINTS = 3  # at which a graph is compared with the program
 _AT_ONCE = 256  # draws whose deterministic values are computed together
 
 
-@one_at_a_time
+@runs_a_pair
 def nuts(
     model: Program,
     data: Data,
@@ -135,11 +135,13 @@ class _Target:
         try:
             with torch.enable_grad():
                 starts, self._potential, self._transforms, _ = initialize_model(model, batch, num_chains=chains)
-        except (ValueError, NotImplementedError) as error:
+            starts = {name: value if chains > 1 else value[None] for name, value in starts.items()}
+            self._shapes = {name: value.shape[1:] for name, value in starts.items()}
+            self.starts = torch.cat([value.reshape(chains, -1) for value in starts.values()], dim=1)
+            with random_state_kept():
+                self.slope(self.starts[0])
+        except Exception as error:
             raise InputError(told(error)) from error
-        starts = {name: value if chains > 1 else value[None] for name, value in starts.items()}
-        self._shapes = {name: value.shape[1:] for name, value in starts.items()}
-        self.starts = torch.cat([value.reshape(chains, -1) for value in starts.values()], dim=1)
 
     def slope(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the potential, a scalar, and its gradient."""
@@ -147,7 +149,7 @@ class _Target:
             vector = vector.detach().requires_grad_()
             potential = self._potential(self._apart(vector))
             (gradient,) = torch.autograd.grad(potential, vector)
-        return potential.detach(), gradient
+        return potential.detach().to(vector), gradient  # Pyro takes the potential's type for that of the latents
 
     def values(self, vectors: Tensor, enumerated: bool) -> xr.Dataset:
         """Returns the latents, and the deterministic values, of vectors of shape (chains, draws, length)."""
@@ -182,10 +184,13 @@ class _Target:
 
 def _require_suitable(model: Program, batch: Batch) -> bool:
     """Refuses latents that NUTS can't sample; says whether some are summed out."""
+    for line in numbers(batch):
+        raise InputError(line)
     try:
-        sites, again = ({site["name"]: site["fn"] for site in latent_sites(trace(model, batch))} for _ in range(2))
+        runs = [random_sites(trace(model, batch)) for _ in range(2)]
     except Exception as error:
         raise InputError(told(error)) from error
+    sites, again = ({site["name"]: site["fn"] for site in run if not site["is_observed"]} for run in runs)
     if list(sites) != list(again):
         raise InputError(f"the latents differ from run to run ({', '.join(sites)} and {', '.join(again)})")
     discrete = [name for name, density in sites.items() if density.support.is_discrete]
@@ -202,6 +207,11 @@ def _require_suitable(model: Program, batch: Batch) -> bool:
             )
     if len(discrete) == len(sites):
         raise InputError("the model has no continuous latent; NUTS samples nothing else")
+    observed = [site for site in runs[0] if site["is_observed"]]
+    if not observed:
+        raise InputError("the model observes nothing, so there is no posterior: give the data to a site by obs=")
+    for line in (line for site in observed for line in outside_support(site)):
+        raise InputError(line)
     return bool(discrete)
 
 

@@ -11,14 +11,14 @@ from ppl_vae.measure.draws import FEWEST_DRAWS
 from ppl_vae.measure.named import at_draws, coordinates, joined
 from ppl_vae.measure.posterior_quality import compare_draws
 from ppl_vae.pairs.arguments import Data
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
-from ppl_vae.pairs.threads import one_at_a_time
 
 __all__ = ["drawn", "posterior", "posterior_quality"]
 
 
-@one_at_a_time
+@runs_a_pair
 def posterior(
     model: Program,
     guide: Program,
@@ -67,7 +67,7 @@ def posterior(
         return drawn(pair, draws, chains, progress)[0]
 
 
-@one_at_a_time
+@runs_a_pair
 def posterior_quality(
     model: Program,
     guide: Program,

@@ -10,7 +10,7 @@ from pyro.infer import ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.estimators import Pathwise, Reinforce
 from ppl_vae.estimators.base import LogWeightELBO, redrawn
 from ppl_vae.estimators.enumeration import Enumeration, GaussHermite, fits_gauss_hermite
@@ -18,12 +18,13 @@ from ppl_vae.evidence.exact import states_of
 from ppl_vae.graphs.noise import RandomOperations, generators
 from ppl_vae.measure.per_draw_gradients import buffers_kept, drawing, held
 from ppl_vae.pairs.arguments import Data, device_batch
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.mistakes import require_sound
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import local_parameters, random_state_kept, seeded
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import latent_sites, random_sites, trace, trace_guide, trace_model
+from ppl_vae.training.arguments import require_elbo
 
 _AGREE = 1e-4
 _AT_ONCE = 2**26  # numbers
@@ -44,7 +45,7 @@ class Reference:
     source: str
 
 
-@one_at_a_time
+@runs_a_pair
 def reference_gradient(
     model: Program,
     guide: Program,
@@ -86,6 +87,9 @@ def reference_gradient(
         >>> reference_gradient(LinearGaussian(3, 1), Amortized(Diagonal(1), 3), x, draws=100, progress=False).source
         'quadrature'
     """
+    if elbo is not None:
+        require_elbo(elbo)
+    require_count("draws", draws, 1)
     if draws < 2:
         raise InputError(f"draws is {draws}; an error needs at least 2")
     batch = device_batch(data, model, guide)

@@ -6,16 +6,16 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError, require_count
+from ppl_vae.errors import InputError, is_number, require_count, require_rate, shown
 from ppl_vae.measure.antithetic import Antithetic, Climb
 from ppl_vae.measure.whole_refinement import refined_whole
 from ppl_vae.pairs.arguments import Batch, Data
 from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import local_parameters
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.programs import FamilyGuide, last_index
 
 _CHUNK_BYTES = 2**26  # for the largest tensor of a step
@@ -46,7 +46,7 @@ class Held(FamilyGuide):
         return self.held[last_index(self, x, given)]
 
 
-@one_at_a_time
+@runs_a_pair
 def refine(
     model: Program,
     guide: Program,
@@ -105,12 +105,22 @@ def refine(
         >>> refine(VAE(64, 2), Amortized(Diagonal(2), 64), x, steps=5, rounds=1, progress=False).held.shape
         torch.Size([5, 4])
     """
-    for name, value, least in (("particles", particles, 2), ("steps", steps, 1), ("rounds", rounds, 1)):
-        require_count(name, value, least)
+    require_refinement(lr=lr, particles=particles, steps=steps, rounds=rounds, tolerance=tolerance)
     pair = Pair(model, guide, data, plate=plate)
     pair.require_all("the best member of a family")
     with pair.measuring(seed):
         return refined(pair, lr, particles, steps, rounds, tolerance, progress)
+
+
+def require_refinement(
+    lr: float = 0.05, particles: int = 32, steps: int = 500, rounds: int = 5, tolerance: float = 5e-4
+) -> None:
+    """Raises InputError for options that :func:`refine` can't work with; a TypeError of Python for unknown ones."""
+    for name, value, least in (("particles", particles, 2), ("steps", steps, 1), ("rounds", rounds, 1)):
+        require_count(name, value, least)
+    require_rate(lr)
+    if not is_number(tolerance):
+        raise InputError(f"tolerance is {shown(tolerance)}; a number of nats is needed")
 
 
 def refined(

@@ -12,13 +12,15 @@ from torch import nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.measure.best_evidence import Evidence, Source
+from ppl_vae.measure.bounds import whole_numbers
 from ppl_vae.measure.comparison_table import Row, row_of, stacked_by_guide
 from ppl_vae.measure.contestants import can_be_split, leave_out, pairs_of
 from ppl_vae.measure.kept_parts import KeptParts, from_dataset, in_dataset
+from ppl_vae.measure.options import require_measurable
 from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
 from ppl_vae.pairs.arguments import Data, batch_of
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.pair import Pair
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training.arguments import resolve_device
 from ppl_vae.training.history import History
 
@@ -55,7 +57,7 @@ class Comparison:
     histories: dict[str, History] = field(default_factory=dict)
 
 
-@one_at_a_time
+@runs_a_pair
 def side_by_side(
     programs: Mapping[str, tuple[nn.Module, nn.Module]],
     data: Data,
@@ -104,7 +106,8 @@ def side_by_side(
     programs, of_others = dict(programs), dict(histories or {})
     pairs = pairs_of(programs, batch_of(data), plate, resolve_device(device))
     parts = parts or KeptParts(None)
-    curve = None if curve is None else list(curve)
+    curve = require_measurable(particles, curve, evidence, annealing, refinement)
+    columns = whole_numbers("columns", columns)
     how = {"particles": particles, "curve": curve, "seed": seed, "plate": plate}
     measured = {}
     for name, pair in list(pairs.items()):
@@ -122,7 +125,7 @@ def side_by_side(
     measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
     words = "each model's own, exact or by its guide" if own else next(iter(chosen.values())).words
     took = seconds or {}
-    table = [row_of(name, measured[name], took.get(name, math.nan), sorted(set(columns))) for name in programs]
+    table = [row_of(name, measured[name], took.get(name, math.nan), columns) for name in programs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
     return Comparison(table, stacked_by_guide(measured, own), words, programs, of_others)
 

@@ -12,13 +12,13 @@ from ppl_vae.evidence import simulate
 from ppl_vae.measure.calibration import calibration
 from ppl_vae.measure.named import at_draws
 from ppl_vae.measure.posterior import drawn
-from ppl_vae.pairs.arguments import Data, batch_of, device_batch
+from ppl_vae.pairs.arguments import Data, batch_of, require_maker
 from ppl_vae.pairs.autoguides import ProgramModule, copied, finished, has_parameters
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program, follows_rows
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.progress import stage
 from ppl_vae.pairs.restore import seeded, store_kept
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training.fit import fit, freeze
 
 __all__ = ["simulation_based_calibration"]
@@ -28,7 +28,7 @@ _SEEDS = 2**31
 Values = dict[str, np.ndarray]
 
 
-@one_at_a_time
+@runs_a_pair
 def simulation_based_calibration(
     model: Program,
     make_guide: Callable[[Any], Program],
@@ -81,6 +81,7 @@ def simulation_based_calibration(
     """
     require_count("simulations", simulations, _FEWEST)
     require_count("draws", draws, 4)
+    require_maker("make_guide", make_guide, "the model")
     batch = batch_of(data)
     fixed = _fixed(model, batch)
     seeds = np.random.default_rng(seed).integers(0, _SEEDS, size=simulations)
@@ -121,7 +122,7 @@ def _one(
         guide = make_guide(model)
         if _can_be_trained(guide):
             fit(model, guide, simulated, progress=False, **options)
-            guide = finished(model, guide, device_batch(simulated, model, guide))
+            guide = finished(model, guide, simulated)
         pair = Pair(model, guide, simulated)
         with pair.measuring():
             values, _ = drawn(pair, draws, 1, progress=False)

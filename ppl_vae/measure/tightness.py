@@ -13,17 +13,16 @@ from ppl_vae.evidence.exact import exact_pair
 from ppl_vae.measure.best_evidence import Evidence, Source, best, importance
 from ppl_vae.measure.bounds import Bounds
 from ppl_vae.measure.information import Information
+from ppl_vae.measure.options import require_measurable, require_source
 from ppl_vae.measure.refinement import refined
 from ppl_vae.pairs.arguments import Data
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Draws, Pair
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.programs import FamilyGuide
 
-EVIDENCE = ("auto", "exact", "importance", "annealed")
 
-
-@one_at_a_time
+@runs_a_pair
 def tightness(
     model: Program,
     guide: Program,
@@ -85,11 +84,11 @@ def tightness(
         >>> tightness(VAE(64, 2), Amortized(Diagonal(2), 64), x, particles=100, progress=False).gap.sizes["data"]
         5
     """
-    _require_source(evidence)
+    counts = require_measurable(particles, curve, evidence, annealing, refinement)
     pair = Pair(model, guide, data, plate=plate)
     pair.require_all("the gap to log p(x)")
     with pair.measuring(seed):
-        measured = measured_pair(pair, particles, curve, split, refinement or {}, progress)
+        measured = measured_pair(pair, particles, counts, split, refinement or {}, progress)
         known = model_evidence(pair, evidence, annealing or {}, progress)
     return with_evidence(measured, evidence_of({"this guide": measured}, known))
 
@@ -188,7 +187,7 @@ def with_evidence(measured: xr.Dataset, evidence: Evidence) -> xr.Dataset:
     return measured
 
 
-@one_at_a_time
+@runs_a_pair
 def generalization(
     model: Program,
     guide: Program,
@@ -251,7 +250,7 @@ def model_evidence(
 
     Call it inside ``pair.measuring``.
     """
-    _require_source(source)
+    require_source(source)
     if source == "importance":
         return None
     alone = pair.alone()
@@ -269,8 +268,3 @@ def model_evidence(
             "discrete latents that can be counted; take evidence='importance' or 'annealed'"
         )
     return None
-
-
-def _require_source(source: str) -> None:
-    if source not in EVIDENCE:
-        raise InputError(f"evidence is {source!r}; choose from {', '.join(EVIDENCE)}")

@@ -4,10 +4,10 @@ from typing import Any
 
 import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, shown
 from ppl_vae.pairs.modules import Program, modules_of
 from ppl_vae.pairs.restore import random_state_kept
 
@@ -39,13 +39,49 @@ def batch_of(data: Data) -> Batch:
         batch = tuple(data)
     else:
         batch = (data,)
+    for argument in batch:
+        require_plain("the data", argument)
     batch_size(batch)
-    return batch
+    return tuple(map(_usable, batch))
+
+
+def require_plain(name: str, argument: Any) -> None:
+    """Raises InputError for a tensor that holds its numbers otherwise than programs read them, or holds none."""
+    if not isinstance(argument, Tensor):
+        return
+    faults = {
+        "are a nested tensor; expected rows of one length: .to_padded_tensor(0.0) fills them": argument.is_nested,
+        "are a sparse tensor; expected a dense one: .to_dense() makes it": argument.layout is not torch.strided,
+        "lie on the device 'meta', which holds no numbers: give a tensor that has some": argument.is_meta,
+        "are quantized; expected real numbers: .dequantize() gives them": argument.is_quantized,
+        "are complex numbers; expected real ones: torch.view_as_real gives both parts": argument.is_complex(),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise InputError(f"{name} {fault}")
+
+
+def require_values(*programs: Program | None) -> None:
+    """Raises InputError where parameters have shapes, but no values."""
+    leaves = (leaf for module in modules_of(*programs) for leaf in (*module.parameters(), *module.buffers()))
+    if any(leaf.is_meta for leaf in leaves):
+        raise InputError("parameters lie on the device 'meta', which holds no numbers: make the module on another one")
+
+
+def require_maker(name: str, make: Any, given: str) -> None:
+    """Raises InputError where what is to make programs is one."""
+    if isinstance(make, nn.Module):
+        raise InputError(f"{name} is {shown(make)}; expected a function that makes one from {given}")
+
+
+def _usable(argument: Any) -> Any:
+    """Copies a tensor of ``torch.inference_mode``, of which nothing that has gradients may be computed."""
+    return argument.clone() if isinstance(argument, Tensor) and argument.is_inference() else argument
 
 
 def device_batch(data: Data, *programs: Program | None) -> Batch:
-    """Turns all of the data into arguments, on the device of the programs."""
-    batch = batch_of(data)
+    """Turns all of the data into arguments, on the device of the programs, to which no gradient goes back."""
+    batch = tuple(argument.detach() if isinstance(argument, Tensor) else argument for argument in batch_of(data))
     return rows(batch, batch_size(batch), 0, batch_size(batch), device_of(batch, *programs))
 
 
@@ -79,6 +115,7 @@ def rows(batch: Batch, size: int, start: int, stop: int, device: torch.device | 
 
 def device_of(batch: Batch, *programs: Program | None) -> torch.device:
     """Returns the device of a pair: that of its parameters, those of its modules first, else that of the data."""
+    require_values(*programs)
     modules = modules_of(*programs)
     leaves = [leaf for module in modules for leaf in (*module.parameters(), *module.buffers())]
     if any(programs) and not modules:  # functions, whose parameters live in the store

@@ -10,7 +10,7 @@ from pyro.nn import PyroModule
 from torch import nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.pairs.arguments import Batch, Data
+from ppl_vae.pairs.arguments import Batch, Data, device_batch
 from ppl_vae.pairs.modules import Program, own_modules
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.restore import local_parameters, random_state_kept, store_kept
@@ -73,7 +73,7 @@ def copied(content: T, programs: Iterable[Program | None], memo: dict[int, Any] 
     return result
 
 
-def finished(model: Program, guide: Program, batch: Batch) -> Program:
+def finished(model: Program, guide: Program, data: Data) -> Program:
     """Returns the guide that a fit was for: of an ``AutoLaplaceApproximation`` the Gaussian around the mode.
 
     Any other guide is returned as it is.
@@ -85,6 +85,7 @@ def finished(model: Program, guide: Program, batch: Batch) -> Program:
         return guide
     try:
         with local_parameters(model, guide), torch.enable_grad():
+            batch = device_batch(data, model, guide)
             gaussian: AutoMultivariateNormal = guide.laplace_approximation(*batch)
     except torch.linalg.LinAlgError:  # as a Cholesky factor is asked for
         gaussian = None

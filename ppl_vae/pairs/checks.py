@@ -11,9 +11,11 @@ import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.mistakes import alone, everywhere, numbers, run, told
 from ppl_vae.pairs.modules import Program, follows_rows, modules_of, parameters_beside
 from ppl_vae.pairs.restore import evaluating, local_parameters, modules_kept
@@ -27,7 +29,6 @@ from ppl_vae.pairs.structure import (
     structure,
     wrong_arguments,
 )
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.pairs.traces import (
     latent_sites,
     parameter_sites,
@@ -38,11 +39,12 @@ from ppl_vae.pairs.traces import (
 )
 
 NOTHING_REACHED = "no parameter reaches the ELBO: use them inside the programs, and detach nothing on the way"
+UNSET = "a lazy layer has no shape yet after a run of model and guide: use it there, or remove it"
 _PARTICLES = 2
 _SLOWLY = "it runs one particle after the other, slowly"
 
 
-@one_at_a_time
+@runs_a_pair
 def check(model: Program, guide: Program, data: Data, *, plate: str | None = None) -> list[str]:
     """Looks for the usual mistakes in a pair; nothing is trained, and nothing is left behind.
 
@@ -228,6 +230,9 @@ def _gradients(model: Program, guide: Program, batch: tuple[Any, ...]) -> Iterat
     others = parameters_beside(model, guide)
     parameters |= others
     if not parameters:
+        return
+    if any(map(is_lazy, parameters.values())):
+        yield UNSET
         return
     with torch.enable_grad(), parameters_recorded() as capture:
         loss = _loss(model, guide, batch)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ppl_vae.pairs.arguments import Data
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.restore import seeded
-from ppl_vae.pairs.threads import one_at_a_time
 
 
-@one_at_a_time
+@runs_a_pair
 def log_weights(
     model: Program, guide: Program, data: Data, *, particles: int = 1, plate: str | None = None, seed: int | None = None
 ) -> Tensor:

@@ -119,15 +119,11 @@ def not_finite(name: str, tensor: Tensor) -> Iterator[str]:
 def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
     for kind, own_trace in (("guide", guide_trace), ("model", model_trace)):
         for site in random_sites(own_trace):
-            value, support = site["value"], support_of(site["fn"]) if site["is_observed"] else None
+            value = site["value"]
             if site["mask"] is None and not value.isfinite().all():
                 yield f"the {kind}'s site {site['name']!r} has NaN or infinity in its value: look at what it is made of"
-            elif support is not None and not bool((support.check(value) | _masked(site)).all()):
-                yield (
-                    f"the support of the likelihood at {site['name']!r}, {support}, does not hold the data, "
-                    f"which go from {float(value.min()):g} to {float(value.max()):g}: transform them "
-                    "(torch.bernoulli binarizes), or take another likelihood"
-                )
+            elif outside := [*outside_support(site)]:
+                yield from outside
             elif not scale_and_mask(site["fn"].log_prob(value), 1.0, site["mask"]).isfinite().all():
                 where = ", or data at the edge of the likelihood's support" if site["is_observed"] else ""
                 yield (
@@ -135,6 +131,17 @@ def _values(guide_trace: Trace, model_trace: Trace) -> Iterator[str]:
                     "below 0 (pyro.param takes constraint=constraints.positive) or NaN in the parameters"
                     f"{where}"
                 )
+
+
+def outside_support(site: dict[str, Any]) -> Iterator[str]:
+    """Gives a sentence where the data at an observed site are no values of its likelihood."""
+    value, support = site["value"], support_of(site["fn"]) if site["is_observed"] else None
+    if support is not None and not bool((support.check(value) | _masked(site)).all()):
+        yield (
+            f"the support of the likelihood at {site['name']!r}, {support}, does not hold the data, "
+            f"which go from {float(value.min()):g} to {float(value.max()):g}: transform them "
+            "(torch.bernoulli binarizes), or take another likelihood"
+        )
 
 
 def _masked(site: dict[str, Any]) -> Any:
@@ -165,4 +172,7 @@ def told(error: Exception, where: str = "") -> str:
     types = re.search(r"must have the same dtype, but got (\w+) and (\w+)", text)
     if types:
         return f"numbers of type {types[1]} meet a network of type {types[2]}{where}: convert the data, by .float() say"
+    types = re.search(r"result type (\w+) can't be cast to the desired output type (\w+)", text)
+    if types:
+        return f"numbers of type {types[2]} meet some of type {types[1]}{where}: convert the data, by .float() say"
     return f"the pair fails{where} with {type(error).__name__}: {text}"

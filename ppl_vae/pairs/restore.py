@@ -115,7 +115,8 @@ def modules_kept(modules: Iterable[nn.Module], always: bool = True) -> Iterator[
     finally:
         if not fine:
             for leaf in lazy:
-                leaf.data = leaf.new_empty(0)
+                if not is_lazy(leaf):
+                    leaf.data = leaf.new_empty(0)
             for holder, kind in kinds:
                 holder.__class__ = kind  # a lazy one becomes another at its first run
             for container, content in zip(containers, contents, strict=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.kinds import looked_at
 from ppl_vae.runs.folder import PARTS, RECORD, read_record
 from ppl_vae.runs.pairs import fill, read_module
 from ppl_vae.runs.writing import BOUNDS, HISTORY
@@ -81,6 +82,7 @@ class Run:
         return next(iter(self.histories.values()))
 
 
+@looked_at
 def open_run(folder: str | Path) -> Run:
     """Opens the folder that ``ppl-vae train``, ``compare`` or ``gradients`` left.
 

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.kinds import looked_at
 from ppl_vae.pairs.restore import put
 from ppl_vae.training.tensor_files import read_content, write_content
 
 _WHAT = "a file of save_pair"
 
 
+@looked_at
 def save_pair(folder: str | Path, model: nn.Module, guide: nn.Module) -> None:
     """Writes the parameters and buffers of a model and its guide to a folder, to be read by :func:`load_pair`.
 
@@ -48,6 +50,7 @@ def save_pair(folder: str | Path, model: nn.Module, guide: nn.Module) -> None:
         write_module(Path(folder) / f"{role}.safetensors", program, states[role])
 
 
+@looked_at
 def load_pair(folder: str | Path, model: nn.Module, guide: nn.Module) -> None:
     """Puts what :func:`save_pair` wrote into a model and a guide of the same parameters, in place.
 
@@ -132,7 +135,7 @@ def _state(role: str, program: Any) -> dict[str, Tensor]:
                 f"the {role}'s state holds {name}, a {type(value).__name__}, expected tensors alone: register it by "
                 "register_buffer"
             )
-        if value.layout != torch.strided or is_lazy(value):
+        if value.layout != torch.strided or value.is_meta or is_lazy(value):
             raise InputError(
                 f"the {role}'s {name} is sparse or not made yet: run the pair once, and keep dense tensors"
             )

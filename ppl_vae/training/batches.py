@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from ppl_vae.errors import InputError
+from ppl_vae.pairs.arguments import require_plain
 from ppl_vae.pairs.mistakes import not_finite
 from ppl_vae.training.binarizing import bernoulli
 from ppl_vae.training.digests import digest
@@ -70,7 +71,13 @@ def batches(
 
     def transformed(batch: Batch) -> Batch:
         first, *rest = batch
-        return (transform(first) if transform is not None else first, *rest)
+        if transform is None:
+            return batch
+        changed: Any = transform(first)
+        if not isinstance(changed, Tensor) or changed.dim() == 0 or len(changed) != len(first):
+            kind = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+            raise InputError(f"transform makes a {kind} of {tuple(first.shape)}; expected a tensor of as many rows")
+        return (changed, *rest)
 
     if isinstance(data, DataLoader):
         return replace(_from_loader(data, device, transformed), code=(data, *code), inexact=_inexact(data))
@@ -114,8 +121,8 @@ def _from_loader(loader: DataLoader, device: torch.device, transformed: Callable
                     "the arguments of model and guide: set its collate_fn"
                 )
             for number, part in enumerate(parts):
-                _refuse_nan(f"a batch of the DataLoader (its tensor {number})", part)
-            yield transformed(tuple(part.to(device, non_blocking=True) for part in parts))
+                _refuse_unusable(f"a batch of the DataLoader (its tensor {number})", part)
+            yield transformed(tuple(part.detach().to(device, non_blocking=True) for part in parts))
 
     def fingerprint() -> str:
         dataset, kinds = loader.dataset, [type(part).__qualname__ for part in (loader.dataset, loader.sampler)]
@@ -138,6 +145,8 @@ def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     kinds = [type(tensor).__name__ for tensor in tensors if not isinstance(tensor, Tensor)]
     if kinds:
         raise InputError(f"the data hold a {kinds[0]}; expected a tensor or a tuple of some: torch.as_tensor makes one")
+    for tensor in tensors:
+        require_plain("the data", tensor)  # before its shape is asked for, which a nested one has not
     if any(tensor.dim() == 0 for tensor in tensors):
         raise InputError("the data are one number; expected a row for each data point")
     lengths = [len(tensor) for tensor in tensors]
@@ -146,10 +155,11 @@ def _checked(data: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if len(set(lengths)) > 1:
         raise InputError(f"the tensors of data have {lengths} rows: fit needs equally many in each")
     for number, tensor in enumerate(tensors):
-        _refuse_nan(f"tensor {number} of data", tensor)
-    return tensors
+        _refuse_unusable(f"tensor {number} of data", tensor)
+    return tuple(tensor.detach() for tensor in tensors)
 
 
-def _refuse_nan(name: str, tensor: Tensor) -> None:
+def _refuse_unusable(name: str, tensor: Tensor) -> None:
+    require_plain(name, tensor)
     for line in not_finite(name, tensor):
         raise InputError(line)

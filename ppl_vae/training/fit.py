@@ -9,11 +9,13 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from ppl_vae.errors import InputError, shown
 from ppl_vae.pairs.arguments import Data
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import bar
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training import distributed
 from ppl_vae.training.arguments import require_arguments, resolve_device, set_seed
 from ppl_vae.training.batches import batches
@@ -31,7 +33,7 @@ from ppl_vae.training.preparation import prepared
 from ppl_vae.training.updates import updates_for
 
 
-@one_at_a_time
+@runs_a_pair
 def fit(
     model: Program,
     guide: Program,
@@ -117,7 +119,7 @@ def fit(
         (3, 50)
     """
     optimizer = optimizer_or_adam(optimizer, lr)
-    require_arguments(model, guide, elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
+    require_arguments(elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
     target = resolve_device(device)
     with in_use_by_this_run(checkpoint) as start, denormals_flushed(target):
         set_seed(seed)
@@ -193,4 +195,8 @@ def freeze(module: nn.Module) -> nn.Module:
         >>> any(parameter.requires_grad for parameter in model.parameters())
         False
     """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"the module is {shown(module)}; expected a made nn.Module")
+    if unset := [name for name, leaf in module.named_parameters() if is_lazy(leaf)]:
+        raise InputError(f"{unset[0]} has no shape yet, as its layer is lazy: run the module once before it is frozen")
     return module.requires_grad_(False).eval()

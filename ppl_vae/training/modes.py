@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 from torch import Tensor, nn
 
+from ppl_vae.graphs.private import forget_traces
 from ppl_vae.networks import RowTable
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import local_parameters, store_kept
@@ -23,6 +24,7 @@ def parameters_for(elbo: ELBO, model: Program, guide: Program) -> Iterator[None]
         with local_parameters(model, guide):
             yield
         return
+    forget_traces(elbo)
     modules = (program for program in (model, guide) if isinstance(program, nn.Module))
     frozen = [leaf for module in modules for leaf in module.parameters() if not leaf.requires_grad]
     try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, is_number, require_rate, shown
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 Schedule = Callable[[float], float]
@@ -21,8 +21,8 @@ ADAM_RATE = 1e-3  # where none is given
 
 def optimizer_or_adam(optimizer: OptimizerFactory | PyroOptim | None, lr: float | None) -> OptimizerFactory | PyroOptim:
     """Gives the optimizer, or where there is none Adam of a learning rate; InputError where the rate has no use."""
-    if lr is not None and not lr > 0:
-        raise InputError(f"lr is {lr}; a learning rate is above 0")
+    if lr is not None:
+        require_rate(lr)
     if optimizer is None:
         return partial(Adam, lr=ADAM_RATE if lr is None else lr)
     if lr is not None:
@@ -47,16 +47,27 @@ def make_optimizers(
                 f"fit does not clip gradients by pyro.optim's {optimizer.pt_clip_args}: take pyro.optim.ClippedAdam"
             )
         optimizer = partial(optimizer.pt_optim_constructor, **optimizer.pt_optim_args)
-    made = [optimizer(dense)] if dense else []
+    made = [_made(optimizer, dense)] if dense else []
     if made and isinstance(made[0], LBFGS):
         raise InputError("LBFGS runs the objective many times a step, which fit does not: take Adam, say")
     if sparse:
-        rate = (made[0] if made else optimizer([torch.zeros((), requires_grad=True)])).defaults["lr"]
+        rate = (made[0] if made else _made(optimizer, [torch.zeros((), requires_grad=True)])).defaults["lr"]
         made.append(SparseAdam(list(sparse.values()), lr=rate))
     for stepper in made:
         for group in stepper.param_groups:
             if not stepper.state and _may_be_fused(group):  # what it remembers already, it made for another way
                 group["fused"] = True
+    return made
+
+
+def _made(optimizer: OptimizerFactory, leaves: list[Tensor]) -> Optimizer:
+    """Makes an optimizer; InputError where it is none, or one of other parameters."""
+    made: Any = optimizer(leaves)
+    if not isinstance(made, Optimizer):
+        raise InputError(f"optimizer makes {shown(made)} of the parameters; expected a torch.optim.Optimizer")
+    known = {id(leaf) for group in made.param_groups for leaf in group["params"]}
+    if not any(id(leaf) in known for leaf in leaves):
+        raise InputError("optimizer makes one without any of the parameters: give it those that it is called with")
     return made
 
 
@@ -94,7 +105,12 @@ def set_steps(scheduler: LambdaLR, steps: int) -> None:
 
 
 def _after(schedule: Schedule, steps: int, step: int) -> float:
-    return schedule(step / steps)
+    factor: Any = schedule(step / steps)
+    if isinstance(factor, Tensor) and factor.numel() == 1:
+        factor = factor.item()
+    if not is_number(factor) or not 0 <= factor < math.inf:
+        raise InputError(f"schedule gives {shown(factor)} at {step / steps:.3g}; expected a factor from 0 on")
+    return factor
 
 
 def cosine(done: float) -> float:

@@ -14,12 +14,14 @@ from pyro.infer import ELBO, TraceEnum_ELBO
 from pyro.params.param_store import module_from_param_with_module_name, normalize_param_name
 from pyro.poutine import Trace
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
 from ppl_vae.graphs.private import settle_plates
-from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.arguments import require_values
+from ppl_vae.pairs.checks import UNSET, explained
 from ppl_vae.pairs.mistakes import seen
 from ppl_vae.pairs.modules import Program, modules_of, own_modules, parameters_beside
 from ppl_vae.pairs.restore import local_parameters, modules_kept, random_state_kept, undone_on_error
@@ -75,6 +77,7 @@ def prepared(
             f"{type(elbo).__name__} replays its first batch, but the last batch is shorter: take a batch_size "
             f"that divides {source.size}, not {source.batch_size}, or Trace_ELBO"
         )
+    require_values(model, guide)
     modules = [module.to(device) for module in modules_of(model, guide)]
     probe = next(source.epoch())
     learned = _learned_network(elbo, model, guide, probe)
@@ -130,6 +133,7 @@ def first_run(
             require_whole(model, guide, pair, batch, size, exactly)
     if distributed.count() > 1:
         _require_shareable(elbo, guide_trace, model_trace)
+    _require_room(elbo, *pair)
     _settle_nesting(elbo, model, guide, batch)
     sites = parameter_sites(parameter_trace.trace)
     trainable = _trained_leaves(sites, model, guide, learned)
@@ -177,10 +181,26 @@ def _settle_nesting(elbo: ELBO, model: Program, guide: Program, batch: tuple[Ten
             settle_plates(elbo, model, guide, batch)
 
 
+def _require_room(elbo: ELBO, *traces: Trace) -> None:
+    """Refuses an estimator that puts its particles, or the values of latents, into a dimension of a plate."""
+    frames = (frame for trace in traces for site in random_sites(trace) for frame in site["cond_indep_stack"])
+    plates = max((-frame.dim for frame in frames if frame.vectorized), default=0)
+    of_particles = elbo.vectorize_particles and elbo.num_particles > 1  # Pyro has added a dimension for them
+    room = elbo.max_plate_nesting - of_particles
+    looks = (of_particles or isinstance(elbo, TraceEnum_ELBO)) and not isinstance(elbo, LogWeightELBO)
+    if looks and room < plates:
+        raise InputError(
+            f"max_plate_nesting of {type(elbo).__name__} is {room}, but the plates of the pair take {plates}: leave it "
+            f"away, or give {plates}"
+        )
+
+
 def _trained_leaves(sites: dict[str, Tensor], *programs: Program | nn.Module | None) -> list[Tensor]:
     """Lists the leaves that require a gradient, those of parameter sites first, each once."""
     leaves = [*sites.values()]
     leaves += [leaf for part in programs if isinstance(part, nn.Module) for leaf in part.parameters()]
+    if any(map(is_lazy, leaves)):
+        raise InputError(UNSET)
     trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
     if not trainable:
         raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")

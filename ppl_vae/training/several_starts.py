@@ -11,11 +11,13 @@ from typing import Any
 import pyro
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, require_count
 from ppl_vae.estimators.base import LogWeightELBO
+from ppl_vae.pairs.arguments import Data, batch_of, require_maker, require_plain
+from ppl_vae.pairs.checks import explained
+from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import evaluating, local_parameters
-from ppl_vae.pairs.threads import one_at_a_time
 from ppl_vae.training.checkpoints import in_use_by_this_run
 from ppl_vae.training.digests import digest
 from ppl_vae.training.fit import fit
@@ -97,10 +99,11 @@ class EarlyStopping:
         True
     """
 
-    def __init__(self, model: nn.Module, held_out: tuple[Tensor, ...], patience: int | None = None) -> None:
-        self.model, self.held_out, self.patience = model, held_out, patience
+    def __init__(self, model: nn.Module, held_out: Data, patience: int | None = None) -> None:
+        _require_patience(patience)
+        self.model, self.held_out, self.patience = model, batch_of(held_out), patience
         self.best, self.epoch = -math.inf, 0
-        self._of_data = digest(held_out)
+        self._of_data = digest(self.held_out)
         self.state = {name: value.clone() for name, value in model.state_dict().items()}
 
     def __call__(self, epoch: int) -> bool:
@@ -138,10 +141,28 @@ class EarlyStopping:
         self.model.load_state_dict(self.state)
 
 
+def _require_patience(patience: Any) -> None:
+    if isinstance(patience, int) and patience < 1:
+        raise InputError(f"patience is {patience}; at least 1 epoch is needed")
+    if patience is not None:
+        require_count("patience", patience, 1)
+
+
+def _held_out(data: Any) -> tuple[Any, ...] | None:
+    """Returns the held-out data as arguments of the model, None where there are none."""
+    if data is None:
+        return None
+    first = data[0] if isinstance(data, tuple | list) and data else data
+    require_plain("the held-out data", first)
+    if isinstance(first, Tensor) and first.dim() and not len(first):
+        raise InputError("the held-out data are empty: give some rows, or None")
+    return batch_of(data)
+
+
 def total_log_evidence(model: nn.Module, batch: tuple[Tensor, ...]) -> float:
     """Sums log p(x) over the data, in nats."""
     device = next(model.parameters()).device
-    with evaluating(model):
+    with evaluating(model), explained(model, None, batch):
         return float(model.log_evidence(*(part.to(device) for part in batch)).double().sum())  # type: ignore[operator]
 
 
@@ -176,14 +197,14 @@ class Start:
     epochs: int | None = None
 
 
-@one_at_a_time
+@runs_a_pair
 def best_of(
     make: Callable[[int], nn.Module],
-    data: Tensor | tuple[Tensor, ...],
+    data: Data,
     *,
     starts: int = 10,
     seed: int = 0,
-    held_out: tuple[Tensor, ...] | None = None,
+    held_out: Data | None = None,
     patience: int | None = None,
     checkpoint: str | Path | None = None,
     **fit_options: Any,
@@ -224,13 +245,10 @@ def best_of(
         >>> [start.seed for start in starts], sum(start.kept for start in starts)
         ([0, 1], 1)
     """
-    if starts < 1:
-        raise InputError(f"starts is {starts}; at least 1 is needed")
-    if patience is not None and patience < 1:
-        raise InputError(f"patience is {patience}; at least 1 epoch is needed")
-    if held_out is not None and not len(held_out[0]):
-        raise InputError("the held-out data are empty: give some rows, or None")
-    batch = (data,) if isinstance(data, Tensor) else data
+    require_maker("make", make, "a seed")
+    require_count("starts", starts, 1)
+    _require_patience(patience)
+    batch, held_out = batch_of(data), _held_out(held_out)
     guide = fit_options.pop("guide", no_guide)
     elbo = fit_options.pop("elbo", None) or LogEvidence()
     models: list[nn.Module] = []

@@ -31,6 +31,7 @@ def replaced(path: Path) -> Iterator[Path]:
         ...     [file.name for file in path.parent.iterdir()], path.read_text()
         (['result.txt'], 'whole')
     """
+    _require_name(path)
     new = path.with_name(f".{path.name[:100]}.{secrets.token_hex(3)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +68,7 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
         ...     [file.name for file in Path(folder).iterdir()]
         ['.kept.pt.lock']
     """
+    _require_name(path, remedy)
     lock = path.with_name(f".{path.name[:200]}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,11 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
 def not_writable(path: Path, error: OSError, remedy: str = "name another place, or make room there") -> Outage:
     """Makes the exception that says in one sentence why a file or folder can't be written."""
     return Outage(f"{path} can't be written ({error.strerror or error}): {remedy}")
+
+
+def _require_name(path: Path, remedy: str = "name another place") -> None:
+    if not path.name or "\0" in str(path):
+        raise InputError(f"{str(path)!r} can't be the name of a file: {remedy}")
 
 
 def _taken(lock: Path, path: Path, remedy: str) -> int:

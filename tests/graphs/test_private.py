@@ -7,6 +7,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import (
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
     RenyiELBO,
     ReweightedWakeSleep,
     Trace_ELBO,
@@ -21,6 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import SGD
 
+from ppl_vae import fit
 from ppl_vae.graphs.private import (
     CONVOLUTION,
     OF_EVERY_MODULE,
@@ -44,6 +49,8 @@ from ppl_vae.graphs.private import (
     unwrapped_step,
     zeros_masked_unseen,
 )
+from ppl_vae.guides import Amortized, Diagonal
+from ppl_vae.models import VAE
 
 
 class Scaled(PyroModule):
@@ -292,3 +299,14 @@ def test_sizes_are_noted_in_one_mode():
     assert [tuple(value.shape) for value in noted] == [(3, 2), (3, 2), (3, 2), (2,)]
     assert all(isinstance(value.fake_mode, FakeTensorMode) for value in noted)
     assert len({id(value.fake_mode) for value in noted}) == 1
+
+
+@pytest.mark.parametrize("kind", [JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceEnum_ELBO, JitTraceMeanField_ELBO])
+@pytest.mark.filterwarnings("ignore")  # of torch.jit
+def test_an_elbo_of_pyro_that_is_compiled_trains_one_pair_after_the_other(kind):
+    elbo, x = kind(max_plate_nesting=1), torch.randn(6, 2)
+    for width in (3, 4):
+        model, guide = VAE(2, width, hidden=(4,), likelihood="gaussian"), Amortized(Diagonal(width), 2, hidden=(4,))
+        before = [leaf.detach().clone() for leaf in guide.parameters()]
+        fit(model, guide, x, elbo=elbo, epochs=2, progress=False)
+        assert not any(map(torch.equal, before, guide.parameters()))
