@@ -1,8 +1,10 @@
 """What every public function that runs a pair does first."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from ppl_vae.graphs.private import sources_unkept
 from ppl_vae.pairs.kinds import looked_at
 from ppl_vae.pairs.threads import one_at_a_time
 
@@ -12,6 +14,8 @@ R = TypeVar("R")
 
 def runs_a_pair(function: Callable[P, R]) -> Callable[P, R]:
     """Has a public function run by one thread at a time, with arguments of the kinds that it is annotated with.
+
+    Of the graphs that are made meanwhile, no sources are kept.
 
     Examples:
         >>> from ppl_vae.pairs.entrance import runs_a_pair
@@ -25,4 +29,10 @@ def runs_a_pair(function: Callable[P, R]) -> Callable[P, R]:
         Traceback (most recent call last):
         ppl_vae.errors.InputError: the model is <class 'list'>; expected a Pyro program: a made module, or a function
     """
-    return one_at_a_time(looked_at(function))
+
+    @wraps(function)
+    def enter(*args: P.args, **kwargs: P.kwargs) -> R:
+        with sources_unkept():
+            return function(*args, **kwargs)
+
+    return one_at_a_time(looked_at(enter))

@@ -1,5 +1,6 @@
 """What is used of torch's and Pyro's private parts is still there, and still means the same."""
 
+import linecache
 import math
 
 import pyro
@@ -45,6 +46,7 @@ from ppl_vae.graphs.private import (
     pyro_state_of,
     settle_plates,
     sizes_noted_in_one_mode,
+    sources_unkept,
     unvalidated,
     unwrapped_step,
     zeros_masked_unseen,
@@ -310,3 +312,18 @@ def test_an_elbo_of_pyro_that_is_compiled_trains_one_pair_after_the_other(kind):
         before = [leaf.detach().clone() for leaf in guide.parameters()]
         fit(model, guide, x, elbo=elbo, epochs=2, progress=False)
         assert not any(map(torch.equal, before, guide.parameters()))
+
+
+def test_the_source_of_a_graph_is_kept_for_good_unless_it_is_asked_for():
+    def sources():
+        make_fx(torch.sin)(torch.ones(2))
+        return sum(name.startswith("<eval_with_key>") for name in linecache.cache)
+
+    before = sources()
+    assert sources() == before + 1
+    with sources_unkept():
+        assert sources() == before + 1
+    assert sources() == before + 2
+    model, guide, x = VAE(2, 2, hidden=(4,)), Amortized(Diagonal(2), 2, hidden=(4,)), torch.ones(6, 2)
+    fit(model, guide, x, capture=True, epochs=2, progress=False)
+    assert sources() == before + 3
