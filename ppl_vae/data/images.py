@@ -78,7 +78,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Images:
         'digits: 1437 + 360 images of 8 x 8, grey levels from 0 to 1'
     """
     if not isinstance(name, str):
-        raise InputError(f"the data set's name is {described(name)}; expected one of {', '.join(DATASETS)}, or a .npy file")
+        raise InputError(f"the data set's name is {described(name)}; expected {', '.join(DATASETS)}, or a .npy file")
     if root is not None and not isinstance(root, str | os.PathLike):
         raise InputError(f"root is {described(root)}; expected the folder that the files are in")
     if name not in DATASETS and not name.endswith(".npy"):
