@@ -5,13 +5,20 @@ STAMP := $(VENV)/.installed
 
 FOLDERS := ppl_vae models guides tests examples benchmarks
 
-.PHONY: compare test check types clean
+SOAK ?= 10000  # damaged files of each kind
+
+.PHONY: compare test soak check types clean
 
 compare: $(STAMP)
 	$(VENV)/bin/ppl-vae compare --data digits --latents 2
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n 2
+
+# The long forms of the tests that look for faults: some hours.
+soak: $(STAMP)
+	PPL_VAE_SOAK=$(SOAK) $(VENV)/bin/python -m pytest -n 2 -s tests/data/test_damaged_files.py tests/training/test_tensor_files.py
+	PPL_VAE_SOAK=1500 $(VENV)/bin/python -m pytest -n 2 -s tests/pairs/test_hostile_arguments.py
 
 check: types
 	$(VENV)/bin/ruff check .

@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import MISSING
 from inspect import Parameter, Signature
 from typing import Any, get_type_hints
@@ -86,11 +86,8 @@ def main() -> None:
     """Runs the console script: invalid input prints one line that says how to fix it, and ends with status 2."""
     warnings.showwarning = _in_one_line
     given = sys.argv[1:]
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored, and that stands
-            signal.signal(number, _stop)
     try:
-        with _joined():
+        with _stopped_by_signals(), _joined():
             code = app(given or ["--help"], standalone_mode=False)
     except InputError as error:
         message, code = str(error), 2
@@ -105,6 +102,19 @@ def main() -> None:
     if message:
         print(f"ppl-vae: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Has SIGTERM and SIGHUP stop a run as Ctrl-C does; one that is ignored, as under nohup, stays so."""
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _stop(number: int, _: Any) -> None:

@@ -180,8 +180,10 @@ class Held:
             self._add(f"{name}[{key!r}]", indexed, key)
 
     def _look_at_attributes(self, name: str, owner: Any, keys: Iterable[str]) -> None:
+        # what a transform of Pyro's has computed last is written before it is read, in each run
+        passed = ("_pyro", "__", "_cached") if _of_library(type(owner)) else ("_pyro", "__")
         for key in keys:
-            if not key.startswith(("_pyro", "__")):
+            if not key.startswith(passed):
                 self._add(f"{name}.{key}", owner, key)
 
     def _look_at_class(self, kind: type, name: str = "", owner: Any = None) -> None:
