@@ -1,18 +1,36 @@
 """What is refused, with a sentence that says how to mend it: bad input, and classes that lack what they are for."""
 
 import math
+import re
 import sys
 from numbers import Real
 from typing import Any, ClassVar, Self
 
 _WIDTH = 80  # of a value in a sentence
 _SEEDS = 2**32  # those that numpy takes; Python and torch take more
+_LONG = re.compile(r"\S{400,}")  # a name that would hide the rest of the sentence
+
+
+def in_one_line(text: str) -> str:
+    """Returns a message as one line: line breaks and control characters as Python writes them, long names shortened.
+
+    Examples:
+        >>> from ppl_vae.errors import in_one_line
+        >>> print(in_one_line("there is no two\\nlines.npy"))
+        there is no two\\nlines.npy
+    """
+    line = text if text.isprintable() else "".join(part if part.isprintable() else repr(part)[1:-1] for part in text)
+    return _LONG.sub(lambda name: f"{name[0][:150]}...{name[0][-150:]}", line)
 
 
 class InputError(ValueError):
     """Bad input: the message says what was given, what is expected and how to mend it.
 
-    The command line shows the message alone, on one line, and ends with exit status 2.
+    The message is one line, whatever names and reasons it quotes. The command line shows it alone, and ends with exit
+    status 2.
+
+    Args:
+        message: the sentence.
 
     Examples:
         >>> from ppl_vae.guides import Diagonal
@@ -20,6 +38,9 @@ class InputError(ValueError):
         Traceback (most recent call last):
         ppl_vae.errors.InputError: latent_dim is 0; Diagonal needs at least 1
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(in_one_line(message))
 
 
 def shown(value: Any) -> str:

@@ -27,7 +27,7 @@ from ppl_vae.cli.options import Options, ordered_fields
 from ppl_vae.cli.reproduce import reproduce
 from ppl_vae.cli.sample import sample
 from ppl_vae.cli.train import train
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, in_one_line
 
 _USAGE: Any = typer.BadParameter.__base__
 _BY_HAND = 2  # SIGINT
@@ -100,7 +100,7 @@ def main() -> None:
     else:
         message = ""
     if message:
-        print(f"ppl-vae: {message}", file=sys.stderr)
+        print(f"ppl-vae: {in_one_line(message)}", file=sys.stderr)
     sys.exit(code)
 
 
