@@ -27,10 +27,13 @@ from ppl_vae.cli.options import Options, ordered_fields
 from ppl_vae.cli.reproduce import reproduce
 from ppl_vae.cli.sample import sample
 from ppl_vae.cli.train import train
+from ppl_vae.cli.values import MOST
 from ppl_vae.errors import InputError, in_one_line
 
 _USAGE: Any = typer.BadParameter.__base__
 _BY_HAND = 2  # SIGINT
+# in torch's words, on a CPU, on a GPU, and of more bytes than can be counted; its own class would have to be imported
+_OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 _COMMANDS: dict[str, Callable[[Any], None]] = {
     "train": train,
     "compare": compare,
@@ -67,6 +70,9 @@ def with_parameters(run: Callable[[Any], None]) -> Callable[..., None]:
     def command(context: typer.Context, **values: Any) -> None:
         sources = {name: context.get_parameter_source(name) for name in values}
         typed = frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")
+        for name, value in values.items():
+            if isinstance(value, int) and value > MOST:
+                raise InputError(f"--{name.replace('_', '-')} is {value}; {MOST} is the most that it can be")
         try:
             run(kind(typed=typed, **values))
         except KeyboardInterrupt as error:  # of which typer would keep the status alone
@@ -85,6 +91,7 @@ for _name, _run in _COMMANDS.items():
 def main() -> None:
     """Runs the console script: invalid input prints one line that says how to fix it, and ends with status 2."""
     warnings.showwarning = _in_one_line
+    warnings.filterwarnings("ignore", "Encountered (NaN|[+-]inf)", UserWarning)  # Pyro's: fit says more, and ends
     given = sys.argv[1:]
     try:
         with _stopped_by_signals(), _joined():
@@ -97,6 +104,10 @@ def main() -> None:
         message, code = f"{reason} (given: {' '.join(given)}): see `{command} --help`", 2
     except (KeyboardInterrupt, _Stopped) as error:
         message, code = _stopped(error)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OF_MEMORY):
+            raise
+        message, code = f"there is not enough memory ({error}): ask for fewer or smaller networks, latents or draws", 2
     else:
         message = ""
     if message:

@@ -1,6 +1,8 @@
 """``ppl-vae new``: a model, a guide and their tests from a template, to start your own from."""
 
 import keyword
+import os
+import re
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +10,8 @@ from string import Template
 
 from ppl_vae.cli.options import NewOptions
 from ppl_vae.errors import InputError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 def new(options: NewOptions) -> None:
@@ -25,9 +29,9 @@ def new_pair(name: str, folder: Path) -> list[Path]:
     Raises:
         InputError: for a name that is no Python module's, or files that are there already; then nothing is written.
     """
-    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise InputError(
-            f"{name!r} can't name a Python module: take lower-case letters, digits and _, such as my_model"
+            f"{name!r} can't name a Python module: take up to 100 lower-case letters, digits and _, such as my_model"
         )
     if name.startswith("test_") or find_spec(name) is not None:
         taken = "is a test's name" if name.startswith("test_") else "is the name of a module that Python has already"
@@ -35,7 +39,7 @@ def new_pair(name: str, folder: Path) -> list[Path]:
     title = "".join(part.capitalize() for part in name.split("_"))
     paths = {folder / f"{name}.py": "pair.py.txt", folder / f"test_{name}.py": "test_pair.py.txt"}
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise InputError(f"{path} is there already: take another name, or remove it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +48,7 @@ def new_pair(name: str, folder: Path) -> list[Path]:
             path.write_text(Template(text).substitute(name=name, title=title))
     except OSError as error:
         for path in paths:
-            path.unlink(missing_ok=True)
+            if os.path.lexists(path):
+                path.unlink()
         raise InputError(f"{folder} can't be written ({error.strerror}): name another by --folder") from None
     return list(paths)

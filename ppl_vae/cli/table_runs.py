@@ -1,6 +1,7 @@
 """``ppl-vae train`` on a table: a Gaussian mixture of its columns, or a mixture density of its target."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -128,9 +129,9 @@ def _settings(options: TrainOptions, table: Table, rows: int) -> dict[str, Any]:
     size = options.batch_size or min(rows, _NETWORK_BATCH if is_network else _FEW)
     rate = options.lr if options.lr is not None else (0.005 if is_network else 0.03)
     decay = options.weight_decay if options.weight_decay is not None else (_WEIGHT_DECAY if is_network else 0.0)
-    if not rate > 0:
-        raise InputError(f"--lr is {rate}; a learning rate is above 0")
-    if not decay >= 0 or (decay and not is_network):
+    if not 0 < rate < math.inf:
+        raise InputError(f"--lr is {rate}; a learning rate is above 0 and finite, such as 0.01")
+    if not 0 <= decay < math.inf or (decay and not is_network):
         raise InputError(f"--weight-decay is {decay}; it is 0 or above, and 0 for a gaussian-mixture, which has none")
     return options.recorded(
         without=OF_IMAGES if is_network else (*OF_IMAGES, "hidden"),

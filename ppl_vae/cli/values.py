@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ppl_vae.training.capture import Capture
 
 BATCH_SIZE = 128  # of images
+MOST = 2**31 - 1  # of any number: a seed, with a stop or a start added, stays one of numpy
 CAPTURES: dict[str, "Capture"] = {"auto": "auto", "true": True, "false": False, "compile": "compile"}
 
 
@@ -19,23 +20,24 @@ def names(text: str) -> list[str]:
 
 def widths(hidden: str) -> tuple[int, ...]:
     """The numbers in ``--hidden``."""
-    try:
-        numbers = tuple(int(width) for width in names(hidden))
-    except ValueError:
-        numbers = (0,)
-    if any(width < 1 for width in numbers):
-        raise InputError(f"--hidden is {hidden!r}; expected widths above 0, comma-separated, such as 400,400")
-    return numbers
+    return tuple(_numbers(hidden, "--hidden", "400,400"))
 
 
 def counts(text: str, option: str) -> list[int]:
     """Numbers above 0 from "2,10,50", in increasing order; InputError for anything else."""
+    numbers = sorted(set(_numbers(text, option, "2,10,50")))
+    if not numbers:
+        raise InputError(f"{option} is {text!r}; expected at least one number, such as 2,10,50")
+    return numbers
+
+
+def _numbers(text: str, option: str, example: str) -> list[int]:
     try:
-        numbers = sorted({int(number) for number in names(text)})
+        numbers = [int(number) for number in names(text)]
     except ValueError:
-        numbers = []
-    if not numbers or numbers[0] < 1:
-        raise InputError(f"{option} is {text!r}; expected numbers above 0, comma-separated, such as 2,10,50")
+        numbers = [0]
+    if not all(1 <= number <= MOST for number in numbers):
+        raise InputError(f"{option} is {text!r}; expected numbers from 1 to {MOST}, comma-separated, such as {example}")
     return numbers
 
 

@@ -247,7 +247,7 @@ WRONG = {
     "data": (["--data", "minst"], "there is no data set 'minst': choose from digits, mnist"),
     "model": (["--model", "gan"], "there is no model 'gan': choose from vae, conditional-vae"),
     "likelihood": (["--likelihood", "poisson"], "'poisson'; a VAE has 'bernoulli' or 'gaussian'"),
-    "hidden": (["--hidden", "400,x"], "--hidden is '400,x'; expected widths above 0"),
+    "hidden": (["--hidden", "400,x"], "--hidden is '400,x'; expected numbers from 1 to 2147483647"),
     "rate": (["--lr", "0"], "lr is 0.0; a learning rate is above 0"),
     "device": (["--device", "warp"], "device 'warp' can't be used here"),
     "missing": (["--data", "static-mnist", "--data-root", "nowhere"], "there is no binarized_mnist_train.amat"),
@@ -370,7 +370,7 @@ def test_gradients_of_bits_are_exact(run):
         (["train", "--step-particles", 3], "--step-particles is 3, which needs an --estimator"),
         (["train", "--estimator", "rloo", "--step-particles", 1], "rloo needs at least 2 particles, not 1"),
         (["gradients", "--estimators", "magic"], "there is no estimator 'magic': choose from pathwise"),
-        (["gradients", "--latents", "two"], "--latents is 'two'; expected numbers above 0, comma-separated"),
+        (["gradients", "--latents", "two"], "--latents is 'two'; expected numbers from 1 to 2147483647, comma-separated"),
         (["gradients", "--data", "iris"], "gradients takes images, iris is a table"),
         (
             ["train", "--data", "iris", "--model", "gaussian-mixture", "--step-particles", 2],
