@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+_KINDS: dict[str, Any] = {"settings": dict, "data": dict, "pairs": dict, "files": dict, "results": str}
+_KINDS_OF_SETTINGS = {"data": str, "data_root": str | None, "seed": int, "images": int | None}
+
+
 @dataclass(frozen=True)
 class Run:
     """What :func:`open_run` gives back.
@@ -116,6 +120,9 @@ def open_run(folder: str | Path) -> Run:
         raise InputError(f"{folder} was written by {record['command']}, and keeps no pair: read its files themselves")
     files = record.get("pairs", {})
     with _explained(folder):
+        _require_kinds(record, _KINDS)
+        _require_kinds(record["settings"], _KINDS_OF_SETTINGS if files else {})
+        made_with = {key: record[key] for key in ("versions", "commit", "machine", "started")}
         pairs = rebuilt(record["kind"], list(files), record["settings"], record["data"]) if files else {}
         _fill(folder, files, pairs)
         histories = {
@@ -130,13 +137,20 @@ def open_run(folder: str | Path) -> Run:
         record["command"],
         record["settings"],
         record["data"],
-        {key: record[key] for key in ("versions", "commit", "machine", "started")},
+        made_with,
         pairs,
         histories,
         bounds,
         results,
         checkpoints[0] if checkpoints else None,
     )
+
+
+def _require_kinds(content: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """TypeError where a value is of another kind than the commands write, and would fail later in other words."""
+    for name, kind in kinds.items():
+        if name in content and not isinstance(content[name], kind):
+            raise TypeError(f"{name} is {content[name]!r}")
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -180,7 +194,7 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{folder / RECORD} can't be opened by this version ({type(error).__name__}: {reason}): run it anew"
