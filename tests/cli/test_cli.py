@@ -370,7 +370,10 @@ def test_gradients_of_bits_are_exact(run):
         (["train", "--step-particles", 3], "--step-particles is 3, which needs an --estimator"),
         (["train", "--estimator", "rloo", "--step-particles", 1], "rloo needs at least 2 particles, not 1"),
         (["gradients", "--estimators", "magic"], "there is no estimator 'magic': choose from pathwise"),
-        (["gradients", "--latents", "two"], "--latents is 'two'; expected numbers from 1 to 2147483647, comma-separated"),
+        (
+            ["gradients", "--latents", "two"],
+            "--latents is 'two'; expected numbers from 1 to 2147483647, comma-separated",
+        ),
         (["gradients", "--data", "iris"], "gradients takes images, iris is a table"),
         (
             ["train", "--data", "iris", "--model", "gaussian-mixture", "--step-particles", 2],
