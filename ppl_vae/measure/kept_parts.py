@@ -20,8 +20,9 @@ from ppl_vae.training import distributed
 from ppl_vae.training.beside import Beside
 from ppl_vae.training.captured_batch import first_line
 from ppl_vae.training.checkpoints import in_use_by_this_run
+from ppl_vae.training.descriptions import Words
 from ppl_vae.training.digests import digest
-from ppl_vae.training.identity import described, programs_identity, refuse_other
+from ppl_vae.training.identity import programs_identity, refuse_other
 from ppl_vae.training.writing import replaced
 
 _OWN = "ppl_vae"  # the attribute with what is not the measurement's
@@ -111,7 +112,7 @@ def _identity(pair: Pair, settings: Mapping[str, Any]) -> dict[str, str]:
     tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
     return {
         "data": digest(part for part in pair.batch if isinstance(part, Tensor)),
-        **{name: described(value) for name, value in settings.items()},
+        **{name: Words().of(value) for name, value in settings.items()},
         **programs_identity(*programs),
         "parameters": digest(tensors),
     }

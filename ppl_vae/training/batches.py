@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from ppl_vae.errors import InputError
 from ppl_vae.pairs.arguments import require_plain
@@ -30,6 +30,7 @@ class Batches:
         fingerprint: tells data apart: a digest of their values in their order, where they are at hand.
         is_exact: whether the size is known for sure: of a loader whose sampler leaves rows out it is not.
         code: the user's own that makes the minibatches: a loader, a transform.
+        loader: the loader, if there is one.
         inexact: why a training that was cut off may go on with other batches than one without a break; empty if none.
     """
 
@@ -40,6 +41,7 @@ class Batches:
     fingerprint: Callable[[], str]
     is_exact: bool = True
     code: tuple[Any, ...] = ()
+    loader: DataLoader | None = None
     inexact: str = ""
 
     @property
@@ -80,7 +82,7 @@ def batches(
         return (changed, *rest)
 
     if isinstance(data, DataLoader):
-        return replace(_from_loader(data, device, transformed), code=(data, *code), inexact=_inexact(data))
+        return replace(_from_loader(data, device, transformed), code=(data, *code), loader=data, inexact=_inexact(data))
     tensors = tuple(tensor.to(device) for tensor in _checked(data))
     size = len(tensors[0])
 
@@ -124,12 +126,8 @@ def _from_loader(loader: DataLoader, device: torch.device, transformed: Callable
                 _refuse_unusable(f"a batch of the DataLoader (its tensor {number})", part)
             yield transformed(tuple(part.detach().to(device, non_blocking=True) for part in parts))
 
-    def fingerprint() -> str:
-        dataset, kinds = loader.dataset, [type(part).__qualname__ for part in (loader.dataset, loader.sampler)]
-        known = f", digest {digest(dataset.tensors)}" if isinstance(dataset, TensorDataset) else ""
-        return f"{size} rows of a loader ({', '.join(kinds)}{known})"
-
-    return Batches(size, steps, loader.batch_size or math.ceil(size / steps), epoch, fingerprint, is_exact=False)
+    batch_size = loader.batch_size or math.ceil(size / steps)
+    return Batches(size, steps, batch_size, epoch, lambda: f"{size} rows of a loader", is_exact=False)
 
 
 def _inexact(loader: DataLoader) -> str:

@@ -14,7 +14,7 @@ from ppl_vae.pairs.restore import Moment, put
 from ppl_vae.training import distributed
 from ppl_vae.training.beside import Beside
 from ppl_vae.training.captured_batch import first_line
-from ppl_vae.training.identity import NOTHING, SCHEDULE, Identity, refuse_other
+from ppl_vae.training.identity import BUFFER, NOTHING, SCHEDULE, Identity, refuse_other
 from ppl_vae.training.tensor_files import read_content, write_content
 from ppl_vae.training.warning import warn_caller
 from ppl_vae.training.writing import locked
@@ -155,6 +155,7 @@ class Checkpoint:
         return done
 
     def _warn_of_what_is_not_held(self, moving: Sequence[str]) -> None:
+        moving = [name for name in moving if not name.startswith(BUFFER)]
         name = "" if self._has_warned else ", ".join(moving) or self._beside.changed()
         if name:
             self._has_warned = True

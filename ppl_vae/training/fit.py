@@ -143,7 +143,7 @@ def fit(
                 parts | remembered(after_epoch),
                 partial(Beside, (model, guide, elbo, schedule, *source.code), (after_epoch,), tensors),
                 partial(run_identity, source, ready, updates.options, seed, precision),
-                partial(code_identity, elbo, transform, schedule, model, guide, ready.learned),
+                partial(code_identity, source, elbo, transform, schedule, ready, model, guide),
                 epochs,
             )
             if saved.is_there:

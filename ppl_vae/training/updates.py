@@ -114,7 +114,9 @@ def updates_for(
     ``recorded`` says whether each optimizer's step becomes a graph of its own.
     """
     optimizers = make_optimizers(optimizer, parameters, modules)
-    options = optimizer_identity(optimizers)  # before a schedule changes the rate, and a graph how it is held
+    options = optimizer_identity(
+        optimizers, parameters
+    )  # before a schedule changes the rate, and a graph how it is held
     in_graph = may_be_in_graph and make_capturable(optimizers)
     steppers = [RecordedUpdate(one, schedule is not None) for one in optimizers] if recorded else None
     return Updates(optimizers, make_schedulers(schedule, optimizers, steps), in_graph, options, steppers)
