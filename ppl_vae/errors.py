@@ -101,10 +101,10 @@ def require_rate(lr: Any) -> None:
         >>> from ppl_vae.errors import require_rate
         >>> require_rate(0.0)
         Traceback (most recent call last):
-        ppl_vae.errors.InputError: lr is 0.0; a learning rate is above 0
+        ppl_vae.errors.InputError: lr is 0.0; a learning rate is above 0 and finite
     """
     if not is_number(lr) or not 0 < lr < math.inf:
-        raise InputError(f"lr is {shown(lr)}; a learning rate is above 0")
+        raise InputError(f"lr is {shown(lr)}; a learning rate is above 0 and finite")
 
 
 class Abstract:
