@@ -124,7 +124,7 @@ def open_run(folder: str | Path) -> Run:
         _require_kinds(record["settings"], _KINDS_OF_SETTINGS if files else {})
         made_with = {key: record[key] for key in ("versions", "commit", "machine", "started")}
         pairs = rebuilt(record["kind"], list(files), record["settings"], record["data"]) if files else {}
-        _fill(folder, files, pairs)
+        _fill(folder, record, pairs)
         histories = {
             name: History(**history) for name, history in json.loads(_read(folder, HISTORY, record) or "{}").items()
         }
@@ -154,8 +154,9 @@ def _require_kinds(content: Mapping[str, Any], kinds: Mapping[str, Any]) -> None
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The digests of a run's JSON and netCDF files, which are kept in its record."""
-    names = [path.name for path in folder.iterdir() if path.suffix in (".json", ".nc") and path.name != RECORD]
+    """The digests of the files that :func:`open_run` reads, which are kept in a run's record."""
+    kinds = (".json", ".nc", ".safetensors")
+    names = [path.name for path in folder.iterdir() if path.suffix in kinds and path.name != RECORD]
     return {name: _digest((folder / name).read_bytes()) for name in sorted(names)}
 
 
@@ -176,13 +177,14 @@ def _read(folder: Path, name: str, record: Mapping[str, Any]) -> bytes | None:
     return content
 
 
-def _fill(folder: Path, files: Mapping[str, Mapping[str, str]], pairs: Mapping[str, tuple[Any, Any]]) -> None:
+def _fill(folder: Path, record: Mapping[str, Any], pairs: Mapping[str, tuple[Any, Any]]) -> None:
     filled: set[str] = set()
     for name, (model, guide) in pairs.items():
         for role, program in (("model", model), ("guide", guide)):
-            file = files[name].get(role, "")
+            file = record["pairs"][name].get(role, "")
             if file and file not in filled:
                 filled.add(file)
+                _read(folder, file, record)  # another run's file may have the same shapes
                 fill(program, read_module(folder / file, role, program))
             program.eval()
 
