@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import MISSING
 from inspect import Parameter, Signature
+from io import TextIOWrapper
 from typing import Any, get_type_hints
 
 import typer
@@ -92,6 +93,8 @@ def main() -> None:
     """Runs the console script: invalid input prints one line that says how to fix it, and ends with status 2."""
     warnings.showwarning = _in_one_line
     warnings.filterwarnings("ignore", "Encountered (NaN|[+-]inf)", UserWarning)  # Pyro's: fit says more, and ends
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")  # a folder's name need not be UTF-8, and is printed as it is
     given = sys.argv[1:]
     try:
         with _stopped_by_signals(), _joined():

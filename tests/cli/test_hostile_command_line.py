@@ -5,6 +5,8 @@ Some 60 calls here; ``PPL_VAE_SOAK=3000`` tries so many.
 
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -77,3 +79,11 @@ def test_a_new_pair_takes_plain_names(tmp_path):
             new_pair(name, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert resolve_device("cpu").type == "cpu"
+
+
+def test_a_name_that_is_no_text_is_printed_as_it_is(tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-m", "ppl_vae", "new", "my_own", "--folder", os.fsdecode(b"\xff")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[0] == b"\xff/my_own.py"
