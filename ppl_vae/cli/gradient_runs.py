@@ -36,7 +36,7 @@ def measure_gradients(options: GradientsOptions) -> None:
             f"gradients takes images, {options.data} is a table: use ppl_vae.gradient_statistics in Python"
         )
     refuse_mixture(options.model, options.data)
-    for name in names(options.estimators):
+    for name in names(options.estimators, "--estimators"):
         if name not in ESTIMATORS:
             raise InputError(f"there is no estimator {name!r}: choose from {', '.join(ESTIMATORS)}")
     with run_of(options, "gradients", f"gradients-{Path(options.data).stem}") as running:

@@ -43,7 +43,7 @@ def compare_on_images(options: CompareOptions) -> None:
         pyro.set_rng_seed(options.seed)
         builder = builder_for(source, options.latents, widths(options.hidden), options.likelihood)
         model = initialized_model(builder, options.model, source)
-        guide_names = names(options.guides) if options.guides else builder.first_choices(model)
+        guide_names = names(options.guides, "--guides") if options.guides else builder.first_choices(model)
         base = options.base or ("diagonal" if "diagonal" in builder.fitting(model) else guide_names[0])
         settings = options.recorded(
             without=("runs",),

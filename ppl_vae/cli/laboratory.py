@@ -45,7 +45,7 @@ class Laboratory:
 
     def __init__(self, options: GradientsOptions, source: Images, parts: Path) -> None:
         self.options, self.source, self._parts = options, source, parts
-        self.estimators: Sequence[str] = names(options.estimators)
+        self.estimators: Sequence[str] = names(options.estimators, "--estimators")
         self.hidden = widths(options.hidden)
         self.latents = counts(options.latents, "--latents")
         self.particles = counts(options.particles, "--particles")

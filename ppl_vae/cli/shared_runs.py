@@ -40,7 +40,7 @@ def compare_on_shared(options: CompareOptions) -> None:
         InputError: for options of other models, guides that do not fit this one, or what ``compare`` refuses.
     """
     model, data = _start(options, _OF_OTHER_COMPARISONS)
-    guide_names = names(options.guides) if options.guides else shared_first_choices(model)
+    guide_names = names(options.guides, "--guides") if options.guides else shared_first_choices(model)
     guides = {name: shared_guide(name, options.model, model) for name in guide_names}
     with run_of(options, "compare", f"compare-{options.model}") as running:
         training = _training(options, running.path)

@@ -13,9 +13,12 @@ MOST = 2**31 - 1  # of any number: a seed, with a stop or a start added, stays o
 CAPTURES: dict[str, "Capture"] = {"auto": "auto", "true": True, "false": False, "compile": "compile"}
 
 
-def names(text: str) -> list[str]:
-    """The names in a comma-separated list."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+def names(text: str, option: str) -> list[str]:
+    """The names in a comma-separated list; InputError where it has none, or one twice."""
+    found = _parts(text)
+    if (text and not found) or len(set(found)) < len(found):
+        raise InputError(f"{option} is {text!r}; expected names, comma-separated, each once: see `ppl-vae list`")
+    return found
 
 
 def widths(hidden: str) -> tuple[int, ...]:
@@ -31,9 +34,13 @@ def counts(text: str, option: str) -> list[int]:
     return numbers
 
 
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _numbers(text: str, option: str, example: str) -> list[int]:
     try:
-        numbers = [int(number) for number in names(text)]
+        numbers = [int(number) for number in _parts(text)]
     except ValueError:
         numbers = [0]
     if not all(1 <= number <= MOST for number in numbers):

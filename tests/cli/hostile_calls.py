@@ -30,7 +30,7 @@ NO_COUNTS = ("-1", "0", "1.5", "nan", "", "9" * 5000, "0x10", "two", "\n", "\udc
 NO_RATES = ("nan", "inf", "-inf", "-1", "0", "1e400", "", "fast", "\n", "\udcff")
 TOO_MANY = ("1" + "0" * 12, str(2**62), str(2**63), str(2**64), "1" + "0" * 30)
 NO_SEEDS = ("-1", str(2**64), str(2**70), "1.5", "", "x")
-NO_LISTS = (",", ",,", "0", "-1", "1,", "1,x", "2.5", "1;2", "9" * 5000, "1\n2", "\udcff")
+NO_LISTS = (",", ",,", "0", "-1", "1,x", "2.5", "1;2", "9" * 5000, "1\n2", "\udcff")
 NO_FILES = ("folder", "missing.npy", "missing.csv", "", ".", "..", "one.npy", "none.npy", "empty.npy", "nan.npy",
     "text.npy", "pipe.npy", "loop.npy", "folder.npy", "/dev/zero", "/dev/null", "empty.csv", "short.csv", "a\nb.npy",
     "\udcff.npy", "x" * 300 + ".npy", "runs/vae", "objects.npy", "flat.npy", "big.npy")  # fmt: skip
@@ -121,7 +121,7 @@ def all_calls(folders: list[str]) -> Iterator[Call]:
         yield *MIXTURE, "--starts", count if count in NO_COUNTS else "x"
     for decay in (*NO_RATES[:4], "1"):
         yield *MIXTURE, "--weight-decay", decay
-    for target in ("none", "sepal length", "0", "a,b"):
+    for target in ("none", "0", "a,b"):
         yield *MIXTURE, "--target", target
         yield *MIXTURE[:3], "--model", "mixture-density-network", "--target", target
     for name in ("_1", "__main__", "torch", "json", "class", "match?", "None", "test_x", "My", "é" * 200, "x" * 252,

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 
 import pytest
-from hostile_calls import COMPARE, MIXTURE, TRAIN, calls, ending, prepare
+from hostile_calls import COMPARE, GRADIENTS, MIXTURE, TRAIN, calls, ending, prepare
 
 from ppl_vae import InputError
 from ppl_vae.cli.new import new_pair
@@ -25,6 +25,9 @@ FAULTS = {  # found by an earlier search
     "an infinite rate": ((*TRAIN, "--lr", "inf"), "lr is inf; a learning rate is above 0 and finite"),
     "an infinite rate for a table": ((*MIXTURE, "--lr", "inf"), "--lr is inf; a learning rate is above 0 and finite"),
     "a rate that ends in NaN": ((*COMPARE, "--lr", "1e30"), "the ELBO became nan"),
+    "a guide twice": ((*COMPARE, "--guides", "diagonal,iaf,iaf"), "each once: see `ppl-vae list`"),
+    "an estimator twice": ((*GRADIENTS, "--estimators", "pathwise,pathwise"), "each once: see `ppl-vae list`"),
+    "no estimator": ((*GRADIENTS, "--estimators", ","), "--estimators is ','; expected names"),
     "a line break": ((*TRAIN, "--data", "a\nb.npy"), r"a\nb.npy"),
     "a letter that is none": (("evaluate", "\udcff"), r"\udcff is no folder"),
     "an unknown option with a colour": (("train", "--\x1b[31mred"), "No such option"),
