@@ -52,7 +52,7 @@ def require_plain(name: str, argument: Any) -> None:
     faults = {
         "are a nested tensor; expected rows of one length: .to_padded_tensor(0.0) fills them": argument.is_nested,
         "are a sparse tensor; expected a dense one: .to_dense() makes it": argument.layout is not torch.strided,
-        "lie on the device 'meta', which holds no numbers: give a tensor that has some": argument.is_meta,
+        "lie on the device 'meta', which holds no numbers: give a tensor that has some": _is_empty(argument),
         "are quantized; expected real numbers: .dequantize() gives them": argument.is_quantized,
         "are complex numbers; expected real ones: torch.view_as_real gives both parts": argument.is_complex(),
     }
@@ -64,8 +64,13 @@ def require_plain(name: str, argument: Any) -> None:
 def require_values(*programs: Program | None) -> None:
     """Raises InputError where parameters have shapes, but no values."""
     leaves = (leaf for module in modules_of(*programs) for leaf in (*module.parameters(), *module.buffers()))
-    if any(leaf.is_meta for leaf in leaves):
+    if any(map(_is_empty, leaves)):
         raise InputError("parameters lie on the device 'meta', which holds no numbers: make the module on another one")
+
+
+def _is_empty(tensor: Tensor) -> bool:
+    """Says whether a tensor has a shape alone; one of a class of its own keeps its numbers where it likes."""
+    return tensor.is_meta and type(tensor) in (Tensor, nn.Parameter)
 
 
 def require_maker(name: str, make: Any, given: str) -> None:
