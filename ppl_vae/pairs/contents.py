@@ -66,3 +66,13 @@ def _plain_of(values: Iterable[Any]) -> tuple[Any, ...]:
         elif hasattr(value, "__next__"):
             plain += position_of(value) or ()
     return tuple(plain)
+
+
+def attributes_of(value: Any) -> list[str]:
+    """Names an instance's attributes, those in slots too."""
+    slots = [slot for base in type(value).__mro__ for slot in _listed(base.__dict__.get("__slots__", ()))]
+    return [*getattr(value, "__dict__", ()), *(slot for slot in slots if not slot.startswith("__"))]
+
+
+def _listed(slots: Any) -> list[str]:
+    return [slots] if isinstance(slots, str) else list(slots)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ppl_vae.graphs.private import hooks_of_module, hooks_of_tensor
-from ppl_vae.pairs.contents import PLAIN, content_of, position_of
+from ppl_vae.pairs.contents import PLAIN, attributes_of, content_of, position_of
 from ppl_vae.pairs.modules import Program, modules_of, named_in, places_of
 
 _MOST = 20_000  # values that are looked at
@@ -152,8 +152,8 @@ class Held:
             self._look_at_class(type(value), name, value)
         elif isinstance(value, type):
             self._look_at_class(value)
-        elif isinstance(value, _NAMESPACES) or (not _of_library(type(value)) and _attributes(value)):
-            self._look_at_attributes(name, value, _attributes(value))
+        elif isinstance(value, _NAMESPACES) or (not _of_library(type(value)) and attributes_of(value)):
+            self._look_at_attributes(name, value, attributes_of(value))
             self._look_at_class(type(value), name, value)
         elif (content := content_of(value)) is not None:
             self._states[name] = content
@@ -195,7 +195,7 @@ class Held:
                 inner = part.fget if isinstance(part, property) else getattr(part, "__func__", part)
                 if isinstance(inner, FunctionType):
                     self._left.append((key, inner))
-                elif not key.startswith("__") and (owner is None or key not in _attributes(owner)):
+                elif not key.startswith("__") and (owner is None or key not in attributes_of(owner)):
                     self._add(f"{name or base.__name__}.{key}", owner if owner is not None else base, key)
 
     def _add(self, name: str, holder: Any, key: Any, names: Iterable[str] = ()) -> None:
@@ -220,16 +220,6 @@ def _kept(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
     return _Versioned(value, _ANY if value.is_inference() else value._version)
-
-
-def _attributes(value: Any) -> list[str]:
-    """Names an instance's attributes, those in slots too."""
-    slots = [slot for base in type(value).__mro__ for slot in _listed(base.__dict__.get("__slots__", ()))]
-    return [*getattr(value, "__dict__", ()), *(slot for slot in slots if not slot.startswith("__"))]
-
-
-def _listed(slots: Any) -> list[str]:
-    return [slots] if isinstance(slots, str) else list(slots)
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

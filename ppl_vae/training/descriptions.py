@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from ppl_vae.graphs.private import OF_EVERY_MODULE, PYRO_PREFIX
+from ppl_vae.pairs.contents import attributes_of
 from ppl_vae.pairs.modules import named_in, names_of
 from ppl_vae.training.digests import digest
 
@@ -25,7 +26,7 @@ _HOW_IT_LOADS = {
     *("_iterator", "_DataLoader__initialized", "_DataLoader__multiprocessing_context", "_IterableDataset_len_called"),
 }
 _OPEN = DataLoader | Dataset | Sampler  # classes of libraries that hold what the user gave them
-_PLAIN = bool | int | float | complex | str | bytes | None
+_PLAIN = bool | int | float | complex | str | bytes | range | None
 _NAMED = type | partial | FunctionType | MethodType | BuiltinFunctionType
 _HOLDING = (
     tuple | list | dict | set | frozenset | Tensor | np.ndarray | np.generic | torch.Generator | Dataset | Sampler
@@ -85,7 +86,8 @@ class Words:
         if not _is_of_library(type(thing)) or isinstance(thing, _OPEN):
             kinds |= _HOLDING
         of_all = OF_EVERY_MODULE if isinstance(thing, nn.Module) else _HOW_IT_LOADS
-        for name, value in sorted(getattr(thing, "__dict__", {}).items()):
+        for name in sorted(attributes_of(thing)):
+            value = getattr(thing, name, None)
             parts = value if isinstance(value, tuple) else (value,)
             is_own = name not in of_all and name not in skip and not name.startswith(PYRO_PREFIX)
             if is_own and all(isinstance(part, kinds) for part in parts):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from ppl_vae.errors import InputError
+from ppl_vae.graphs.private import hooks_of_module
 from ppl_vae.pairs.modules import Program, modules_of
 from ppl_vae.pairs.restore import random_state_kept
 from ppl_vae.training.batches import Batches
@@ -27,7 +28,7 @@ _OF_OPTIMIZERS = vars(SGD([torch.zeros(1)])).keys()
 _FOUND_OUT = ("max_plate_nesting", "state")  # by an estimator, at a run
 
 
-def run_identity(source: Batches, ready: Prepared, optimizer: str, seed: int | None, precision: str) -> Identity:
+def run_identity(source: Batches, ready: Prepared, optimizer: Identity, seed: int | None, precision: str) -> Identity:
     """Describes what stays as it is in a training: with any of this changed, none goes on from its checkpoint."""
     pair = ready.trainable
     trained = {id(leaf) for leaf in pair.parameters}
@@ -36,10 +37,10 @@ def run_identity(source: Batches, ready: Prepared, optimizer: str, seed: int | N
         "data": source.fingerprint(),
         "batch size": str(source.batch_size),
         "seed": str(seed),
-        "optimizer": optimizer,
         "precision": precision,
+        **optimizer,
         **tensors_identity(pair.names, pair.parameters),
-        "frozen parameters": f"{len(frozen)} of digest {digest(frozen)}" if frozen else "nothing",
+        "frozen parameters": f"{len(frozen)} of digest {digest(frozen)}" if frozen else NOTHING,
     }
 
 
@@ -50,12 +51,12 @@ def code_identity(
     words = Words()
     trained = {id(leaf) for leaf in ready.trainable.parameters}
     of_transform = [leaf for part in modules_of(transform) for leaf in part.parameters() if id(leaf) not in trained]
-    transformed = words.of(transform) + (f" with parameters of digest {digest(of_transform)}" if of_transform else "")
     settings = ", ".join(f"{name}={value}" for name, value in words.of_attributes(elbo, _FOUND_OUT))
     return {
         "loader": words.of(source.loader),
         "estimator": f"{words.of_class(type(elbo))}({settings})",
-        "transform": transformed,
+        "transform": words.of(transform),
+        "transform's parameters": f"{len(of_transform)} of digest {digest(of_transform)}" if of_transform else NOTHING,
         SCHEDULE: words.of(schedule),
         **_programs(words, *programs, ready.learned, transform),
     }
@@ -83,23 +84,21 @@ def tensors_identity(names: Iterable[str], tensors: Iterable[Tensor]) -> Identit
     return {f"parameter {name}": f"{tensor.dtype} of shape {tuple(tensor.shape)}" for name, tensor in pairs}
 
 
-def optimizer_identity(steppers: Iterable[Optimizer], parameters: Sequence[Tensor]) -> str:
+def optimizer_identity(steppers: Sequence[Optimizer], parameters: Sequence[Tensor]) -> Identity:
     """Describes optimizers by their classes and all their options, as they are before a schedule changes any."""
     words, numbers = Words(), {id(leaf): str(number) for number, leaf in enumerate(parameters)}
-    described = []
-    for stepper in steppers:
-        groups = []
-        for group in stepper.param_groups:
-            options = [
-                f"{key}={words.of(value)}"
-                for key, value in sorted(group.items())
-                if key not in ("params", *HOW_IT_COMPUTES)
-            ]
-            members = [numbers.get(id(leaf), "?") for leaf in group["params"]] if len(stepper.param_groups) > 1 else []
-            groups.append(", ".join(options) + (f" of parameters {' '.join(members)}" if members else ""))
-        groups += [f"{name}={value}" for name, value in words.of_attributes(stepper, _OF_OPTIMIZERS)]
-        described.append(f"{words.of_class(type(stepper))}({'; '.join(groups)})")
-    return " and ".join(described)
+    identity: Identity = {}
+    for place, stepper in enumerate(steppers):
+        name = "optimizer" if len(steppers) == 1 else f"optimizer {place}"
+        identity[name] = words.of_class(type(stepper))
+        identity |= {f"{name}'s {key}": value for key, value in words.of_attributes(stepper, _OF_OPTIMIZERS)}
+        for number, group in enumerate(stepper.param_groups):
+            of_group = f" of group {number}" if len(stepper.param_groups) > 1 else ""
+            members = " ".join(numbers.get(id(leaf), "?") for leaf in group["params"])
+            options = {key: words.of(value) for key, value in group.items() if key not in ("params", *HOW_IT_COMPUTES)}
+            options |= {"parameters": members} if of_group else {}
+            identity |= {f"{name}'s {key}{of_group}": value for key, value in options.items()}
+    return identity
 
 
 def _programs(words: Words, *programs: Program | nn.Module | None) -> Identity:
@@ -122,4 +121,5 @@ def _module(words: Words, name: str, part: nn.Module) -> Identity:
     buffers = {f"{BUFFER} {name}.{key}": words.of(buffer) for key, buffer in part.named_buffers(recurse=False)}
     with random_state_kept():  # zuko's flows draw numbers for their words
         kind = f"{words.of_class(type(part))}({part.extra_repr()})"
-    return {name: kind} | settings | buffers
+    hooks = {f"{name}'s hooks": words.of(hooks)} if (hooks := hooks_of_module(part)) else {}
+    return {name: kind} | settings | buffers | hooks

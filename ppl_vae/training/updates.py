@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppl_vae.training.cuda_graphs import make_capturable, state_of
-from ppl_vae.training.identity import optimizer_identity
+from ppl_vae.training.identity import Identity, optimizer_identity
 from ppl_vae.training.optimizer_memory import put_memory
 from ppl_vae.training.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers, set_steps
 from ppl_vae.training.recorded_update import RecordedUpdate, is_torchs_own
@@ -40,13 +40,13 @@ class Updates:
         optimizers: Sequence[Optimizer] = (),
         schedulers: Sequence[LambdaLR] = (),
         in_graph: bool = False,
-        options: str = "",
+        options: Identity | None = None,
         steppers: Sequence[Optimizer | RecordedUpdate] | None = None,
     ) -> None:
         self._optimizers, self._schedulers = list(optimizers), list(schedulers)
         self._steppers = list(optimizers if steppers is None else steppers)
         self.runs_no_foreign_code = not schedulers and all(map(is_torchs_own, optimizers))
-        self.in_graph, self.options = in_graph, options
+        self.in_graph, self.options = in_graph, options or {}
         self.taken, self._steps = False, 0
 
     def begin(self) -> None:
