@@ -1,5 +1,6 @@
 """Every example runs, one epoch long; and so does the README's snippet."""
 
+import inspect
 import re
 import runpy
 import sys
@@ -45,7 +46,7 @@ SHORTER = {
 
 
 def run_the_readmes_snippets(monkeypatch):
-    monkeypatch.setitem(compare.__kwdefaults__, "particles", 100)
+    monkeypatch.setitem(inspect.unwrap(compare).__kwdefaults__, "particles", 100)
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert snippets
     text = "\n".join(snippets)
@@ -66,9 +67,10 @@ def test_the_readmes_snippets_run_where_fit_moves_the_pair_elsewhere(monkeypatch
     """As on a machine with a GPU: ``fit`` leaves the pair there, and the data stay here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ppl_vae.training.modes.RowTable", ())  # the tests' device has no sparse gradients
-    monkeypatch.setitem(fit.__kwdefaults__, "optimizer", partial(torch.optim.Adam, lr=1e-3, foreach=False))
+    adam = partial(torch.optim.Adam, lr=1e-3, foreach=False)
+    monkeypatch.setitem(inspect.unwrap(fit).__kwdefaults__, "optimizer", adam)
     with elsewhere() as place:
-        for module in ("training.fit", "measure.comparison"):
+        for module in ("training.fit", "measure.side_by_side"):
             monkeypatch.setattr(f"ppl_vae.{module}.resolve_device", lambda device: place)
         names = run_the_readmes_snippets(monkeypatch)
     assert next(names["model"].parameters()).device == place

@@ -135,7 +135,7 @@ def _state(role: str, program: Any) -> dict[str, Tensor]:
                 f"the {role}'s state holds {name}, a {type(value).__name__}, expected tensors alone: register it by "
                 "register_buffer"
             )
-        if value.layout != torch.strided or value.is_meta or is_lazy(value):
+        if value.layout != torch.strided or (value.is_meta and type(value) in (Tensor, nn.Parameter)) or is_lazy(value):
             raise InputError(
                 f"the {role}'s {name} is sparse or not made yet: run the pair once, and keep dense tensors"
             )

@@ -2,6 +2,7 @@
 
 import enum
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -166,8 +167,10 @@ def _code(code: CodeType) -> Iterator[str]:
 
 
 def _is_of_library(value: Any) -> bool:
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
-    return str(name).partition(".")[0] in _LIBRARIES
+    if isinstance(value, ModuleType):  # those of Python hold what is no setting: the environment, the arguments
+        root = value.__name__.partition(".")[0]
+        return root in _LIBRARIES or root in sys.stdlib_module_names
+    return str(getattr(value, "__module__", "")).partition(".")[0] in _LIBRARIES
 
 
 def _some(values: Iterable[Any]) -> list[Any]:

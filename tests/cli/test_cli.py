@@ -501,7 +501,7 @@ def test_the_checkpoint_of_another_run_is_refused(run, tmp_path):
     assert run("train", *QUICK, "--checkpoint", "kept.pt", "--json")[0] == 0
     status, _, err = run("train", *QUICK, "--checkpoint", "kept.pt", "--lr", "0.01", "--json")
     assert status == 2
-    assert re.search(r"whose optimizer is Adam\(.*lr=0.001,.*\); here it is Adam\(.*lr=0.01,.*\): name", err)
+    assert "whose optimizer's lr is 0.001; here it is 0.01: name another file" in err
 
 
 def test_a_mixture_is_trained_without_a_warning(run):

@@ -185,7 +185,11 @@ def test_a_forked_process_does_not_wait_for_a_thread_that_it_has_not():
 def test_ctrl_c_ends_the_wait(monkeypatch):
     monkeypatch.setattr(threads, "PATIENCE", 0.01)
     monkeypatch.setattr(threads, "_tell", lambda *given: signal.raise_signal(signal.SIGINT))
-    with Held(), pytest.raises(KeyboardInterrupt):
-        measuring()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
+    try:
+        with Held(), pytest.raises(KeyboardInterrupt):
+            measuring()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert measuring() == "measured"
     assert threads._turn.holder is None

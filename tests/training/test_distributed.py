@@ -32,7 +32,6 @@ from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 discrete = {"bernoulli": BernoulliVAE, "categorical": CategoricalVAE, "one-hot": GaussianMixture}
 elbos = {"many": lambda: IWAE(4), "mean": RunningMean}
 elbos |= {"categorical": lambda: LeaveOneOut(3), "bernoulli": TraceGraph_ELBO}
-dying = []
 
 
 def train(kind, place=None, epochs=3):
@@ -49,7 +48,7 @@ def train(kind, place=None, epochs=3):
 
     def transform(batch):
         transform.calls += 1
-        if rank() == 1 and transform.calls in dying:
+        if rank() == 1 and os.environ.get("DIES_AT") == str(transform.calls):  # nothing of the transform's own
             os._exit(1)
         return torch.bernoulli(batch)
 
@@ -68,7 +67,7 @@ def joined_for_longer():
         found = {kind: train(kind) for kind in kinds.split(",")}
         if rank() == 0:
             print(json.dumps(found), flush=True)
-        dying.append(20)
+        os.environ["DIES_AT"] = "20"
         train("one", place, epochs=8)
 
 

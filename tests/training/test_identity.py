@@ -1,7 +1,9 @@
 """The checkpoint of another run is refused, in one line that says what differs."""
 
-from functools import partial
+import sys
+from functools import os
 
+import partial
 import pytest
 import torch
 from cut_off import OBSERVED, bits, normal, train, wide
@@ -133,3 +135,12 @@ def test_an_older_file_is_refused(tmp_path):
     write_content(place, {"format": 2, "tensors": [], "others": [], "run": {}, "progress": {}})
     with pytest.raises(ValueError, match=r"kept.pt was written by another version of fit, .*: name another file"):
         train(normal, Trace_ELBO, place)
+
+
+def test_the_environment_is_no_setting(monkeypatch):
+    def transform(x):
+        return x * float(os.environ.get("FACTOR", "1")) * len(sys.argv)
+
+    words = Words().of(transform)
+    monkeypatch.setenv("ANOTHER", "1")
+    assert Words().of(transform) == words
