@@ -1,9 +1,9 @@
 """The checkpoint of another run is refused, in one line that says what differs."""
 
+import os
 import sys
-from functools import os
+from functools import partial
 
-import partial
 import pytest
 import torch
 from cut_off import OBSERVED, bits, normal, train, wide
@@ -14,6 +14,7 @@ from torch.optim import Adam
 from ppl_vae.estimators import RunningMean
 from ppl_vae.guides import IAF, MAF, Amortized, FixedScale
 from ppl_vae.models import VAE
+from ppl_vae.training.descriptions import Words
 from ppl_vae.training.tensor_files import write_content
 
 
