@@ -1,11 +1,13 @@
 """``ppl-vae compare`` on images: many guides for one model, ranked by their ELBO."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
+from pyro.infer import ELBO
 
 from ppl_vae.cli import report
 from ppl_vae.cli.options import CompareOptions
@@ -18,11 +20,11 @@ from ppl_vae.errors import InputError
 from ppl_vae.measure.comparison import compare
 from ppl_vae.measure.side_by_side import Comparison
 from ppl_vae.pairs.progress import whole
-from ppl_vae.programs import LatentVariableModel
+from ppl_vae.programs import Guide, LatentVariableModel
 from ppl_vae.runs.finishing import finish, image_record
 from ppl_vae.runs.image_data import ImageData, builder_for, data_for, initialized_model
 from ppl_vae.runs.writing import write_pairs
-from ppl_vae.runs.zoo import Builder, refuse_mixture
+from ppl_vae.runs.zoo import refuse_mixture
 from ppl_vae.training.fit import resolve_device
 from ppl_vae.training.optimizers import ADAM_RATE, cooldown
 
@@ -56,10 +58,13 @@ def compare_on_images(options: CompareOptions) -> None:
             device=str(resolve_device(options.device)),
             run=running.path,
         )
+        trained_with = None if options.joint else builder.guide(base, model)
+        guides: dict[str, torch.nn.Module] = {name: builder.guide(name, model) for name in guide_names}
         data = data_for(model, source, options.seed, options.images)
         report.tell_images(source, data.transform is not None)
         with whole("compare"):
-            comparison = _compared(options, settings, builder, model, data, running.parts)
+            elbo = builder.elbo
+            comparison = _compared(options, settings, model, trained_with, guides, elbo, data, running.parts)
         _write(running.path, comparison, settings, data)
         files = write_pairs(running.path, comparison.pairs)
         finish(running, "images", settings, image_record(source, builder), files, results="table.json")
@@ -73,14 +78,14 @@ def compare_on_images(options: CompareOptions) -> None:
 def _compared(
     options: CompareOptions,
     settings: dict[str, Any],
-    builder: Builder,
     model: LatentVariableModel,
+    base: Guide | None,
+    guides: dict[str, torch.nn.Module],
+    elbo: Callable[[Guide], ELBO],
     data: ImageData,
     parts: Path,
 ) -> Comparison:
-    """Makes the guides and compares them."""
-    base = None if options.joint else builder.guide(settings["base"], model)
-    guides: dict[str, torch.nn.Module] = {name: builder.guide(name, model) for name in settings["guides"]}
+    """Compares the guides on the data."""
     return compare(
         model,
         guides,
@@ -97,7 +102,7 @@ def _compared(
         transform=data.transform,
         device=options.device,
         seed=options.seed,
-        elbo=builder.elbo,
+        elbo=elbo,
         evidence=options.evidence,
         split=options.split,
         annealing={"steps": options.annealing_steps},
