@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ppl_vae.errors import InputError, Outage
 
+_HELD: set[int] = set()  # the descriptors of the locks that this process has
+
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
@@ -73,11 +75,13 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _taken(lock, path, remedy)
+        _HELD.add(descriptor)
     except OSError as error:
         raise not_writable(path, error) from None
     try:
         yield
     finally:
+        _HELD.discard(descriptor)
         lock.unlink(missing_ok=True)  # while it is held: whoever opened it meanwhile sees that it is gone
         os.close(descriptor)
 
@@ -90,6 +94,15 @@ def not_writable(path: Path, error: OSError, remedy: str = "name another place, 
 def _require_name(path: Path, remedy: str = "name another place") -> None:
     if not path.name or "\0" in str(path):
         raise InputError(f"{str(path)!r} can't be the name of a file: {remedy}")
+
+
+def _let_go() -> None:
+    """Leaves the locks to the process that took them: a loader's worker would hold them after its parent is killed."""
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _taken(lock: Path, path: Path, remedy: str) -> int:

@@ -87,6 +87,24 @@ def test_what_is_in_use_is_refused_and_free_again_when_its_user_is_killed(tmp_pa
     assert not os.listdir(tmp_path)
 
 
+def test_a_child_does_not_hold_what_its_parent_locked(tmp_path):
+    """As a loader's worker, which lives on for a while after its parent is killed."""
+    place = tmp_path / "kept.pt"
+    forking = HOLDER.replace(
+        "    print(", "    child = os.fork()\n    if child == 0: time.sleep(60)\n    print(child, "
+    )
+    code = forking.replace("import sys, time", "import os, sys, time")
+    holder = subprocess.Popen([sys.executable, "-c", code, str(place)], stdout=subprocess.PIPE, text=True)
+    child = int(holder.stdout.readline().split()[0])
+    holder.kill()
+    holder.wait()
+    try:
+        with locked(place, "name another file"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_of_many_at_once_one_has_the_lock(tmp_path):
     """Also where its holder removes it while others wait at the door."""
     place, inside = tmp_path / "kept.pt", tmp_path / "inside"
