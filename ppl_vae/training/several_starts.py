@@ -101,7 +101,7 @@ class EarlyStopping:
 
     def __init__(self, model: nn.Module, held_out: Data, patience: int | None = None) -> None:
         _require_patience(patience)
-        self.model, self.held_out, self.patience = model, batch_of(held_out), patience
+        self.model, self.held_out, self.patience = model, _tensors_of(held_out), patience
         self.best, self.epoch = -math.inf, 0
         self._of_data = digest(self.held_out)
         self.state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -148,15 +148,17 @@ def _require_patience(patience: Any) -> None:
         require_count("patience", patience, 1)
 
 
-def _held_out(data: Any) -> tuple[Any, ...] | None:
-    """Returns the held-out data as arguments of the model, None where there are none."""
-    if data is None:
-        return None
+def _tensors_of(data: Any) -> tuple[Tensor, ...]:
+    """Returns the held-out data as arguments of the model; InputError where they are none."""
     first = data[0] if isinstance(data, tuple | list) and data else data
     require_plain("the held-out data", first)
     if isinstance(first, Tensor) and first.dim() and not len(first):
         raise InputError("the held-out data are empty: give some rows, or None")
-    return batch_of(data)
+    batch = batch_of(data)
+    for part in batch:
+        if not isinstance(part, Tensor):
+            raise InputError(f"the held-out data hold a {type(part).__name__}; expected a tensor or a tuple of some")
+    return batch
 
 
 def total_log_evidence(model: nn.Module, batch: tuple[Tensor, ...]) -> float:
@@ -248,7 +250,7 @@ def best_of(
     require_maker("make", make, "a seed")
     require_count("starts", starts, 1)
     _require_patience(patience)
-    batch, held_out = batch_of(data), _held_out(held_out)
+    batch, held_out = batch_of(data), None if held_out is None else _tensors_of(held_out)
     guide = fit_options.pop("guide", no_guide)
     elbo = fit_options.pop("elbo", None) or LogEvidence()
     models: list[nn.Module] = []

@@ -342,6 +342,8 @@ def test_arguments_that_give_no_mixture():
         best_of(mixture, IRIS, patience=0)
     with pytest.raises(InputError, match="the held-out data are empty"):
         best_of(mixture, IRIS, held_out=(IRIS[:0],))
+    with pytest.raises(InputError, match="the held-out data hold a str; expected a tensor"):
+        best_of(mixture, IRIS, held_out=(IRIS, "rows"))
 
 
 def test_bic_counts_the_free_parameters():
