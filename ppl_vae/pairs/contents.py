@@ -49,8 +49,8 @@ def position_of(value: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python 3.14 takes this from the iterators of itertools
         try:
-            parts = value.__reduce__()
-        except (TypeError, AttributeError):
+            parts = value.__reduce_ex__(2)  # plain __reduce__ makes another file of an open one, and closes it
+        except Exception:  # an iterator of others may say in whatever way that it has none
             return ()
     return _plain_of(parts) if isinstance(parts, tuple) else ()
 

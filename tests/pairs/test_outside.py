@@ -1,5 +1,6 @@
 """What a program draws, reads or changes outside torch: captured training gives what uncaptured training gives."""
 
+import io
 import itertools
 import logging
 import os
@@ -236,6 +237,17 @@ def test_a_picture_sees_what_programs_hold_and_no_parameter():
     assert before.drifted() == ""
     guide.extra = 1
     assert Held((model, guide)).changed_since(before) == "Amortized.extra"
+
+
+class Log(io.TextIOWrapper):
+    """A file of a class of one's own."""
+
+
+def test_a_picture_leaves_an_open_file_open(tmp_path):
+    with open(tmp_path / "log.txt", "wb") as raw:
+        log = Log(raw)
+        Held([lambda: log.write("a line")])
+        assert not raw.closed
 
 
 def test_a_log_line_is_no_clock():
