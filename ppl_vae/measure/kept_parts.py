@@ -68,7 +68,7 @@ class KeptParts:
         """
         path = self._file(f"{name}.nc")
         if path is not None:
-            identity, beside = _identity(pair, settings), Beside((pair.model, pair.own_guide), (), ())
+            identity, beside = _identity(pair, settings), Beside((pair.model, pair.own_guide))
             if path.exists():
                 found, own = _read(path)
                 refuse_other(path, own["run"], identity, "name another folder")

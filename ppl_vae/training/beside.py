@@ -20,13 +20,11 @@ class Beside:
 
     Args:
         programs: all that runs in a training; None among them is passed over.
-        watchers: what runs beside it, and may draw random numbers too.
         changing: the tensors that are trained.
     """
 
-    def __init__(self, programs: Iterable[Any], watchers: Iterable[Any], changing: Sequence[Tensor]) -> None:
+    def __init__(self, programs: Iterable[Any], changing: Sequence[Tensor] = ()) -> None:
         self._programs = [program for program in programs if program is not None]
-        self._watchers = [watcher for watcher in watchers if watcher is not None]
         self._changing = changing
         self._store = pyro.get_param_store().get_state()["params"]
         self._before = self._look()
@@ -63,7 +61,7 @@ class Beside:
         return Held(self._programs, self._changing, apart=_GENERATORS)
 
     def _generators(self) -> dict[str, Any]:
-        found = Held([*self._programs, *self._watchers], self._changing, apart=_GENERATORS).others
+        found = self._look().others
         of_all = (torch.default_generator, getattr(random.random, "__self__", None), np.random.mtrand._rand)
         return {
             name: generator

@@ -110,6 +110,8 @@ class Step:
         """Goes on from there: a step that would be a graph's without a break is so after it too, in the last digit."""
         steps, reason, seconds = operator.index(state["steps"]), str(state["reason"]), float(state["compile_seconds"])
         known = {str(key): Progress(*progress) for key, progress in state["graphs"].items()}
+        if any(type(progress.replays) is not int or type(progress.compiled) is not bool for progress in known.values()):
+            raise ValueError("it does not say how far its graphs have come")
         self._steps, self.compile_seconds, self._known = steps, seconds, known
         if self._capture and reason and reason != _NOT_ASKED_FOR:
             self._give_up(reason, quiet=self._capture == "auto")

@@ -138,11 +138,15 @@ class Checkpoint:
                 f"{path} does not hold what this training needs ({first_line(error)}): name another file"
             ) from None
         put(self._tensors, content["tensors"])
-        self.was_stopped = bool(content["stopped"])
+        self.was_stopped = content["stopped"]
         return done, content["epochs"]
 
     def _checked(self, path: Path, content: Mapping[str, Any]) -> int:
         """Refuses what this training can't go on from, and returns how many epochs are done."""
+        if not all(isinstance(word, str) for word in (*content["run"].values(), *content["moving"])):
+            raise ValueError("what it says of its run is not in words")
+        if type(content["epochs"]) is not int or type(content["stopped"]) is not bool:
+            raise ValueError("it does not say how long it was to be")
         refuse_other(path, content["run"], self._fixed | self._started, "name another file", content["moving"])
         done = len(content["parts"]["history"]["elbo"])
         if done > self._epochs:

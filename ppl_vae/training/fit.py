@@ -141,9 +141,9 @@ def fit(
                 checkpoint,
                 tensors,
                 parts | remembered(after_epoch),
-                partial(Beside, (model, guide, elbo, schedule, *source.code), (after_epoch,), tensors),
+                partial(Beside, (model, guide, elbo, schedule, *source.code), tensors),
                 partial(run_identity, source, ready, updates.options, seed, precision),
-                partial(code_identity, source, elbo, transform, schedule, ready, model, guide),
+                partial(code_identity, source, elbo, updates.optimizers, transform, schedule, ready, model, guide),
                 epochs,
             )
             if saved.is_there:

@@ -24,7 +24,7 @@ from ppl_vae.training.preparation import Prepared
 Identity = dict[str, str]
 HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
 SCHEDULE, NOTHING, BUFFER = "schedule of the rate", "None", "buffer"
-_OF_OPTIMIZERS = vars(SGD([torch.zeros(1)])).keys()
+_OF_OPTIMIZERS = {*vars(SGD([torch.zeros(1)])), "step", "_opt_called"}  # the last two are a schedule's
 _FOUND_OUT = ("max_plate_nesting", "state")  # by an estimator, at a run
 
 
@@ -45,7 +45,13 @@ def run_identity(source: Batches, ready: Prepared, optimizer: Identity, seed: in
 
 
 def code_identity(
-    source: Batches, elbo: ELBO, transform: Any, schedule: Any, ready: Prepared, *programs: Program
+    source: Batches,
+    elbo: ELBO,
+    optimizers: Sequence[Optimizer],
+    transform: Any,
+    schedule: Any,
+    ready: Prepared,
+    *programs: Program,
 ) -> Identity:
     """Describes what runs in a training, as it is at this moment."""
     words = Words()
@@ -58,6 +64,7 @@ def code_identity(
         "transform": words.of(transform),
         "transform's parameters": f"{len(of_transform)} of digest {digest(of_transform)}" if of_transform else NOTHING,
         SCHEDULE: words.of(schedule),
+        **_optimizers(words, optimizers),
         **_programs(words, *programs, ready.learned, transform),
     }
 
@@ -84,21 +91,33 @@ def tensors_identity(names: Iterable[str], tensors: Iterable[Tensor]) -> Identit
     return {f"parameter {name}": f"{tensor.dtype} of shape {tuple(tensor.shape)}" for name, tensor in pairs}
 
 
-def optimizer_identity(steppers: Sequence[Optimizer], parameters: Sequence[Tensor]) -> Identity:
-    """Describes optimizers by their classes and all their options, as they are before a schedule changes any."""
+def optimizer_identity(optimizers: Sequence[Optimizer], parameters: Sequence[Tensor]) -> Identity:
+    """Describes all options of optimizers, as they are before a schedule changes any."""
     words, numbers = Words(), {id(leaf): str(number) for number, leaf in enumerate(parameters)}
     identity: Identity = {}
-    for place, stepper in enumerate(steppers):
-        name = "optimizer" if len(steppers) == 1 else f"optimizer {place}"
-        identity[name] = words.of_class(type(stepper))
-        identity |= {f"{name}'s {key}": value for key, value in words.of_attributes(stepper, _OF_OPTIMIZERS)}
-        for number, group in enumerate(stepper.param_groups):
-            of_group = f" of group {number}" if len(stepper.param_groups) > 1 else ""
+    for name, optimizer in _named(optimizers):
+        for number, group in enumerate(optimizer.param_groups):
+            of_group = f" of group {number}" if len(optimizer.param_groups) > 1 else ""
             members = " ".join(numbers.get(id(leaf), "?") for leaf in group["params"])
             options = {key: words.of(value) for key, value in group.items() if key not in ("params", *HOW_IT_COMPUTES)}
             options |= {"parameters": members} if of_group else {}
             identity |= {f"{name}'s {key}{of_group}": value for key, value in options.items()}
     return identity
+
+
+def _optimizers(words: Words, optimizers: Sequence[Optimizer]) -> Identity:
+    """Describes optimizers by their classes, and what those of one's own hold beside options."""
+    identity: Identity = {}
+    for name, optimizer in _named(optimizers):
+        identity[name] = words.of_class(type(optimizer))
+        identity |= {f"{name}'s {key}": value for key, value in words.of_attributes(optimizer, _OF_OPTIMIZERS)}
+    return identity
+
+
+def _named(optimizers: Sequence[Optimizer]) -> list[tuple[str, Optimizer]]:
+    if len(optimizers) == 1:
+        return [("optimizer", optimizers[0])]
+    return [(f"optimizer {number}", optimizer) for number, optimizer in enumerate(optimizers)]
 
 
 def _programs(words: Words, *programs: Program | nn.Module | None) -> Identity:

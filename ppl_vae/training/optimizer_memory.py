@@ -44,8 +44,9 @@ def _groups(optimizer: Optimizer, theirs: Any) -> list[dict[str, Any]]:
 def _option(key: str, ours: Any, theirs: Any) -> Any:
     if key in HOW_IT_COMPUTES:
         return ours
-    numbers = bool | int | float | Tensor
-    if isinstance(ours, numbers) and isinstance(theirs, numbers):
+    numbers = int | float | Tensor
+    are_numbers = isinstance(ours, numbers) and isinstance(theirs, numbers)
+    if are_numbers and not isinstance(ours, bool) and not isinstance(theirs, bool):
         return float(theirs) if isinstance(theirs, Tensor) and not isinstance(ours, Tensor) else theirs
     if type(ours) is not type(theirs):
         raise ValueError(f"its optimizer's {key} is a {type(theirs).__name__}")

@@ -28,9 +28,10 @@ class Updates:
         schedulers: those of their learning rates.
         in_graph: whether a graph may hold the optimizers' step (see
             :func:`ppl_vae.training.cuda_graphs.make_capturable`).
-        options: the optimizers in words, as they were before a schedule changed them.
+        options: their options in words, as they were before a schedule changed them.
 
     Attributes:
+        optimizers: all of them.
         taken: whether a graph has taken the optimizers' step of the training step at hand.
         runs_no_foreign_code: whether neither an optimizer nor a schedule is code of the user's.
     """
@@ -43,7 +44,7 @@ class Updates:
         options: Identity | None = None,
         steppers: Sequence[Optimizer | RecordedUpdate] | None = None,
     ) -> None:
-        self._optimizers, self._schedulers = list(optimizers), list(schedulers)
+        self.optimizers, self._schedulers = list(optimizers), list(schedulers)
         self._steppers = list(optimizers if steppers is None else steppers)
         self.runs_no_foreign_code = not schedulers and all(map(is_torchs_own, optimizers))
         self.in_graph, self.options = in_graph, options or {}
@@ -72,11 +73,11 @@ class Updates:
 
     def tensors_in_graph(self) -> list[Tensor]:
         """Lists what the optimizers remember, where a graph changes it."""
-        return state_of(self._optimizers) if self.in_graph else []
+        return state_of(self.optimizers) if self.in_graph else []
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what the optimizers remember, and how many steps they have taken."""
-        return {"steps": self._steps, "optimizers": [optimizer.state_dict() for optimizer in self._optimizers]}
+        return {"steps": self._steps, "optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from there; a schedule gives the rates that it gives this training after so many steps.
@@ -85,15 +86,15 @@ class Updates:
             ValueError: where it is not the state of such optimizers.
         """
         steps, memories = operator.index(state["steps"]), state["optimizers"]
-        if len(memories) != len(self._optimizers):
-            raise ValueError(f"it has {len(memories)} optimizers, not {len(self._optimizers)}")
-        for optimizer, memory in zip(self._optimizers, memories, strict=True):
+        if len(memories) != len(self.optimizers):
+            raise ValueError(f"it has {len(memories)} optimizers, not {len(self.optimizers)}")
+        for optimizer, memory in zip(self.optimizers, memories, strict=True):
             put_memory(optimizer, memory)
         self._steps = steps
         for scheduler in self._schedulers:
             set_steps(scheduler, self._steps)
         if self.in_graph:
-            make_capturable(self._optimizers)
+            make_capturable(self.optimizers)
 
     def _step(self) -> None:
         for stepper in self._steppers:
