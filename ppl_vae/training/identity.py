@@ -24,7 +24,7 @@ from ppl_vae.training.preparation import Prepared
 Identity = dict[str, str]
 HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
 SCHEDULE, NOTHING, BUFFER = "schedule of the rate", "None", "buffer"
-_OF_OPTIMIZERS = {*vars(SGD([torch.zeros(1)])), "step", "_opt_called"}  # the last two are a schedule's
+_OF_OPTIMIZERS = {*vars(SGD([torch.zeros(1)])), "step"}  # the last one is a schedule's
 _FOUND_OUT = ("max_plate_nesting", "state")  # by an estimator, at a run
 
 
@@ -110,8 +110,13 @@ def _optimizers(words: Words, optimizers: Sequence[Optimizer]) -> Identity:
     identity: Identity = {}
     for name, optimizer in _named(optimizers):
         identity[name] = words.of_class(type(optimizer))
-        identity |= {f"{name}'s {key}": value for key, value in words.of_attributes(optimizer, _OF_OPTIMIZERS)}
+        identity |= {f"{name}'s {key}": value for key, value in words.of_attributes(optimizer, _private(optimizer))}
     return identity
+
+
+def _private(optimizer: Optimizer) -> set[str]:
+    """Names what torch notes in an optimizer."""
+    return _OF_OPTIMIZERS | {name for name in vars(optimizer) if name.startswith("_")}
 
 
 def _named(optimizers: Sequence[Optimizer]) -> list[tuple[str, Optimizer]]:
