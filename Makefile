@@ -20,6 +20,7 @@ soak: $(STAMP)
 	PPL_VAE_SOAK=$(SOAK) $(VENV)/bin/python -m pytest -n 2 -s tests/data/test_damaged_files.py tests/training/test_tensor_files.py
 	PPL_VAE_SOAK=1500 $(VENV)/bin/python -m pytest -n 2 -s tests/pairs/test_hostile_arguments.py
 	PPL_VAE_SOAK=2000 $(VENV)/bin/python -m pytest -n 2 -s tests/cli/test_hostile_command_line.py tests/cli/test_damaged_runs.py
+	PPL_VAE_SOAK=1000 $(VENV)/bin/python -m pytest -s tests/training/test_other_content.py
 	PPL_VAE_SOAK=50 $(VENV)/bin/python -m pytest -s tests/training/test_survival.py
 
 check: types
