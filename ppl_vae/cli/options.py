@@ -156,7 +156,7 @@ class TrainOptions(RunOptions):
         float | None, typer.Option(help="For a mixture density network: AdamW's weight decay, 1 by default.")
     ] = None
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A file, written after each epoch, from which an interrupted run continues.")
+        Path | None, typer.Option(help="A file that holds the training, from which an interrupted run goes on.")
     ] = None
     capture: Annotated[
         str,
