@@ -23,6 +23,17 @@ def in_one_line(text: str) -> str:
     return _LONG.sub(lambda name: f"{name[0][:150]}...{name[0][-150:]}", line)
 
 
+def first_line(error: BaseException) -> str:
+    """Gives what an error says first, or its kind where it says nothing.
+
+    Examples:
+        >>> from ppl_vae.errors import first_line
+        >>> first_line(ValueError("no\\nmore")), first_line(KeyError())
+        ('no', 'KeyError')
+    """
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 class InputError(ValueError):
     """Bad input: the message says what was given, what is expected and how to mend it.
 

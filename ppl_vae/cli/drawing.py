@@ -38,11 +38,10 @@ def draw(run: Run, options: SampleOptions) -> list[Path]:
     if name not in run.pairs:
         raise InputError(f"{run.folder} has no guide {name!r}: choose from {', '.join(run.pairs)}")
     pyro.set_rng_seed(options.seed)
-    kind = "images" if "shape" in run.data else "table" if "columns" in run.data else "shared"
     model: Any
     model, guide = run.pairs[name]
     with evaluating(model, guide):
-        return _DRAWN[kind](run, model, guide, options, options.to or run.folder)
+        return _DRAWN[run.kind](run, model, guide, options, options.to or run.folder)
 
 
 def _images(run: Run, model: Any, guide: Any, options: SampleOptions, folder: Path) -> list[Path]:
@@ -68,7 +67,7 @@ def _rows(run: Run, model: Any, guide: Any, options: SampleOptions, folder: Path
     if isinstance(model, GaussianMixture):
         frame = pd.DataFrame(model.generate(options.count)[1].sample().numpy(), columns=columns)
     else:
-        table = load_table(run.settings["data"], options.data_root or run.settings["data_root"], run.data["target"])
+        table = load_table(run.settings["data"], run.data_root(options.data_root), run.data["target"])
         rows = table.values[torch.arange(options.count) % len(table.values)]
         frame = pd.DataFrame(rows.numpy(), columns=columns)
         frame[run.data["target"]] = model.generate(options.count, rows)[1].sample().squeeze(-1).numpy()

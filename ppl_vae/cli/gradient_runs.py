@@ -1,6 +1,5 @@
 """What ``ppl-vae gradients`` does: its run, its table, and the files that it writes."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from ppl_vae.cli import report
 from ppl_vae.cli.laboratory import Laboratory
 from ppl_vae.cli.options import GradientsOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import names
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
@@ -21,7 +19,7 @@ from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.measure.gradients import TOTAL
 from ppl_vae.pairs.progress import whole
 from ppl_vae.plots import gradients as gradient_plots
-from ppl_vae.runs.finishing import finish, tensors_record
+from ppl_vae.runs.data_records import data_record
 from ppl_vae.runs.zoo import refuse_mixture
 
 
@@ -54,13 +52,9 @@ def measure_gradients(options: GradientsOptions) -> None:
         )
         content = _content(laboratory, settings)
         _write(running.path, laboratory, content)
-        of_data = tensors_record(source.name, (source.train, source.test))
-        finish(running, "images", settings, of_data, {}, results="gradients.json")
-    if options.as_json:
-        print(json.dumps(report.plain(content)))
-        return
-    show(_table(laboratory))
-    print(running.path)
+        of_data = data_record(source.name, (source.train, source.test))
+        running.finish(kind="images", settings=settings, data=of_data, pairs={}, results="gradients.json")
+    report.tell(content, _table(laboratory), options.as_json, running.path)
 
 
 def _content(laboratory: Laboratory, settings: dict[str, Any]) -> dict[str, Any]:

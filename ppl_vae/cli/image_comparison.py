@@ -1,6 +1,5 @@
 """``ppl-vae compare`` on images: many guides for one model, ranked by their ELBO."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from pyro.infer import ELBO
 from ppl_vae.cli import report
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, names, widths
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
@@ -21,7 +19,7 @@ from ppl_vae.measure.comparison import compare
 from ppl_vae.measure.side_by_side import Comparison
 from ppl_vae.pairs.progress import whole
 from ppl_vae.programs import Guide, LatentVariableModel
-from ppl_vae.runs.finishing import finish, image_record
+from ppl_vae.runs.data_records import image_record
 from ppl_vae.runs.image_data import ImageData, builder_for, data_for, initialized_model
 from ppl_vae.runs.writing import write_pairs
 from ppl_vae.runs.zoo import refuse_mixture
@@ -63,16 +61,12 @@ def compare_on_images(options: CompareOptions) -> None:
         data = data_for(model, source, options.seed, options.images)
         report.tell_images(source, data.transform is not None)
         with whole("compare"):
-            elbo = builder.elbo
-            comparison = _compared(options, settings, model, trained_with, guides, elbo, data, running.parts)
+            comparison = _compared(options, settings, model, trained_with, guides, builder.elbo, data, running.parts)
         _write(running.path, comparison, settings, data)
         files = write_pairs(running.path, comparison.pairs)
-        finish(running, "images", settings, image_record(source, builder), files, results="table.json")
-    if options.as_json:
-        print(json.dumps(report.plain(report.summary(comparison, settings))))
-        return
-    show(report.table(comparison))
-    print(running.path)
+        of_data = image_record(source, builder)
+        running.finish(kind="images", settings=settings, data=of_data, pairs=files, results="table.json")
+    report.tell(report.summary(comparison, settings), report.table(comparison), options.as_json, running.path)
 
 
 def _compared(

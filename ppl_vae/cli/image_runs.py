@@ -1,6 +1,5 @@
 """``ppl-vae train`` on images: one pair, its bounds on the test images, parameters, figures."""
 
-import json
 import resource
 import sys
 import time
@@ -17,7 +16,6 @@ from rich.table import Table
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, widths
 from ppl_vae.data.images import Images, load
 from ppl_vae.errors import InputError
@@ -27,7 +25,7 @@ from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.psis import shares
 from ppl_vae.plots.bounds import NOT_A_BOUND, training_curves
 from ppl_vae.programs import Guide, LatentVariableModel
-from ppl_vae.runs.finishing import finish, image_record
+from ppl_vae.runs.data_records import image_record
 from ppl_vae.runs.folder import RunFolder
 from ppl_vae.runs.image_data import ImageData, builder_for, data_for, initialized_model
 from ppl_vae.runs.writing import write_bounds, write_histories, write_pairs
@@ -93,11 +91,7 @@ def train_on_images(options: TrainOptions) -> None:
             evaluation_seconds = time.perf_counter() - began
         result = _result(start, history, measured, evaluation_seconds)
         _write(running, options.guide, start, history, measured, result)
-    if options.as_json:
-        print(json.dumps(report.plain(result)))
-        return
-    show(_table(options, history, measured, result))
-    print(running.path)
+    report.tell(result, _table(options, history, measured, result), options.as_json, running.path)
 
 
 def _start(options: TrainOptions, folder: Path) -> _Setting:
@@ -175,7 +169,10 @@ def _write(
     report.save(folder / "training.png", training_curves({name: history}))
     report.write_images(folder, pairs, start.data.test, start.data.shape)
     files = write_pairs(folder, pairs)
-    finish(running, "images", start.settings, image_record(start.source, start.builder), files, keep_parts=True)
+    data = image_record(start.source, start.builder)
+    running.finish(
+        keep_parts=True, kind="images", settings=start.settings, data=data, pairs=files, results="result.json"
+    )
 
 
 def _table(options: TrainOptions, history: History, measured: xr.Dataset, result: dict[str, Any]) -> Table:

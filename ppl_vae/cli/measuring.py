@@ -1,29 +1,26 @@
 """Measures the pairs of earlier runs again: of one run, or of several side by side."""
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
+from rich.table import Table
 from torch import Tensor
 
 from ppl_vae.cli import report
 from ppl_vae.cli.opening_options import EvaluateOptions
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.terminal import show
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import load_table
 from ppl_vae.errors import InputError
 from ppl_vae.measure.side_by_side import Comparison, side_by_side
 from ppl_vae.pairs.progress import whole
-from ppl_vae.runs.finishing import finish
+from ppl_vae.runs.data_records import image_tensors, table_tensors
 from ppl_vae.runs.image_data import data_for
 from ppl_vae.runs.opened import Run, open_run
-from ppl_vae.runs.provenance import fingerprint
 from ppl_vae.runs.rebuilt import Pairs, shared_start
+from ppl_vae.training.digests import digest
 from ppl_vae.training.history import History
 
 _OF_TRAINING = (
@@ -40,11 +37,8 @@ def measure_runs(options: EvaluateOptions) -> None:
     """
     run = open_run(options.folder)
     comparison = measured([run], options, "evaluate")
-    settings = {name: value for name, value in options.recorded(without=("folder",)).items()} | {"run": options.folder}
-    if options.as_json:
-        print(json.dumps(report.plain(report.summary(comparison, settings))))
-        return
-    show(report.table(comparison, "row" if "columns" in run.data else "image"))
+    settings = options.recorded(without=("folder",)) | {"run": options.folder}
+    report.tell(report.summary(comparison, settings), _table(comparison, run), options.as_json)
 
 
 def compare_runs(options: CompareOptions) -> None:
@@ -62,12 +56,13 @@ def compare_runs(options: CompareOptions) -> None:
         settings = options.recorded(without=_OF_TRAINING, run=running.path)
         report.write_comparison(running.path, comparison, settings)
         report.write_gaps(running.path, comparison)
-        finish(running, "images", settings, opened[0].data, {}, results="table.json")
-    if options.as_json:
-        print(json.dumps(report.plain(report.summary(comparison, settings))))
-        return
-    show(report.table(comparison))
-    print(running.path)
+        first = opened[0]
+        running.finish(kind=first.kind, settings=settings, data=first.data, pairs={}, results="table.json")
+    report.tell(report.summary(comparison, settings), _table(comparison, first), options.as_json, running.path)
+
+
+def _table(comparison: Comparison, run: Run) -> Table:
+    return report.table(comparison, "row" if run.kind == "table" else "image")
 
 
 def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, description: str) -> Comparison:
@@ -119,29 +114,23 @@ def test_data(run: Run, model: Any, options: EvaluateOptions | CompareOptions) -
         InputError: where the data are no longer those of the run.
     """
     settings = run.settings
-    if "shape" in run.data:
-        source = load(settings["data"], _root(run, options))
-        labels = [part for part in (source.train_labels, source.test_labels) if part is not None]
-        _require_same(run, [source.train, source.test, *labels])
+    if run.kind == "images":
+        source = load(settings["data"], run.data_root(options.data_root))
+        _require_same(run, image_tensors(source))
         return data_for(model, source, settings["seed"], options.images or settings.get("images")).test
-    if "columns" in run.data:
-        table = load_table(settings["data"], _root(run, options), run.data["target"])
-        _require_same(run, [table.values, *([table.targets] if table.targets is not None else [])])
+    if run.kind == "table":
+        table = load_table(settings["data"], run.data_root(options.data_root), run.data["target"])
+        _require_same(run, table_tensors(table))
         if model.given_count and table.targets is not None:
             return table.targets[:, None], table.values
         return (table.values,)
     _, data = shared_start(settings["model"], settings["seed"])
-    _require_same(run, list(data))
+    _require_same(run, data)
     return data
 
 
-def _root(run: Run, options: EvaluateOptions | CompareOptions) -> Path | None:
-    kept = run.settings.get("data_root")
-    return options.data_root or (Path(kept) if kept else None)
-
-
-def _require_same(run: Run, tensors: Sequence[torch.Tensor]) -> None:
-    if fingerprint(tensors) != run.data["fingerprint"]:
+def _require_same(run: Run, tensors: Sequence[Tensor]) -> None:
+    if digest(tensors) != run.data["fingerprint"]:
         raise InputError(
             f"the data {run.data['name']} are not those of {run.folder}, whose values were others: give the folder of "
             "those by --data-root"

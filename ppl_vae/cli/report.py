@@ -1,6 +1,7 @@
 """What a run shows and writes: its table, its figures, and the files that hold its numbers."""
 
 import csv
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
+from ppl_vae.cli.terminal import show
 from ppl_vae.data.images import DATASETS, Images
 from ppl_vae.measure.comparison_table import Row
 from ppl_vae.measure.side_by_side import Comparison
@@ -31,6 +33,16 @@ def tell_images(source: Images, binarized: bool) -> None:
     if source.name not in DATASETS and distributed.rank() == 0:
         anew = ", each pixel drawn as 0 or 1 with its grey level for the probability" if binarized else ""
         print(f"ppl-vae: {source.described}{anew}", file=sys.stderr)
+
+
+def tell(content: Mapping[str, Any], shown: Table, as_json: bool, folder: Path | None = None) -> None:
+    """Prints JSON alone, or a table for a terminal and the run's folder, where it has one."""
+    if as_json:
+        print(json.dumps(plain(content)))
+        return
+    show(shown)
+    if folder is not None:
+        print(folder)
 
 
 def table(comparison: Comparison, unit: str = "image") -> Table:

@@ -1,6 +1,5 @@
 """``ppl-vae compare`` and ``train`` for models with latents that all the data share, on the data they come with."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from torch import Tensor, nn
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, CompareOptions, TrainOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import names
 from ppl_vae.errors import InputError
 from ppl_vae.measure.comparison import compare
 from ppl_vae.measure.side_by_side import Comparison
 from ppl_vae.models import BayesianModel
 from ppl_vae.pairs.progress import whole
-from ppl_vae.runs.finishing import finish, tensors_record
+from ppl_vae.runs.data_records import data_record
 from ppl_vae.runs.folder import RunFolder
 from ppl_vae.runs.rebuilt import shared_start
 from ppl_vae.runs.writing import write_pairs
@@ -59,7 +57,7 @@ def compare_on_shared(options: CompareOptions) -> None:
                 checkpoint=running.parts,
             )
         _write(running, comparison, settings, data)
-    _show(running.path, comparison, settings, options.as_json)
+    report.tell(report.summary(comparison, settings), report.table(comparison), options.as_json, running.path)
 
 
 def train_on_shared(options: TrainOptions) -> None:
@@ -86,7 +84,7 @@ def train_on_shared(options: TrainOptions) -> None:
                 checkpoint=running.parts,
             )
         _write(running, comparison, settings, data)
-    _show(running.path, comparison, settings, options.as_json)
+    report.tell(report.summary(comparison, settings), report.table(comparison), options.as_json, running.path)
 
 
 def _start(options: CompareOptions | TrainOptions, refused: Sequence[str]) -> tuple[BayesianModel, tuple[Tensor, ...]]:
@@ -137,13 +135,5 @@ def _write(running: RunFolder, comparison: Comparison, settings: dict[str, Any],
     report.write_comparison(running.path, comparison, settings)
     report.write_gaps(running.path, comparison)
     files = write_pairs(running.path, comparison.pairs)
-    of_data = tensors_record(settings["model"], data)
-    finish(running, "shared", settings, of_data, files, results="table.json", keep_parts=True)
-
-
-def _show(folder: Path, comparison: Comparison, settings: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(report.plain(report.summary(comparison, settings))))
-        return
-    show(report.table(comparison))
-    print(folder)
+    of_data = data_record(settings["model"], data)
+    running.finish(keep_parts=True, kind="shared", settings=settings, data=of_data, pairs=files, results="table.json")

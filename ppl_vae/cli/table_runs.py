@@ -28,7 +28,7 @@ from ppl_vae.models.gaussian_mixture import bic
 from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots.mixtures import clusters, conditional_density
-from ppl_vae.runs.finishing import finish, tensors_record
+from ppl_vae.runs.data_records import table_record
 from ppl_vae.runs.folder import RunFolder
 from ppl_vae.runs.pairs import write_module
 from ppl_vae.runs.tables import table_model
@@ -110,9 +110,10 @@ def _write(
     write_module(running.path / "model.safetensors", best)
     if figure is not None:
         report.save(running.path / "density.png", figure)
-    tensors = (table.values, *([table.targets] if table.targets is not None else []))
-    of_data = tensors_record(table.name, tensors, columns=list(table.columns), target=table.target)
-    finish(running, "table", result["settings"], of_data, {"exact-posterior": {"model": "model.safetensors"}})
+    files = {"exact-posterior": {"model": "model.safetensors"}}
+    running.finish(
+        kind="table", settings=result["settings"], data=table_record(table), pairs=files, results="result.json"
+    )
 
 
 def _settings(options: TrainOptions, table: Table, rows: int) -> dict[str, Any]:

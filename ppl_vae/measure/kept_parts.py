@@ -12,13 +12,12 @@ from urllib.parse import quote
 import xarray as xr
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, first_line
 from ppl_vae.measure.best_evidence import Evidence, Source
 from ppl_vae.pairs.modules import modules_of
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.training import distributed
 from ppl_vae.training.beside import Beside
-from ppl_vae.training.captured_batch import first_line
 from ppl_vae.training.checkpoints import in_use_by_this_run
 from ppl_vae.training.descriptions import Words
 from ppl_vae.training.digests import digest

@@ -13,7 +13,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, first_line
 from ppl_vae.pairs.arguments import Batch, Data, batch_of, batch_size, device_of
 from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.mistakes import alone, everywhere, numbers, run, told
@@ -155,7 +155,7 @@ def explained(model: Program, guide: Program | None, batch: Batch, plate: str | 
 
 def _same_error(error: Exception, line: str) -> bool:
     """Says whether a sentence tells of an error, whatever the numbers in it: it may have had more particles."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     return re.sub(r"\d+", "", text) in re.sub(r"\d+", "", line)
 
 

@@ -11,7 +11,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, first_line
 from ppl_vae.pairs.arguments import Batch, batch_size, device_of, rows
 from ppl_vae.pairs.modules import Program, follows_rows, modules_of
 from ppl_vae.pairs.pairing import mismatches, strays, support_of
@@ -152,7 +152,7 @@ def _masked(site: dict[str, Any]) -> Any:
 
 def told(error: Exception, where: str = "") -> str:
     """Turns an error into one sentence: a shape error of Pyro's or torch's becomes how to mend it."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     if isinstance(error, InputError):
         return f"the pair fails{where}: {text}" if where else text
     shape = re.search(r"Shape mismatch inside plate\('?(\w+)'?\) at site (\w+) dim (-?\d+), (\d+) vs (\d+)", text)

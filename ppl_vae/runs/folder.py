@@ -4,7 +4,6 @@
 cut off can go on, and last of all, so that a folder that calls itself finished is whole.
 """
 
-import hashlib
 import json
 import os
 import secrets
@@ -19,10 +18,12 @@ from ppl_vae.errors import InputError, Outage
 from ppl_vae.runs.plain_json import plain, write_json
 from ppl_vae.runs.provenance import provenance
 from ppl_vae.training import distributed
+from ppl_vae.training.digests import digest_of_bytes
 from ppl_vae.training.writing import locked, not_writable
 
 RECORD, PARTS = "run.json", "parts"
 _FORMAT = 1
+_READ = (".json", ".nc", ".safetensors")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -53,13 +54,22 @@ class RunFolder:
         return self._files[-1]
 
     def finish(self, keep_parts: bool = False, **more: Any) -> None:
-        """Marks the run as finished, when all its files are written; ``more`` is added to the record."""
+        """Marks the run as finished, when all its files are written.
+
+        Args:
+            keep_parts: whether the checkpoints stay, to train on from; measurements, which a longer training takes
+                again, do not.
+            more: what the record says of the run: its ``kind`` ("images", "table" or "shared"), the ``settings`` with
+                which it ran, on what ``data``, the files of its ``pairs``, and that of its ``results``.
+        """
         if distributed.rank() > 0:
             return
-        self.record |= more | {"finished": True}
+        self.record |= more | {"files": _digests(self.path), "finished": True}
         _write(self.path, self.record)
         if not keep_parts:
             shutil.rmtree(self.parts, ignore_errors=True)
+        for measurement in self.parts.glob("*.nc"):
+            measurement.unlink()
 
     @property
     def has_parts(self) -> bool:
@@ -229,4 +239,10 @@ def _write(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _digest(record: Mapping[str, Any]) -> str:
     words = json.dumps({key: value for key, value in record.items() if key != "digest"}, sort_keys=True)
-    return hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
+    return digest_of_bytes(words.encode())
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The digests of the files that an opened run reads."""
+    names = [path.name for path in folder.iterdir() if path.suffix in _READ and path.name != RECORD]
+    return {name: digest_of_bytes((folder / name).read_bytes()) for name in sorted(names)}

@@ -33,9 +33,7 @@ class ImageData:
 
 def builder_for(source: Images, latents: int, hidden: tuple[int, ...], likelihood: str) -> Builder:
     """Makes what builds models and guides for images of this size and these labels."""
-    labels = source.train_labels
-    classes = None if labels is None else int(labels.max()) + 1
-    return Builder(source.name, source.train.shape[1], classes, latents, hidden, likelihood)
+    return Builder(source.name, source.train.shape[1], _classes(source), latents, hidden, likelihood)
 
 
 def initialized_model(builder: Builder, name: str, source: Images) -> LatentVariableModel:
@@ -56,7 +54,7 @@ def data_for(model: LatentVariableModel, source: Images, seed: int, images: int 
     train: tuple[Tensor, ...] = (source.train,)
     test: tuple[Tensor, ...] = (source.test[:images],)
     if model.given_count:
-        classes = 0 if source.train_labels is None else int(source.train_labels.max()) + 1
+        classes = _classes(source) or 0
         train = (*train, _labels(source.train_labels, classes))
         test = (*test, _labels(source.test_labels, classes)[:images])
     support = model.generate(1, *(part[:1] for part in test[1:]))[1].support
@@ -65,6 +63,10 @@ def data_for(model: LatentVariableModel, source: Images, seed: int, images: int 
         return ImageData(train, test, None, source.shape)
     bits = torch.bernoulli(test[0], generator=torch.Generator().manual_seed(seed))
     return ImageData(train, (bits, *test[1:]), torch.bernoulli, source.shape)
+
+
+def _classes(source: Images) -> int | None:
+    return None if source.train_labels is None else int(source.train_labels.max()) + 1
 
 
 def _labels(labels: Tensor | None, classes: int) -> Tensor:

@@ -1,10 +1,10 @@
 """A finished run, opened again: its pairs with their parameters, its settings, curves, bounds and figures."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ from ppl_vae.pairs.kinds import looked_at
 from ppl_vae.runs.folder import PARTS, RECORD, read_record
 from ppl_vae.runs.pairs import fill, read_module
 from ppl_vae.runs.writing import BOUNDS, HISTORY
+from ppl_vae.training.digests import digest_of_bytes
 from ppl_vae.training.history import History
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-_KINDS: dict[str, Any] = {"settings": dict, "data": dict, "pairs": dict, "files": dict, "results": str}
+_KINDS: dict[str, Any] = {"kind": str, "settings": dict, "data": dict, "pairs": dict, "files": dict, "results": str}
 _KINDS_OF_SETTINGS = {"data": str, "data_root": str | None, "seed": int, "images": int | None}
 
 
@@ -32,6 +33,7 @@ class Run:
     Attributes:
         folder: where it is.
         command: what was run: "train", "compare" or "gradients".
+        kind: what it was run on: "images", a "table", or "shared" for a model whose latents all the data share.
         settings: with what, also what nobody typed.
         data: of the data the ``name``, a ``fingerprint`` of their values, and their sizes.
         made_with: the versions of the packages, the project's commit, the machine and the time of the start.
@@ -44,13 +46,14 @@ class Run:
     Examples:
         >>> from pathlib import Path
         >>> from ppl_vae import Run
-        >>> run = Run(Path("runs/a"), "train", {"seed": 0}, {"name": "digits"}, {}, {}, {}, None, {}, None)
+        >>> run = Run(Path("runs/a"), "train", "images", {"seed": 0}, {"name": "digits"}, {}, {}, {}, None, {}, None)
         >>> run.settings["seed"], run.data["name"]
         (0, 'digits')
     """
 
     folder: Path
     command: str
+    kind: str
     settings: dict[str, Any]
     data: dict[str, Any]
     made_with: dict[str, Any]
@@ -59,6 +62,11 @@ class Run:
     bounds: "xr.Dataset | None"
     results: dict[str, Any]
     checkpoint: Path | None
+
+    def data_root(self, given: Path | None = None) -> Path | None:
+        """The folder that the data are in: another one that is given, else that of the run; None for the usual one."""
+        kept = self.settings.get("data_root")
+        return given or (Path(kept) if kept else None)
 
     @property
     def model(self) -> nn.Module:
@@ -129,12 +137,13 @@ def open_run(folder: str | Path) -> Run:
             name: History(**history) for name, history in json.loads(_read(folder, HISTORY, record) or "{}").items()
         }
         results = json.loads(_read(folder, record["results"], record) or "{}")
-        has_bounds = _read(folder, BOUNDS, record) is not None
-        bounds = xr.load_dataset(folder / BOUNDS, engine="scipy") if has_bounds else None
-    checkpoints = list((folder / PARTS).glob("training.safetensors"))
+        content = _read(folder, BOUNDS, record)
+        bounds = None if content is None else xr.load_dataset(BytesIO(content), engine="scipy")
+    checkpoint = folder / PARTS / "training.safetensors"
     return Run(
         folder,
         record["command"],
+        record["kind"],
         record["settings"],
         record["data"],
         made_with,
@@ -142,7 +151,7 @@ def open_run(folder: str | Path) -> Run:
         histories,
         bounds,
         results,
-        checkpoints[0] if checkpoints else None,
+        checkpoint if checkpoint.is_file() else None,
     )
 
 
@@ -153,17 +162,6 @@ def _require_kinds(content: Mapping[str, Any], kinds: Mapping[str, Any]) -> None
             raise TypeError(f"{name} is {content[name]!r}")
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """The digests of the files that :func:`open_run` reads, which are kept in a run's record."""
-    kinds = (".json", ".nc", ".safetensors")
-    names = [path.name for path in folder.iterdir() if path.suffix in kinds and path.name != RECORD]
-    return {name: _digest((folder / name).read_bytes()) for name in sorted(names)}
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
 def _read(folder: Path, name: str, record: Mapping[str, Any]) -> bytes | None:
     """Reads a file that the record knows, None where the run has none of that name."""
     if name not in record["files"]:
@@ -172,7 +170,7 @@ def _read(folder: Path, name: str, record: Mapping[str, Any]) -> bytes | None:
     if not path.is_file():
         raise InputError(f"{path} is missing: take the folder as the run left it")
     content = path.read_bytes()
-    if _digest(content) != record["files"][name]:
+    if digest_of_bytes(content) != record["files"][name]:
         raise InputError(f"{path} was changed or damaged since the run: take the folder as the run left it")
     return content
 

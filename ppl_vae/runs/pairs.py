@@ -46,8 +46,8 @@ def save_pair(folder: str | Path, model: nn.Module, guide: nn.Module) -> None:
         True
     """
     states = {role: _state(role, program) for role, program in (("model", model), ("guide", guide))}
-    for role, program in (("model", model), ("guide", guide)):
-        write_module(Path(folder) / f"{role}.safetensors", program, states[role])
+    for role, state in states.items():
+        write_content(Path(folder) / f"{role}.safetensors", state)
 
 
 @looked_at
@@ -85,9 +85,9 @@ def load_pair(folder: str | Path, model: nn.Module, guide: nn.Module) -> None:
         fill(program, state)
 
 
-def write_module(path: Path, module: nn.Module, state: Mapping[str, Tensor] | None = None) -> None:
+def write_module(path: Path, module: nn.Module) -> None:
     """Writes one module's parameters and buffers, under their names in its ``state_dict()``."""
-    write_content(path, state if state is not None else _state("module", module))
+    write_content(path, _state("module", module))
 
 
 def read_module(path: Path, role: str, module: nn.Module) -> dict[str, Tensor]:

@@ -1,17 +1,13 @@
-"""Where a run comes from: versions, the project's commit, the machine, and what its data were."""
+"""Where a run comes from: versions, the project's commit and the machine."""
 
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from ppl_vae.training.digests import digest
 
 _PACKAGES = ("ppl-vae", "torch", "pyro-ppl", "torchvision", "numpy", "zuko", "scikit-learn", "arviz")
 
@@ -24,14 +20,6 @@ def provenance() -> dict[str, Any]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
         + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
     }
-
-
-def fingerprint(*parts: Tensor | Iterable[Tensor] | None) -> str:
-    """A few digits that change with any value of the data."""
-    tensors: list[Tensor] = []
-    for part in parts:
-        tensors += [part] if isinstance(part, Tensor) else list(part or ())
-    return digest(tensors)
 
 
 def _version(package: str) -> str | None:

@@ -8,7 +8,7 @@ from pyro.infer import ELBO
 from pyro.optim import PyroOptim
 from torch.optim import Optimizer
 
-from ppl_vae.errors import InputError, require_count, shown
+from ppl_vae.errors import InputError, first_line, require_count, shown
 from ppl_vae.training import distributed
 
 
@@ -53,6 +53,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         if not torch.zeros(1, device=resolved).item() == 0:
             raise RuntimeError("it holds no numbers")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {str(device)!r} can't be used here ({reason}): take 'auto' or 'cpu'") from None
+        raise InputError(
+            f"device {str(device)!r} can't be used here ({first_line(error)}): take 'auto' or 'cpu'"
+        ) from None
     return resolved

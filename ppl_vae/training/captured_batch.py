@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from ppl_vae.errors import first_line
 from ppl_vae.estimators.tensor_only import Objective, particles_apart
 from ppl_vae.graphs.engines import compiled, interpreted
 from ppl_vae.graphs.simplifying import with_results_apart
@@ -264,11 +265,6 @@ class CapturedBatch:
 
     def _go_by_program(self, reason: str) -> None:
         self.stage, self.reason = Stage.BY_PROGRAM, reason
-
-
-def first_line(error: Exception) -> str:
-    """Gives what an error says first, or its kind where it says nothing."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _is_coarse(graph: GraphModule) -> bool:

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, first_line
 from ppl_vae.pairs.restore import Moment, put
 from ppl_vae.training import distributed
 from ppl_vae.training.beside import Beside
-from ppl_vae.training.captured_batch import first_line
 from ppl_vae.training.identity import BUFFER, NOTHING, SCHEDULE, Identity, refuse_other
 from ppl_vae.training.tensor_files import read_content, write_content
 from ppl_vae.training.warning import warn_caller

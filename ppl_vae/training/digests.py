@@ -9,6 +9,11 @@ from torch import Tensor
 _NUMBERS = 2**20  # hashed at a time
 
 
+def digest_of_bytes(content: bytes) -> str:
+    """A few digits that change with any byte."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
 def digest(tensors: Iterable[Tensor]) -> str:
     """A few digits that change with any value, order or shape."""
     hashed = hashlib.blake2b(digest_size=6)

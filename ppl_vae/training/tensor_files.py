@@ -4,7 +4,6 @@ Nothing in such a file is run when it is read, as a pickle would be. Sizes are c
 file that was damaged in any place is refused.
 """
 
-import hashlib
 import json
 import stat
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ppl_vae.errors import InputError
-from ppl_vae.training.digests import digest
+from ppl_vae.errors import InputError, first_line
+from ppl_vae.training.digests import digest, digest_of_bytes
 from ppl_vae.training.writing import replaced
 
 _PLAIN = str | int | float | bool | None
@@ -55,9 +54,9 @@ def read_content(path: Path, what: str) -> dict[str, Any]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
-        raise InputError(f"{path} can't be read ({error.strerror or _one_line(error)}), expected {what}") from None
+        raise InputError(f"{path} can't be read ({error.strerror or first_line(error)}), expected {what}") from None
     except (SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
-        raise InputError(f"{path} is not {what}, or is damaged ({_one_line(error)}): name another file") from None
+        raise InputError(f"{path} is not {what}, or is damaged ({first_line(error)}): name another file") from None
     if "content" not in metadata or "digest" not in metadata:
         raise InputError(f"{path} is a safetensors file, but not {what}: name another file")
     if _digest(metadata["content"], tensors) != metadata["digest"]:
@@ -98,9 +97,5 @@ def _from_words(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _digest(words: str, tensors: Mapping[str, Tensor]) -> str:
     names: Sequence[str] = sorted(tensors)
-    of_words = hashlib.blake2b("\n".join((words, *names)).encode(), digest_size=8).hexdigest()
+    of_words = digest_of_bytes("\n".join((words, *names)).encode())
     return f"{of_words}-{digest(tensors[name] for name in names)}"
-
-
-def _one_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

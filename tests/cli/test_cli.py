@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 from dataclasses import fields
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 import xarray as xr
 from safetensors.torch import load_file
 
-from ppl_vae.cli import app as cli
 from ppl_vae.cli import report
 from ppl_vae.cli.options import (
     OF_IMAGES,
@@ -32,23 +30,6 @@ from ppl_vae.runs.zoo import ALIASES, FIRST_CHOICES, OF_A_MODEL, SHARED_MODELS
 from ppl_vae.training.fit import resolve_device
 
 QUICK = ["--epochs", "2", "--hidden", "16", "--particles", "20", "--images", "30"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs ``ppl-vae`` in an empty folder; returns exit status, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ppl-vae", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        return status, *capsys.readouterr()
-
-    return call
 
 
 def test_list_names_every_member(run):

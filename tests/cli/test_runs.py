@@ -1,7 +1,6 @@
 """Runs that are opened again: the same pairs and figures, and a training that goes on as if it had never ended."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ import torch
 import xarray as xr
 
 from ppl_vae import InputError, bounds, fit, load, load_pair, open_run, save_pair
-from ppl_vae.cli import app as cli
 from ppl_vae.guides import Amortized, Diagonal, Full
 from ppl_vae.models import VAE
 from ppl_vae.runs.image_data import data_for
@@ -39,23 +37,6 @@ RUNS = {
         *("--estimators", "pathwise,rloo", "--no-race"),
     ),
 }
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs ``ppl-vae`` in an empty folder; returns exit status, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ppl-vae", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        return status, *capsys.readouterr()
-
-    return call
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -112,6 +93,17 @@ def test_a_run_that_is_trained_on_is_one_that_was_never_closed(run, tmp_path):
     assert len(longer.history.elbo) == 4
     assert longer.settings["epochs"] == json.loads(out)["settings"]["epochs"] == 4
     assert run("reproduce", "long", "--quiet")[1].startswith("all ")
+
+
+def test_a_run_of_shared_latents_is_trained_on(run):
+    for epochs, folder in ((5, "short"), (10, "long")):
+        assert run("train", "--model", "eight-schools", *FEW, "--epochs", epochs, "--run", folder, "--quiet")[0] == 0
+    status, out, err = run("train", "--resume", "short", "--epochs", 10, "--quiet", "--json")
+    assert (status, err.count("\n")) == (0, 1)
+    assert "lowered as for 5" in err
+    longer = open_run("short")
+    assert len(longer.history.elbo) == longer.settings["epochs"] == 10
+    assert json.loads(out)["guides"][0]["elbo"] == pytest.approx(float(longer.bounds.elbo.mean()), rel=1e-12)
 
 
 def test_a_checkpoint_of_a_run_goes_on_in_python_as_it_would_have(tmp_path):

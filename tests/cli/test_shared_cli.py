@@ -2,31 +2,15 @@
 
 import csv
 import json
-import sys
 
 import pytest
 import xarray as xr
 from safetensors.torch import load_file
 
-from ppl_vae.cli import app as cli
 from ppl_vae.models import BAYESIAN_MODELS
 from ppl_vae.runs.zoo import SHARED_MODELS
 
 QUICK = ["--epochs", "5", "--particles", "20", "--quiet"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs ``ppl-vae`` in an empty folder; returns exit status, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ppl-vae", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return call
 
 
 def test_every_shared_model_has_a_name():
