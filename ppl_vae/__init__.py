@@ -28,13 +28,17 @@ if TYPE_CHECKING:
     from ppl_vae.runs.opened import Run, open_run
     from ppl_vae.runs.pairs import load_pair, save_pair
     from ppl_vae.training.capture import CaptureWarning
+    from ppl_vae.training.converged import Converged
     from ppl_vae.training.fit import History, fit, freeze
+    from ppl_vae.training.held_out import Patience
     from ppl_vae.training.optimizers import cooldown, cosine
     from ppl_vae.training.several_starts import EarlyStopping, LogEvidence, Start, best_of, no_guide
+    from ppl_vae.training.stopping import StoppingRule
 
 __all__ = [
     "CaptureWarning",
     "Comparison",
+    "Converged",
     "EarlyStopping",
     "Guide",
     "History",
@@ -42,8 +46,10 @@ __all__ = [
     "InputError",
     "LatentVariableModel",
     "LogEvidence",
+    "Patience",
     "Run",
     "Start",
+    "StoppingRule",
     "annealed",
     "best_of",
     "bounds",
@@ -77,6 +83,7 @@ __all__ = [
 _HOMES = {
     "CaptureWarning": "ppl_vae.training.capture",
     "Comparison": "ppl_vae.measure.side_by_side",
+    "Converged": "ppl_vae.training.converged",
     "EarlyStopping": "ppl_vae.training.several_starts",
     "Guide": "ppl_vae.programs",
     "History": "ppl_vae.training.fit",
@@ -84,8 +91,10 @@ _HOMES = {
     "InputError": "ppl_vae.errors",
     "LatentVariableModel": "ppl_vae.programs",
     "LogEvidence": "ppl_vae.training.several_starts",
+    "Patience": "ppl_vae.training.held_out",
     "Run": "ppl_vae.runs.opened",
     "Start": "ppl_vae.training.several_starts",
+    "StoppingRule": "ppl_vae.training.stopping",
     "annealed": "ppl_vae.evidence",
     "best_of": "ppl_vae.training.several_starts",
     "bounds": "ppl_vae.measure.bounds",

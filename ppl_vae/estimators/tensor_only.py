@@ -98,6 +98,11 @@ def particles_apart(elbo: ELBO) -> int:
     return elbo.num_particles if type(elbo) in _MADE and not elbo.vectorize_particles else 1
 
 
+def takes_any_particles(elbo: ELBO) -> bool:
+    """Says whether the objective is a mean over particles, so that their number changes its noise alone."""
+    return type(elbo) in _MADE
+
+
 def tensor_only(elbo: ELBO) -> Objective | None:
     """Returns the same bound and gradient as an ELBO's, of tensors alone; None where there is none."""
     if isinstance(elbo, LogWeightELBO):

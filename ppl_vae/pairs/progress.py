@@ -39,10 +39,13 @@ def stage(description: str, total: int, show: bool, *, shorten: str = "") -> Ite
 
 
 @contextmanager
-def bar(description: str, steps: int, start: int, show: bool) -> Iterator[Callable[[int, float, int], None]]:
+def bar(
+    description: str, steps: int, start: int, show: bool, aside: Callable[[], str] = str
+) -> Iterator[Callable[[int, float, int], None]]:
     """Shows how far a training is; yields a function to call after each step.
 
-    That function takes the step's epoch, counted from 1, its ELBO in nats per row, and its number of rows.
+    ``aside`` gives what else is to be shown. The function that is yielded takes the step's epoch, counted from 1, its
+    ELBO in nats per row, and its number of rows.
     """
     if not show:
         yield lambda epoch, elbo, points: None
@@ -55,7 +58,8 @@ def bar(description: str, steps: int, start: int, show: bool) -> Iterator[Callab
             points_done += points
             smooth = elbo if math.isnan(smooth) else 0.98 * smooth + 0.02 * elbo
             line.note = lambda: (
-                f"epoch {epoch}  ELBO {smooth:.2f} nats  {points_done / (time.perf_counter() - began):.0f} points/s"
+                f"epoch {epoch}  ELBO {smooth:.2f} nats{aside()}  "
+                f"{points_done / (time.perf_counter() - began):.0f} points/s"
             )
             line.advance(1)
 

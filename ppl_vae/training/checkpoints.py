@@ -18,7 +18,7 @@ from ppl_vae.training.tensor_files import read_content, write_content
 from ppl_vae.training.warning import warn_caller
 from ppl_vae.training.writing import locked
 
-_FORMAT = 3
+_FORMAT = 4
 _WHAT = "a checkpoint of fit"
 # Writing is put off until the training has gone on for so many times what the last writing took.
 TIMES = 20.0
@@ -168,10 +168,10 @@ class Checkpoint:
             )
 
 
-def remembered(after_epoch: Any) -> dict[str, Part]:
-    """Gives what is called after each epoch as a part of the checkpoint, where it remembers anything."""
-    has_state = all(callable(getattr(after_epoch, name, None)) for name in ("state_dict", "load_state_dict"))
-    return {"after_epoch": after_epoch} if has_state else {}
+def remembered(**named: Any) -> dict[str, Part]:
+    """Gives what is asked after each epoch as parts of the checkpoint, where it remembers anything."""
+    can = ("state_dict", "load_state_dict")
+    return {name: part for name, part in named.items() if all(callable(getattr(part, word, None)) for word in can)}
 
 
 @contextmanager

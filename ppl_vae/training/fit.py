@@ -1,9 +1,10 @@
 """Trains a model and its guide by stochastic variational inference, with any Pyro ELBO and any torch optimizer."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO
@@ -18,19 +19,26 @@ from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.progress import bar
 from ppl_vae.training import distributed
 from ppl_vae.training.arguments import require_arguments, resolve_device, set_seed
-from ppl_vae.training.batches import batches
+from ppl_vae.training.batches import Batches, batches
 from ppl_vae.training.beside import Beside
 from ppl_vae.training.capture import Capture, Step, is_worthwhile
 from ppl_vae.training.checkpoints import Checkpoint, Part, in_use_by_this_run, remembered
 from ppl_vae.training.denormals import denormals_flushed
+from ppl_vae.training.evaluation import Evaluation
 from ppl_vae.training.gradients import Gradients
+from ppl_vae.training.held_out import BoundOf, require_can_hold_out, split
 from ppl_vae.training.history import History
 from ppl_vae.training.identity import code_identity, run_identity
+from ppl_vae.training.judge import Judge
+from ppl_vae.training.loop import Loop
 from ppl_vae.training.optimizers import OptimizerFactory, Schedule, optimizer_or_adam
-from ppl_vae.training.passes import Advance, Passes
+from ppl_vae.training.passes import Passes
 from ppl_vae.training.precision import Precision
-from ppl_vae.training.preparation import prepared
-from ppl_vae.training.updates import updates_for
+from ppl_vae.training.preparation import Prepared, prepared
+from ppl_vae.training.stopping import StoppingRule, Training, is_ours, require_rule
+from ppl_vae.training.trackers import Tracker, tracked, trackers_of
+from ppl_vae.training.trainable import Trainable
+from ppl_vae.training.updates import Updates, updates_for
 
 
 @runs_a_pair
@@ -51,7 +59,10 @@ def fit(
     capture: Capture = "auto",
     precision: Precision = "float32",
     checkpoint: str | Path | None = None,
+    validation: Data | float | None = None,
+    until: StoppingRule | None = None,
     after_epoch: Callable[[int], bool] | None = None,
+    tracker: Tracker | Sequence[Tracker] = (),
     progress: bool = True,
     description: str = "fit",
 ) -> History:
@@ -94,8 +105,14 @@ def fit(
             epochs since the last writing. The file of another run is refused: other data (or another order of them),
             programs, estimator, optimizer, transform, schedule, seed or batch size. More ``epochs`` than it was
             written for are welcome; a schedule is from then on that of the longer training, with a warning.
+        validation: data that the training does not see, as ``data``; or a share of the data between 0 and 1, which is
+            drawn at random and held out. Their bound is measured after each epoch, with the same noise each time.
+        until: stops the training before its last epoch: :class:`ppl_vae.Converged` where little is left to gain,
+            :class:`ppl_vae.Patience` where the held-out bound rises no more, or a :class:`ppl_vae.StoppingRule` of
+            one's own.
         after_epoch: called with the number of epochs done; the training stops where it returns True. What it remembers
             is kept in the checkpoint where it has ``state_dict`` and ``load_state_dict``.
+        tracker: told of each epoch's figures; see :mod:`ppl_vae.training.trackers`.
         progress: a progress bar on standard error.
         description: the bar's label.
 
@@ -120,29 +137,37 @@ def fit(
     """
     optimizer = optimizer_or_adam(optimizer, lr)
     require_arguments(elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
-    target = resolve_device(device)
+    elbo = elbo if elbo is not None else Trace_ELBO()
+    require_rule(until, validation, schedule)
+    target, trackers = resolve_device(device), trackers_of(tracker)
     with in_use_by_this_run(checkpoint) as start, denormals_flushed(target):
         set_seed(seed)
+        data, others = split(data, validation, seed)
         source = batches(data, batch_size, target, transform)
-        elbo = elbo if elbo is not None else Trace_ELBO()
-        steps = epochs * source.steps
+        held_out = None if others is None else batches(others, batch_size, target, transform)
         with prepared(model, guide, elbo, source, precision, target) as ready:
-            pair, modules = ready.trainable, ready.modules
+            pair, steps = ready.trainable, epochs * source.steps
+            if held_out is not None:
+                require_can_hold_out(pair, guide, elbo)
             history = History(source.size, pair.is_bound, pair.weighted)
-            may_be_one_graph = target.type == "cuda" and capture is not False and distributed.count() == 1
-            recorded = target.type == "cpu" and is_worthwhile(capture, steps)
-            updates = updates_for(optimizer, pair.parameters, modules, schedule, steps, may_be_one_graph, recorded)
-            gradients = Gradients(elbo, model, pair.guide, pair.parameters, modules, coarse=precision != "float32")
-            undisturbed = source.runs_no_foreign_code and updates.runs_no_foreign_code and after_epoch is None
+            updates = _updates(optimizer, ready, schedule, steps, target, capture, until)
+            gradients = Gradients(elbo, model, pair.guide, pair.parameters, ready.modules, precision != "float32")
+            ours = after_epoch is None and all(map(is_ours, (until, *trackers)))
+            undisturbed = source.runs_no_foreign_code and updates.runs_no_foreign_code and ours
             step = Step(gradients, capture, steps, updates, undisturbed)
             tensors = [*ready.tensors, *step.state]
+            evaluation = Evaluation(elbo, model, pair, ready.modules)
+            judge = partial(Judge, evaluation, pair.parameters, source)
+            training = Training(model, guide, elbo, history, pair.parameters, tensors, epochs, updates.set_rate, judge)
+            if until is not None:
+                until.begin(training)
             parts: dict[str, Part] = {"history": history, "updates": updates, "graphs": step}
             saved = Checkpoint(
                 checkpoint,
                 tensors,
-                parts | remembered(after_epoch),
+                parts | remembered(until=until, after_epoch=after_epoch),
                 partial(Beside, (model, guide, elbo, schedule, *source.code), tensors),
-                partial(run_identity, source, ready, updates.options, seed, precision),
+                partial(run_identity, source, held_out, ready, updates.options, seed, precision),
                 partial(code_identity, source, elbo, updates.optimizers, transform, schedule, ready, model, guide),
                 epochs,
             )
@@ -150,39 +175,59 @@ def fit(
                 gradients.settle(next(source.epoch()))
             saved.load(start, source.inexact)
             distributed.same_everywhere(tensors)
-            passes = Passes(source, (model, guide), pair, step, updates, tensors, target)
-            done = len(history.elbo)
-            label = f"{description} ({history.note})" if history.note else description
-            shown = progress and distributed.rank() == 0 and done < epochs
-            with bar(label, steps, done * source.steps, shown) as advance:
-                _train(passes, step, history, saved, epochs, after_epoch, advance)
+            after_step = None if until is None else until.after_step
+            passes = Passes(source, (model, guide), pair, step, updates, tensors, target, after_step)
+            bound = None if held_out is None else BoundOf(evaluation, held_out)
+            loop = Loop(training, passes, step, saved, bound, until, after_epoch, trackers)
+            told = _settings(model, guide, elbo, pair, source, epochs, seed)
+            with tracked(trackers, told, history), _bar(description, training, source, progress) as advance:
+                loop.run(advance)
+            if bound is not None and held_out is not None:
+                history.generalization_gap = BoundOf(evaluation, source, held_out.size)() - bound()
     return history
 
 
-def _train(
-    passes: Passes,
-    step: Step,
-    history: History,
-    saved: Checkpoint,
-    epochs: int,
-    after_epoch: Callable[[int], bool] | None,
-    advance: Advance,
-) -> None:
-    """Goes through the epochs that are left."""
+def _updates(
+    optimizer: OptimizerFactory | PyroOptim,
+    ready: Prepared,
+    schedule: Schedule | None,
+    steps: int,
+    target: torch.device,
+    capture: Capture,
+    until: StoppingRule | None,
+) -> Updates:
+    """Makes what takes the optimizers' steps, in a graph where one may hold them."""
+    in_graph = target.type == "cuda" and capture is not False and distributed.count() == 1
+    recorded = target.type == "cpu" and is_worthwhile(capture, steps)
+    lowered = until is not None and until.lowers_rate
+    parameters = ready.trainable.parameters
+    return updates_for(optimizer, parameters, ready.modules, schedule, steps, in_graph, recorded, lowered)
+
+
+def _bar(
+    description: str, training: Training, source: Batches, progress: bool
+) -> AbstractContextManager[Callable[[int, float, int], None]]:
+    """Makes the progress bar, from where a checkpoint has brought the training."""
+    history, epochs = training.history, training.epochs
     done = len(history.elbo)
-    stopped = saved.was_stopped and after_epoch is not None and after_epoch(done)
-    while done < epochs and not stopped:
-        began = time.perf_counter()
-        together = passes.together if after_epoch is None else 1
-        totals = passes.run(range(done, min(done + together, epochs)), history.latest, advance)
-        history.record(totals, time.perf_counter() - began, step.compile_seconds)
-        done = len(history.elbo)
-        if done == epochs:
-            step.finish()  # before anything is changed for what comes after the training
-        stopped = after_epoch is not None and after_epoch(done)
-        if stopped:
-            step.finish()
-        saved.save(done == epochs or stopped, stopped)
+    label = f"{description} ({history.note})" if history.note else description
+    shown = progress and distributed.rank() == 0 and done < epochs
+    return bar(label, epochs * source.steps, done * source.steps, shown, history.aside)
+
+
+def _settings(
+    model: Program, guide: Program, elbo: ELBO, pair: Trainable, source: Batches, epochs: int, seed: int | None
+) -> dict[str, Any]:
+    """Says in a few words what a tracker is to be told of."""
+    names = {"model": model, "guide": guide, "estimator": elbo}
+    return {
+        **{name: getattr(part, "__name__", type(part).__name__) for name, part in names.items()},
+        "parameters": sum(leaf.numel() for leaf in pair.parameters),
+        "data_points": source.size,
+        "batch_size": source.batch_size,
+        "epochs": epochs,
+        "seed": seed,
+    }
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+_CURVES = ("elbo", "seconds", "validation")
+
 
 @dataclass
 class Totals:
@@ -42,6 +44,12 @@ class History:
         weighted: True where ``poutine.scale`` weights sites, as a KL weight (beta) does; the scale of a plate that
             subsamples the data is none.
         compile_seconds: what of it a compiler took.
+        validation: mean ELBO of held-out data after each epoch, nats per data point; empty without any.
+        ended: why the training ended, in words; empty while it goes on.
+        remaining: what the stopping rule predicts to be left to gain in the ELBO, nats for each data point (for the
+            data set, where its points share a latent); NaN where no rule does.
+        generalization_gap: how far the final ELBO of training data lies above that of the held-out data, nats per data
+            point; NaN without any.
 
     Examples:
         >>> from ppl_vae import History
@@ -56,6 +64,10 @@ class History:
     elbo: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
+    validation: list[float] = field(default_factory=list)
+    ended: str = ""
+    remaining: float = math.nan
+    generalization_gap: float = math.nan
 
     @property
     def latest(self) -> float:
@@ -67,23 +79,33 @@ class History:
         """What to say beside the curve; empty where the curve is one of bounds."""
         return "" if self.is_bound else "weighted objective, not a bound" if self.weighted else "not a bound"
 
+    def aside(self) -> str:
+        """Says beside the curve what the held-out data are at."""
+        return f", held out {self.validation[-1]:.2f}" if self.validation else ""
+
     @property
     def points_per_second(self) -> float:
         """The data points that the median epoch went through in a second."""
         return self.size / sorted(self.seconds)[len(self.seconds) // 2]
 
+    def of_epoch(self, number: int) -> dict[str, float]:
+        """Returns the figures of an epoch, counted from 0, by name."""
+        figures = {"elbo": self.elbo[number], "seconds": self.seconds[number]}
+        return figures | ({"validation": self.validation[number]} if number < len(self.validation) else {})
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the part of it that a checkpoint holds."""
-        curves = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("elbo", "seconds")}
-        return {**curves, "size": self.size, "compile_seconds": self.compile_seconds}
+        curves = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in _CURVES}
+        return {**curves, "size": self.size, "compile_seconds": self.compile_seconds, "ended": self.ended}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from there."""
-        elbo, seconds = (state[name].tolist() for name in ("elbo", "seconds"))
-        if not all(isinstance(curve, list) and len(curve) == len(elbo) for curve in (elbo, seconds)):
+        elbo, seconds, validation = (state[name].tolist() for name in _CURVES)
+        lengths = [len(elbo), len(validation) or len(elbo)]
+        if not all(isinstance(curve, list) for curve in (elbo, seconds, validation)) or {len(seconds)} != {*lengths}:
             raise ValueError("its curves have no common length")
         self.size, self.compile_seconds = operator.index(state["size"]), float(state["compile_seconds"])
-        self.elbo, self.seconds = elbo, seconds
+        self.elbo, self.seconds, self.validation, self.ended = elbo, seconds, validation, str(state["ended"])
 
     def record(self, epochs: Sequence[Totals], seconds: float, compile_seconds: float) -> None:
         """Adds epochs that have ended, which took so many seconds together."""

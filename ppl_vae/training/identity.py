@@ -28,13 +28,21 @@ _OF_OPTIMIZERS = {*vars(SGD([torch.zeros(1)])), "step"}  # the last one is a sch
 _FOUND_OUT = ("max_plate_nesting", "state")  # by an estimator, at a run
 
 
-def run_identity(source: Batches, ready: Prepared, optimizer: Identity, seed: int | None, precision: str) -> Identity:
+def run_identity(
+    source: Batches,
+    held_out: Batches | None,
+    ready: Prepared,
+    optimizer: Identity,
+    seed: int | None,
+    precision: str,
+) -> Identity:
     """Describes what stays as it is in a training: with any of this changed, none goes on from its checkpoint."""
     pair = ready.trainable
     trained = {id(leaf) for leaf in pair.parameters}
     frozen = [leaf for module in ready.modules for leaf in module.parameters() if id(leaf) not in trained]
     return {
         "data": source.fingerprint(),
+        "held-out data": NOTHING if held_out is None else held_out.fingerprint(),
         "batch size": str(source.batch_size),
         "seed": str(seed),
         "precision": precision,

@@ -97,11 +97,15 @@ def set_steps(scheduler: LambdaLR, steps: int) -> None:
     scheduler.last_epoch = steps
     optimizer = scheduler.optimizer
     for group, rate, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
-        now = rate * factor(steps)
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(now)
-        else:
-            group["lr"] = now
+        set_rate(group, rate * factor(steps))
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Sets the learning rate of a group of parameters, in place where a graph reads it as a tensor."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def _after(schedule: Schedule, steps: int, step: int) -> float:

@@ -34,6 +34,7 @@ class Passes:
         updates: changes the parameters by them.
         tensors: all that a step changes: a call that fails leaves them as it found them.
         device: where they are.
+        after_step: called after each step, if anything is.
 
     Attributes:
         together: the epochs that one call may take.
@@ -48,11 +49,12 @@ class Passes:
         updates: Updates,
         tensors: Sequence[Tensor],
         device: torch.device,
+        after_step: Callable[[], None] | None = None,
     ) -> None:
         self._source, self._programs, self._pair = source, programs, pair
         self._step, self._updates, self._tensors = step, updates, tensors
         self._spare = [tensor.detach().clone() for tensor in tensors]
-        self._is_first = True
+        self._is_first, self._after_step = True, after_step
         self.together = _TOGETHER if source.steps == 1 else 1
         # A CPU has each loss at once. A GPU is not waited for: its losses stay there to the end of the epoch.
         self._waits = device.type == "cpu"
@@ -82,6 +84,8 @@ class Passes:
                 self._require_finite(loss, epoch, index)
             self._updates.finish()
             totals.add(loss, rows, self._pair.full_size or rows)
+            if self._after_step is not None:
+                self._after_step()
             advance(epoch + 1, -loss / rows if self._waits else latest, rows)
         self._require_finite(float(totals.loss), epoch, index)
         return totals

@@ -31,9 +31,11 @@ from ppl_vae.pairs.traces import (
     has_weights,
     parameter_sites,
     parameters_recorded,
+    plates_below,
     random_sites,
     trace,
 )
+from ppl_vae.pairs.units import unit_of
 from ppl_vae.training import distributed
 from ppl_vae.training.batches import Batch, Batches
 from ppl_vae.training.modes import COMPILED, parameters_for, training
@@ -151,7 +153,19 @@ def first_run(
         others=_leaves_of_other_networks(parameter_trace.trace, sites),
         unregistered=_unregistered(model, guide, trainable),
         full_size=_full_size(model_trace),
+        whole=_is_whole(guide_trace, model_trace, len(batch[0])),
+        nesting=plates_below(guide_trace, model_trace),
     )
+
+
+def _is_whole(guide_trace: Trace, model_trace: Trace, size: int) -> bool:
+    """Says whether the data share a latent; a pair without a guide's latents has none to share."""
+    if not any(not site["is_observed"] for site in random_sites(guide_trace)):
+        return False
+    try:
+        return unit_of(guide_trace, model_trace, size).whole
+    except InputError:  # two plates are as long as the data by chance
+        return False
 
 
 def _bounds_evidence(guide_trace: Trace, guide: Program, batch: tuple[Tensor, ...]) -> bool:

@@ -26,6 +26,8 @@ class Trainable:
             network's own.
         unregistered: those of a module whose methods the pair are, which are no parameter sites.
         full_size: the data points that a step's ELBO stands for, where a plate subsamples them.
+        whole: whether the data share a latent, so that the ELBO is one of all of them together.
+        nesting: how many plates of the pair's own are inside each other.
     """
 
     parameters: list[Tensor]
@@ -37,6 +39,8 @@ class Trainable:
     others: dict[str, list[Tensor]]
     unregistered: dict[str, nn.Parameter]
     full_size: int | None
+    whole: bool = False
+    nesting: int = 0
 
     def require_gradients(self) -> None:
         """Refuses, after the first step, a pair of which it reached nothing, or another network than the optimizer's.

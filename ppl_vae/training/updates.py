@@ -12,7 +12,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from ppl_vae.training.cuda_graphs import make_capturable, state_of
 from ppl_vae.training.identity import Identity, optimizer_identity
 from ppl_vae.training.optimizer_memory import put_memory
-from ppl_vae.training.optimizers import OptimizerFactory, Schedule, make_optimizers, make_schedulers, set_steps
+from ppl_vae.training.optimizers import (
+    OptimizerFactory,
+    Schedule,
+    make_optimizers,
+    make_schedulers,
+    set_rate,
+    set_steps,
+)
 from ppl_vae.training.recorded_update import RecordedUpdate, is_torchs_own
 
 
@@ -49,6 +56,7 @@ class Updates:
         self.runs_no_foreign_code = not schedulers and all(map(is_torchs_own, optimizers))
         self.in_graph, self.options = in_graph, options or {}
         self.taken, self._steps = False, 0
+        self._rates = [[float(group["lr"]) for group in one.param_groups if "lr" in group] for one in self.optimizers]
 
     def begin(self) -> None:
         """Begins a training step, of which nothing is taken yet."""
@@ -70,6 +78,12 @@ class Updates:
         self._steps += 1
         for scheduler in self._schedulers:
             scheduler.step()
+
+    def set_rate(self, factor: float) -> None:
+        """Has all learning rates be those of the beginning times a factor, where no schedule sets them."""
+        for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=False):
+                set_rate(group, rate * factor)
 
     def tensors_in_graph(self) -> list[Tensor]:
         """Lists what the optimizers remember, where a graph changes it."""
@@ -109,15 +123,17 @@ def updates_for(
     steps: int,
     may_be_in_graph: bool,
     recorded: bool = False,
+    rates_change: bool = False,
 ) -> Updates:
     """Makes the optimizers of some parameters and the schedules of their learning rates, for so many training steps.
 
-    ``recorded`` says whether each optimizer's step becomes a graph of its own.
+    ``recorded`` says whether each optimizer's step becomes a graph of its own, ``rates_change`` whether a stopping rule
+    may set the learning rates.
     """
     optimizers = make_optimizers(optimizer, parameters, modules)
     options = optimizer_identity(
         optimizers, parameters
     )  # before a schedule changes the rate, and a graph how it is held
     in_graph = may_be_in_graph and make_capturable(optimizers)
-    steppers = [RecordedUpdate(one, schedule is not None) for one in optimizers] if recorded else None
+    steppers = [RecordedUpdate(one, schedule is not None or rates_change) for one in optimizers] if recorded else None
     return Updates(optimizers, make_schedulers(schedule, optimizers, steps), in_graph, options, steppers)

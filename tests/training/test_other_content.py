@@ -140,7 +140,7 @@ def test_other_content_is_refused_in_one_line_and_nothing_is_changed(tmp_path):
         ),
         (lambda content: content["run"].update(seed=torch.eye(3)), "what it says of its run is not in words"),
         (lambda content: content.update(epochs=torch.zeros(0)), "it does not say how long it was to be"),
-        (lambda content: content.update(format=4), "was written by another version of fit"),
+        (lambda content: content.update(format=3), "was written by another version of fit"),
     ],
 )
 def test_what_is_missing_or_of_another_shape_is_named(tmp_path, change, words):

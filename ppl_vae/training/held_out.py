@@ -1,0 +1,171 @@
+"""Held-out data in a training: their bound after each epoch, and the rule that stops by it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ppl_vae.errors import InputError, is_number, require_count, shown
+from ppl_vae.networks import RowTable
+from ppl_vae.pairs.modules import Program, follows_rows, modules_of
+from ppl_vae.pairs.restore import random_state_kept
+from ppl_vae.training.batches import Batch, Batches
+from ppl_vae.training.evaluation import Evaluation
+from ppl_vae.training.stopping import StoppingRule, Training
+from ppl_vae.training.trainable import Trainable
+
+
+class BoundOf:
+    """Measures the bound of some data at the parameters of now, each time with the same noise.
+
+    Args:
+        evaluation: of the pair.
+        source: the data in batches.
+        at_most: rows to look at; all where None.
+    """
+
+    def __init__(self, evaluation: Evaluation, source: Batches, at_most: int | None = None) -> None:
+        self._evaluation, self._source = evaluation, source
+        self._most = math.inf if at_most is None else at_most
+        self._kept: list[Batch] | None = None
+        if source.loader is None:  # a transform is then applied once
+            with random_state_kept():
+                evaluation.draw_anew(0)
+                self._kept = list(source.epoch())
+
+    def __call__(self) -> float:
+        """Returns the mean ELBO, in nats per data point."""
+        total, rows = 0.0, 0
+        with self._evaluation.here():
+            for number, batch in enumerate(self._batches()):
+                total += self._evaluation.value(batch, number) * len(batch[0])
+                rows += len(batch[0])
+                if rows >= self._most:
+                    break
+        return total / rows
+
+    def _batches(self) -> Iterator[Batch]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        self._evaluation.draw_anew(0)
+        yield from self._source.epoch()
+
+
+class Patience(StoppingRule):
+    """Keeps the parameters of the epoch with the highest held-out bound, and stops where it has not risen for long.
+
+    It is given to :func:`ppl_vae.fit` as ``until``, with ``validation`` (Prechelt 1998).
+
+    Args:
+        epochs: how many to wait for a higher bound; None goes on to the last epoch, and keeps the best one.
+
+    Attributes:
+        best: the highest bound, in nats per data point.
+        epoch: the number of epochs after which it was reached.
+
+    Raises:
+        InputError: for fewer than one epoch.
+
+    Examples:
+        >>> import torch
+        >>> from ppl_vae import Patience, fit
+        >>> from ppl_vae.guides import Amortized, Diagonal
+        >>> from ppl_vae.models import VAE
+        >>> x = torch.bernoulli(torch.full((50, 64), 0.3))
+        >>> pair = VAE(64, 2), Amortized(Diagonal(2), 64)
+        >>> rule = Patience(epochs=3)
+        >>> history = fit(*pair, x, validation=0.2, until=rule, lr=0.03, epochs=100, seed=0, progress=False)
+        >>> len(history.elbo) == len(history.validation) == rule.epoch + 3
+        True
+    """
+
+    needs_held_out = True
+
+    def __init__(self, epochs: int | None = 10) -> None:
+        if epochs is not None:
+            require_count("patience", epochs, 1)
+        self.epochs = epochs
+        self.best, self.epoch = -math.inf, 0
+        self._kept: list[Tensor] = []
+
+    def begin(self, training: Training) -> None:
+        """Forgets another training."""
+        self.best, self.epoch, self._kept = -math.inf, 0, []
+        self._tensors = training.tensors
+
+    def after_epoch(self, training: Training) -> str:
+        """Keeps the parameters where they are the best so far, and says whether the wait has been long enough."""
+        done, bound = len(training.history.validation), training.history.validation[-1]
+        if bound > self.best:
+            self.best, self.epoch = bound, done
+            self._kept = [tensor.detach().clone() for tensor in training.tensors]
+        if self.epochs is None or done - self.epoch < self.epochs:
+            return ""
+        return f"the held-out bound has not risen for {self.epochs} epochs: it was highest after {self.epoch}"
+
+    def finish(self, training: Training) -> None:
+        """Puts the best parameters back."""
+        if self._kept:
+            training.put(self._kept, training.tensors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what it has found so far."""
+        return {"epochs": self.epochs, "best": self.best, "epoch": self.epoch, "kept": self._kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there; InputError where the patience was another one."""
+        if state["epochs"] != self.epochs:
+            raise InputError(f"the training was begun with a patience of {state['epochs']}, not {self.epochs}")
+        kept = list(state["kept"])
+        if kept and [one.shape for one in kept] != [tensor.shape for tensor in self._tensors]:
+            raise ValueError("the parameters of its best epoch have other shapes")
+        self.best, self.epoch = float(state["best"]), int(state["epoch"])
+        self._kept = [one.to(like.device).clone() for one, like in zip(kept, self._tensors, strict=False)]
+
+
+def split(data: Any, validation: Any, seed: int | None) -> tuple[Any, Any]:
+    """Returns the training data and the held-out data: as given, or a share of the rows, drawn at random.
+
+    Raises:
+        InputError: for a share that is not between 0 and 1, leaves either side without a row, or is one of a loader.
+    """
+    if validation is None or not isinstance(validation, int | float):
+        return data, validation
+    if not is_number(validation) or not 0 < validation < 1:
+        raise InputError(
+            f"validation is {shown(validation)}; expected held-out data, or a share of them between 0 and 1"
+        )
+    if isinstance(data, DataLoader):
+        raise InputError("validation is a share, but data is a DataLoader: give a loader of the held-out data, too")
+    tensors = tuple(data) if isinstance(data, tuple | list) else (data,)
+    if not all(isinstance(tensor, Tensor) and tensor.dim() for tensor in tensors):
+        return data, None  # which is refused in the words for data
+    size = len(tensors[0])
+    count = round(validation * size)
+    if not 0 < count < size:
+        raise InputError(
+            f"validation is {validation:g} of {size} rows, which leaves one side without any: give more rows"
+        )
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed or 0))
+    parts = [tuple(tensor[rows.to(tensor.device)] for tensor in tensors) for rows in (order[count:], order[:count])]
+    return parts[0], parts[1]
+
+
+def require_can_hold_out(pair: Trainable, guide: Program, elbo: ELBO) -> None:
+    """Raises InputError where a bound of other data than those of the training means nothing."""
+    if pair.whole:
+        raise InputError(
+            "the data share a latent, so the guide is that of these very data and has no bound on others: leave "
+            "validation away, and see ppl_vae.posterior_predictive"
+        )
+    has_rows = any(isinstance(part, RowTable) for module in modules_of(guide) for part in module.modules())
+    if getattr(elbo, "runs_guide", True) and (has_rows or not follows_rows(guide)):
+        raise InputError(
+            f"{type(guide).__name__} has parameters for each row of the training data, and none for held-out rows: "
+            "take an amortized guide, or leave validation away"
+        )
