@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ppl_vae.measure.posterior import posterior, posterior_quality
     from ppl_vae.measure.reference import reference_gradient
     from ppl_vae.measure.refinement import refine
+    from ppl_vae.measure.remaining import remaining
     from ppl_vae.measure.side_by_side import Comparison
     from ppl_vae.measure.simulated import simulation_based_calibration
     from ppl_vae.measure.tightness import generalization, tightness
@@ -73,6 +74,7 @@ __all__ = [
     "posterior_quality",
     "reference_gradient",
     "refine",
+    "remaining",
     "sandwich",
     "save_pair",
     "simulation_based_calibration",
@@ -118,6 +120,7 @@ _HOMES = {
     "posterior_quality": "ppl_vae.measure.posterior",
     "reference_gradient": "ppl_vae.measure.reference",
     "refine": "ppl_vae.measure.refinement",
+    "remaining": "ppl_vae.measure.remaining",
     "sandwich": "ppl_vae.evidence",
     "save_pair": "ppl_vae.runs.pairs",
     "simulation_based_calibration": "ppl_vae.measure.simulated",

@@ -107,7 +107,9 @@ class Converged(StoppingRule):
         self._training, self._averages = training, Averages(training.parameters)
         self._factor, self._checked = 1.0, 0
         self._before: list[Tensor] = []  # the mean of the stage before
+        self._noise_before = 0.0  # that of the stage before, times its steps
         self._expected = 0.0  # to be left of that stage by noise and trend
+        self._shortest = 0  # steps of this stage: in fewer than those before, it would not forget where it began
         self.left = Left(*[math.nan] * 4)
 
     def after_step(self) -> None:
@@ -117,7 +119,7 @@ class Converged(StoppingRule):
     def after_epoch(self, training: Training) -> str:
         """Looks at what is left, once the stage is an eighth longer than at the last look."""
         steps = self._averages.steps
-        if not self._averages.are_enough or steps < 1.125 * self._checked:
+        if not self._averages.are_enough or steps < max(1.125 * self._checked, self._shortest):
             return ""
         self._checked = steps
         self.left = self._measured(training)
@@ -148,6 +150,8 @@ class Converged(StoppingRule):
             "averages": self._averages.state_dict(),
             "factor": self._factor,
             "checked": self._checked,
+            "shortest": self._shortest,
+            "noise": self._noise_before,
             "before": self._before,
             "expected": self._expected,
             "left": list(self.left),
@@ -159,6 +163,7 @@ class Converged(StoppingRule):
             raise InputError(f"the training was to stop at {state['nats']:g} nats, here at {self.nats:g}: begin anew")
         self._averages.load_state_dict(state["averages"])
         self._factor, self._checked = float(state["factor"]), int(state["checked"])
+        self._shortest, self._noise_before = int(state["shortest"]), float(state["noise"])
         self._before = [one.to(leaf) for one, leaf in zip(state["before"], self._training.parameters, strict=False)]
         self._expected, self.left = float(state["expected"]), Left(*map(float, state["left"]))
         self._training.set_rate(self._factor)
@@ -166,6 +171,8 @@ class Converged(StoppingRule):
     def _next_stage(self, training: Training) -> None:
         """Goes on from the mean, at half the rate."""
         self._before, self._expected = self._averages.mean(self._averages.half, 0), self.left.inside
+        self._shortest = max(self._shortest, self._averages.steps)
+        self._noise_before = self.left.noise / _CAUTION * self._averages.steps
         self._factor *= _LOWERED
         training.set_rate(self._factor)
         training.put(self._before)
@@ -206,7 +213,8 @@ class Converged(StoppingRule):
         learned, learned_before = max(gain - noise, 0.0), max(gain_before - 2 * noise, 0.0)
         ratio = learned / learned_before if learned_before > 0 else 0.5
         ratio = min(max(ratio, _FASTEST), _SLOWEST)
-        noise *= _CAUTION
+        # the noise of a mean over many steps does not depend on the rate, but on their number (Polyak & Juditsky 1992)
+        noise = _CAUTION * max(noise, self._noise_before / self._averages.steps)
         trend = max(learned * ratio / (1 - ratio), -gain - noise)  # a loss is noise of more than the mean's length
         rate = 0.0
         if self._before:
