@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ppl_vae.training.converged import Converged
     from ppl_vae.training.fit import History, fit, freeze
     from ppl_vae.training.held_out import Patience
+    from ppl_vae.training.objective import cyclical, warm_up
     from ppl_vae.training.optimizers import cooldown, cosine
     from ppl_vae.training.several_starts import EarlyStopping, LogEvidence, Start, best_of, no_guide
     from ppl_vae.training.stopping import StoppingRule
@@ -58,6 +59,7 @@ __all__ = [
     "compare",
     "cooldown",
     "cosine",
+    "cyclical",
     "fit",
     "freeze",
     "generalization",
@@ -80,6 +82,7 @@ __all__ = [
     "simulation_based_calibration",
     "tightness",
     "to_arviz",
+    "warm_up",
 ]
 
 _HOMES = {
@@ -104,6 +107,7 @@ _HOMES = {
     "compare": "ppl_vae.measure.comparison",
     "cooldown": "ppl_vae.training.optimizers",
     "cosine": "ppl_vae.training.optimizers",
+    "cyclical": "ppl_vae.training.objective",
     "fit": "ppl_vae.training.fit",
     "freeze": "ppl_vae.training.fit",
     "generalization": "ppl_vae.measure.tightness",
@@ -126,6 +130,7 @@ _HOMES = {
     "simulation_based_calibration": "ppl_vae.measure.simulated",
     "tightness": "ppl_vae.measure.tightness",
     "to_arviz": "ppl_vae.measure.arviz",
+    "warm_up": "ppl_vae.training.objective",
 }
 
 

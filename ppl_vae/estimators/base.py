@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.estimators.weights import Weights
 from ppl_vae.pairs.arguments import Batch, batch_size
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pairing import require_a_pair
@@ -45,6 +47,10 @@ class LogWeightELBO(ELBO, ABC):
             batch, which processes that share one put together.
         is_bound: False where the value is that of a relaxed z, which bounds nothing.
         runs_guide: False where the guide is not called, and need not fit the model.
+        takes_weights: True where the surrogate is made of ``Run.weighed``, the terms with the weights of the divergence
+            (``kl_weight`` and ``free_bits`` of :func:`ppl_vae.fit`), and the bound of the run itself.
+        draws_from_guide: False where the model is run on other values than draws of the guide.
+        weights: those of the divergence; None where the objective is the bound.
 
     Raises:
         TypeError: for a subclass without ``objective``, when an instance is made.
@@ -70,6 +76,9 @@ class LogWeightELBO(ELBO, ABC):
     paired = False
     is_bound = True
     runs_guide = True
+    takes_weights = False
+    draws_from_guide = True
+    weights: Weights | None = None
     learning_steps = 500
     max_plate_nesting: float
 
@@ -124,6 +133,10 @@ class LogWeightELBO(ELBO, ABC):
         """Runs the pair, with the draws of the guide's sites changed by ``draw`` and its trace seen by ``check``."""
         once = run(model, guide, batch, particles or self.num_particles, self.nesting(model, guide, batch), draw, check)
         _refuse_scales(once.guide, once.model)
+        if self.weights is not None:
+            once = replace(once, weighing=self.weights.now())
+            if self.adapting:
+                self.weights.learn([(once.guide, once.model)], once.prior.numel())
         return once
 
     def propose(self, model: Program, guide: Program, batch: Batch, particles: int | None = None) -> Trace:

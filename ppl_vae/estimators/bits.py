@@ -38,6 +38,7 @@ class DisARM(LogWeightELBO):
     """
 
     fewest, paired = 2, True
+    takes_weights = True
 
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """Returns E[log w] and its surrogate; InputError where the latents are not independent bits of one site."""
@@ -51,12 +52,13 @@ class DisARM(LogWeightELBO):
 
         run = self.run(model, guide, batch, draw=antithetic, check=lambda trace: bit_logits(trace, "DisARM"))
         (logits,) = drawn_logits
-        first, second = run.log_weights.detach().chunk(2)
+        weighed = run.weighed
+        first, second = weighed.log_weights.detach().chunk(2)
         drawn = _value(run.guide)
         bits, others = drawn.chunk(2)
         half = logits.chunk(2)[0]
         slope = 0.5 * (first - second)[..., None] * (1 - 2 * others) * (bits != others) * half.detach().abs().sigmoid()
-        surrogate = _over(slope * half, len(half)) + run.joint.mean(0)
+        surrogate = _over(slope * half, len(half)) + weighed.joint.mean(0)
         return run.log_weights.detach().mean(0), surrogate
 
 
@@ -87,6 +89,7 @@ class RELAX(LogWeightELBO):
     """
 
     learning_steps = 200
+    takes_weights = True
 
     def __init__(
         self,
@@ -136,15 +139,17 @@ class RELAX(LogWeightELBO):
             relaxed, given_bits = _relaxed(free, noise[0], bits)
             both = torch.stack([relaxed, given_bits])
             first, second = self._values(control, model, run.guide, free, both, batch, count)
-            signal = run.log_weights.detach()
+            weighed = run.weighed
+            signal = weighed.log_weights.detach()
             score = bits - free.sigmoid()
             (slope,) = torch.autograd.grad((first - second).sum(), free, create_graph=self.adapting)
             weight = (signal - second).reshape(*free.shape[:-1], 1)
             estimate = weight * score + slope
-            surrogate = _over(estimate.detach() * logits, count) + run.joint.mean(0)
+            surrogate = _over(estimate.detach() * logits, count) + weighed.joint.mean(0)
             if self.adapting:
                 surrogate = surrogate + self._lesson(control, estimate, surrogate)
-        return signal.mean(0), surrogate
+        value = signal if weighed is run else run.log_weights.detach()
+        return value.mean(0), surrogate
 
     def _values(
         self,

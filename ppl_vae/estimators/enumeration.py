@@ -42,6 +42,9 @@ class Enumeration(LogWeightELBO):
         True
     """
 
+    takes_weights = True
+    draws_from_guide = False
+
     def __init__(
         self, num_particles: int | None = None, staggered: bool = False, max_plate_nesting: float = math.inf
     ) -> None:
@@ -65,7 +68,8 @@ class Enumeration(LogWeightELBO):
             model, guide, batch, len(states), draw=lambda latent: values.expand(-1, *latent["value"].shape[1:])
         )
         value = (run.proposed.exp() * run.log_weights).sum(0)
-        return value, value
+        weighed = run.weighed
+        return value, value if weighed is run else (run.proposed.exp() * weighed.log_weights).sum(0)
 
 
 class GaussHermite(LogWeightELBO):

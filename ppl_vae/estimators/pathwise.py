@@ -75,6 +75,8 @@ class StickingTheLanding(LogWeightELBO):
         True
     """
 
+    takes_weights = True
+
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """Returns E[log w] and its surrogate: adding log q at the draws held constant takes the score out."""
         check = partial(require_reparameterized, estimator="StickingTheLanding")
@@ -82,7 +84,9 @@ class StickingTheLanding(LogWeightELBO):
         value = run.log_weights.mean(0)
         # log q(z) depends on phi through z, which is wanted, and directly: that part is the score, of mean zero but not
         # of variance zero. Log q at detached draws has the score alone as its gradient; added to -log q, it cancels it.
-        return value, value + _score(run, batch).mean(0)
+        weighed = run.weighed
+        path = value if weighed is run else weighed.log_weights.mean(0)
+        return value, path + _score(run, batch).mean(0)
 
 
 class IWAE(LogWeightELBO):
@@ -160,6 +164,11 @@ def _event(site: dict[str, Any]) -> int:
 
 
 def _score(run: Run, batch: tuple[Any, ...]) -> Tensor:
-    """Returns log q at the draws held constant, minus its own value: zero, with the score as its gradient."""
-    log_q = run.unit.sum(random_sites(redrawn(run.guide, detached)), run.unit.zeros(batch, len(run.joint)))
+    """Returns log q at the draws held constant, minus its own value: zero, with the score as its gradient.
+
+    It has the weights of the objective.
+    """
+    sites = random_sites(redrawn(run.guide, detached))
+    sites = sites if run.weighing is None else run.weighing.sites(sites)
+    log_q = run.unit.sum(sites, run.unit.zeros(batch, len(run.joint)))
     return log_q - log_q.detach() if log_q.requires_grad else torch.zeros_like(log_q)

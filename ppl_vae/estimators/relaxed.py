@@ -41,6 +41,9 @@ class GumbelSoftmax(LogWeightELBO):
         False
     """
 
+    takes_weights = True
+    draws_from_guide = False
+
     def __init__(
         self,
         num_particles: int | None = None,
@@ -68,7 +71,9 @@ class GumbelSoftmax(LogWeightELBO):
         prior_density = self.densities_of(prior, batch, count)
         divergence = _divergence(site["fn"], prior["fn"]).expand(joint.shape)
         value = (joint - prior_density - divergence).mean(0)
-        return value, value
+        if self.weights is None:
+            return value, value
+        return value, (joint - prior_density - self.weights.factor * divergence).mean(0)
 
     def densities_of(self, site: dict[str, Any], batch: tuple[Any, ...], particles: int) -> Tensor:
         """Returns the log-density of one site, shape (particles, batch)."""

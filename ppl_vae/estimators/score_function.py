@@ -54,12 +54,16 @@ class Reinforce(LogWeightELBO):
         True
     """
 
+    takes_weights = True
+
     def objective(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """Returns E[log w] and its surrogate; the direct gradient of -log q, of mean zero, is left out, as in Pyro."""
         run = self.run(model, guide, batch, draw=detached)
-        signal = run.log_weights.detach()
-        surrogate = ((signal - self.baseline(signal, batch).detach()) * run.proposed + run.joint).mean(0)
-        return signal.mean(0), surrogate + self.lesson(signal, batch)
+        weighed = run.weighed
+        signal = weighed.log_weights.detach()
+        surrogate = ((signal - self.baseline(signal, batch).detach()) * run.proposed + weighed.joint).mean(0)
+        value = signal if weighed is run else run.log_weights.detach()
+        return value.mean(0), surrogate + self.lesson(signal, batch)
 
     def baseline(self, signal: Tensor, batch: tuple[Any, ...]) -> Tensor:
         """Returns what to subtract from log w of shape (particles, batch), in a shape that broadcasts to it."""

@@ -15,8 +15,9 @@ from ppl_vae.errors import InputError
 from ppl_vae.pairs.arguments import Batch, batch_size, rows
 from ppl_vae.pairs.modules import Program, follows_rows, modules_of
 from ppl_vae.pairs.restore import undone_on_error
-from ppl_vae.pairs.traces import Site, random_sites, trace_guide, trace_model
+from ppl_vae.pairs.traces import Site, latent_sites, random_sites, trace_guide, trace_model
 from ppl_vae.pairs.units import Unit, unit_of
+from ppl_vae.pairs.weighed import Weighing
 
 FEW = (4, 3)  # data points of the first runs
 
@@ -55,6 +56,7 @@ class Run(Terms):
         model: the model's, on the guide's draws.
         unit: what has a log-weight of its own.
         points: what each data point adds to that of the whole data set, shape (particles, points), where asked for.
+        weighing: the weights of the divergence in the objective that is trained; None where it is the bound.
 
     Examples:
         >>> import torch
@@ -71,6 +73,21 @@ class Run(Terms):
     model: Trace
     unit: Unit
     points: Tensor | None = None
+    weighing: Weighing | None = None
+
+    @property
+    def weighed(self) -> Terms:
+        """The terms of the objective: these ones, with the weights of the divergence where it has any."""
+        if self.weighing is None:
+            return self
+        if not self.weighing.gates:
+            factor = self.weighing.factor
+            return Terms(prior=self.prior * factor, likelihood=self.likelihood, proposed=self.proposed * factor)
+        zeros = torch.zeros_like(self.prior)
+        prior, proposed = (
+            self.unit.sum(self.weighing.sites(latent_sites(trace)), zeros) for trace in (self.model, self.guide)
+        )
+        return Terms(prior=prior, likelihood=self.likelihood, proposed=proposed)
 
 
 def run(

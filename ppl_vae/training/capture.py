@@ -81,7 +81,7 @@ class Step:
             The negative bound summed over the batch, on the device where it was captured.
         """
         self._steps += 1
-        self._updates.begin()
+        self._updates.begin(len(batch[0]))
         checked = self._checked.get(len(batch[0]))
         if checked is not None and not checked.next_is_compared():
             return self._replay(checked, batch, rare)

@@ -13,13 +13,14 @@ from ppl_vae.errors import InputError, first_line
 from ppl_vae.pairs.restore import Moment, put
 from ppl_vae.training import distributed
 from ppl_vae.training.beside import Beside
-from ppl_vae.training.identity import BUFFER, NOTHING, SCHEDULE, Identity, refuse_other
+from ppl_vae.training.identity import BUFFER, KL_SCHEDULE, NOTHING, SCHEDULE, Identity, refuse_other
 from ppl_vae.training.tensor_files import read_content, write_content
 from ppl_vae.training.warning import warn_caller
 from ppl_vae.training.writing import locked
 
 _FORMAT = 4
 _WHAT = "a checkpoint of fit"
+_SCHEDULED = (SCHEDULE, "learning rate", "lowered"), (KL_SCHEDULE, "KL weight", "set")
 # Writing is put off until the training has gone on for so many times what the last writing took.
 TIMES = 20.0
 
@@ -114,11 +115,12 @@ class Checkpoint:
             return
         with _put_back_on_error(start):
             done, planned = self._load(path)
-        if planned != self._epochs and self._started[SCHEDULE] != NOTHING:
-            warn_caller(
-                f"{path} holds {done} epochs with the learning rate lowered as for {planned}, and from here on it is "
-                f"lowered as for {self._epochs}: the result is not that of {self._epochs} epochs in one go"
-            )
+        for name, what, done_to_it in _SCHEDULED:
+            if planned != self._epochs and self._started.get(name, NOTHING) != NOTHING:
+                warn_caller(
+                    f"{path} holds {done} epochs with the {what} {done_to_it} as for {planned}, and from here on it is "
+                    f"{done_to_it} as for {self._epochs}: the result is not that of {self._epochs} epochs in one go"
+                )
 
     def _load(self, path: Path) -> tuple[int, int]:
         """Puts all back, and returns how many epochs are done and were planned."""

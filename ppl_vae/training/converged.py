@@ -91,6 +91,7 @@ class Converged(StoppingRule):
 
     each_epoch = False
     lowers_rate = True
+    judges_elbo = True
 
     def __init__(self, nats: float = 0.02) -> None:
         if not is_number(nats) or not 0 < nats < math.inf:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ppl_vae.errors import InputError, shown
+from ppl_vae.estimators.weighed import weighed
 from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
@@ -31,6 +32,7 @@ from ppl_vae.training.history import History
 from ppl_vae.training.identity import code_identity, run_identity
 from ppl_vae.training.judge import Judge
 from ppl_vae.training.loop import Loop
+from ppl_vae.training.objective import Objective
 from ppl_vae.training.optimizers import OptimizerFactory, Schedule, optimizer_or_adam
 from ppl_vae.training.passes import Passes
 from ppl_vae.training.precision import Precision
@@ -54,6 +56,9 @@ def fit(
     batch_size: int = 128,
     transform: Callable[[Tensor], Tensor] | None = None,
     schedule: Schedule | None = None,
+    kl_weight: float | Schedule = 1.0,
+    free_bits: float = 0.0,
+    clip: float | None = None,
     device: str | torch.device = "auto",
     seed: int | None = None,
     capture: Capture = "auto",
@@ -90,6 +95,14 @@ def fit(
         transform: applied to the first tensor of each minibatch on the device: ``torch.bernoulli`` binarizes grey
             images anew at each draw.
         schedule: the factor on the learning rate as a function of the share of the training that is done (0 to 1).
+        kl_weight: the weight of the divergence of q(z | x) from p(z) in what is trained, beta (Higgins et al. 2017): a
+            number, or a function as ``schedule`` is, ``warm_up()`` or ``cyclical()`` say. ``History.elbo`` stays the
+            bound itself, without the weight. Estimators of several draws' bound (``IWAE``) are refused.
+        free_bits: how many bits (1 bit is log 2 nats) each dimension of a latent may carry, on average over the data,
+            before it costs anything (Kingma et al. 2016): each site, where its dimensions can't be told apart (a full
+            covariance, a flow). What it carries is averaged over the latest steps.
+        clip: the largest norm of a step's gradient, all parameters together: of the mean ELBO of a data point, so it
+            needs no change with the batch size. What an estimator learns beside the pair is let be.
         device: "auto" (a GPU where there is one), "cpu", "cuda", ...
         seed: passed to ``pyro.set_rng_seed`` first; None leaves the random numbers as they are.
         capture: "auto" traces the pair to a graph and replays it, without Pyro's handlers, where there are enough
@@ -138,20 +151,22 @@ def fit(
     optimizer = optimizer_or_adam(optimizer, lr)
     require_arguments(elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
     elbo = elbo if elbo is not None else Trace_ELBO()
-    require_rule(until, validation, schedule)
     target, trackers = resolve_device(device), trackers_of(tracker)
+    objective = Objective(kl_weight, free_bits, clip, target)
+    require_rule(until, validation, schedule, objective.weights)
     with in_use_by_this_run(checkpoint) as start, denormals_flushed(target):
         set_seed(seed)
         data, others = split(data, validation, seed)
         source = batches(data, batch_size, target, transform)
         held_out = None if others is None else batches(others, batch_size, target, transform)
-        with prepared(model, guide, elbo, source, precision, target) as ready:
+        with prepared(model, guide, elbo, source, precision, target, objective.weights) as ready:
             pair, steps = ready.trainable, epochs * source.steps
             if held_out is not None:
                 require_can_hold_out(pair, guide, elbo)
             history = History(source.size, pair.is_bound, pair.weighted)
-            updates = _updates(optimizer, ready, schedule, steps, target, capture, until)
-            gradients = Gradients(elbo, model, pair.guide, pair.parameters, ready.modules, precision != "float32")
+            updates = _updates(optimizer, ready, schedule, steps, target, capture, until, objective)
+            trained, code = weighed(elbo, objective.weights), partial(code_identity, objective=objective.identity)
+            gradients = Gradients(trained, model, pair.guide, pair.parameters, ready.modules, precision != "float32")
             ours = after_epoch is None and all(map(is_ours, (until, *trackers)))
             undisturbed = source.runs_no_foreign_code and updates.runs_no_foreign_code and ours
             step = Step(gradients, capture, steps, updates, undisturbed)
@@ -166,9 +181,9 @@ def fit(
                 checkpoint,
                 tensors,
                 parts | remembered(until=until, after_epoch=after_epoch),
-                partial(Beside, (model, guide, elbo, schedule, *source.code), tensors),
+                partial(Beside, (model, guide, elbo, schedule, objective.schedule, *source.code), tensors),
                 partial(run_identity, source, held_out, ready, updates.options, seed, precision),
-                partial(code_identity, source, elbo, updates.optimizers, transform, schedule, ready, model, guide),
+                partial(code, source, elbo, updates.optimizers, transform, schedule, ready, model, guide),
                 epochs,
             )
             if saved.is_there:
@@ -195,13 +210,17 @@ def _updates(
     target: torch.device,
     capture: Capture,
     until: StoppingRule | None,
+    objective: Objective,
 ) -> Updates:
     """Makes what takes the optimizers' steps, in a graph where one may hold them."""
     in_graph = target.type == "cuda" and capture is not False and distributed.count() == 1
     recorded = target.type == "cpu" and is_worthwhile(capture, steps)
     lowered = until is not None and until.lowers_rate
     parameters = ready.trainable.parameters
-    return updates_for(optimizer, parameters, ready.modules, schedule, steps, in_graph, recorded, lowered)
+    return updates_for(
+        *(optimizer, parameters, ready.modules, schedule, steps, in_graph, recorded, lowered),
+        *(objective.clipping(ready), objective.kl_weight),
+    )
 
 
 def _bar(

@@ -121,7 +121,17 @@ class Gradients:
 
     def changing(self) -> list[Tensor]:
         """All tensors that change in a training, which a graph reads where they are."""
-        return [*self.parameters, *self.buffers(), *(leaf for module in self._modules for leaf in module.parameters())]
+        return [
+            *self.parameters,
+            *self.buffers(),
+            *self._given(),
+            *(leaf for module in self._modules for leaf in module.parameters()),
+        ]
+
+    def _given(self) -> list[Tensor]:
+        """What the estimator is given anew before each step."""
+        weights = self.elbo.weights if isinstance(self.elbo, LogWeightELBO) else None
+        return [] if weights is None else [weights.factor]
 
     def _by_pyro(self, *batch: Tensor) -> Numbers:
         for leaf in self.parameters:

@@ -3,8 +3,9 @@
 Compared are names, settings, buffers, and the code of functions and classes of one's own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from ppl_vae.training.preparation import Prepared
 Identity = dict[str, str]
 HOW_IT_COMPUTES = ("fused", "foreach", "capturable")  # of an optimizer's options; the others say what
 SCHEDULE, NOTHING, BUFFER = "schedule of the rate", "None", "buffer"
+KL_SCHEDULE = "schedule of the KL weight"
 _OF_OPTIMIZERS = {*vars(SGD([torch.zeros(1)])), "step"}  # the last one is a schedule's
 _FOUND_OUT = ("max_plate_nesting", "state")  # by an estimator, at a run
 
@@ -60,8 +62,12 @@ def code_identity(
     schedule: Any,
     ready: Prepared,
     *programs: Program,
+    objective: Mapping[str, Any] = MappingProxyType({}),
 ) -> Identity:
-    """Describes what runs in a training, as it is at this moment."""
+    """Describes what runs in a training, as it is at this moment.
+
+    ``objective`` is what makes it another one than the bound.
+    """
     words = Words()
     trained = {id(leaf) for leaf in ready.trainable.parameters}
     of_transform = [leaf for part in modules_of(transform) for leaf in part.parameters() if id(leaf) not in trained]
@@ -72,6 +78,7 @@ def code_identity(
         "transform": words.of(transform),
         "transform's parameters": f"{len(of_transform)} of digest {digest(of_transform)}" if of_transform else NOTHING,
         SCHEDULE: words.of(schedule),
+        **{name: words.of(value) for name, value in objective.items()},
         **_optimizers(words, optimizers),
         **_programs(words, *programs, ready.learned, transform),
     }

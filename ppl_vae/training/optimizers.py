@@ -44,7 +44,8 @@ def make_optimizers(
             raise InputError("fit does not step the schedulers of pyro.optim: give it the optimizer and schedule=")
         if optimizer.pt_clip_args:
             raise InputError(
-                f"fit does not clip gradients by pyro.optim's {optimizer.pt_clip_args}: take pyro.optim.ClippedAdam"
+                f"fit does not clip gradients by pyro.optim's {optimizer.pt_clip_args}: give fit clip= instead, the "
+                "largest norm for a data point"
             )
         optimizer = partial(optimizer.pt_optim_constructor, **optimizer.pt_optim_args)
     made = [_made(optimizer, dense)] if dense else []
@@ -88,7 +89,7 @@ def make_schedulers(schedule: Schedule | None, steppers: Iterable[Optimizer], st
     """Makes what multiplies each learning rate by a factor, which depends on the share of the steps that is done."""
     if schedule is None:
         return []
-    factor = partial(_after, schedule, steps)
+    factor = partial(factor_after, schedule, steps)
     return [LambdaLR(stepper, factor) for stepper in steppers]
 
 
@@ -108,12 +109,13 @@ def set_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"] = rate
 
 
-def _after(schedule: Schedule, steps: int, step: int) -> float:
+def factor_after(schedule: Schedule, steps: int, step: int, name: str = "schedule") -> float:
+    """Returns what a schedule gives after some of all steps; InputError, by the argument's name, for no factor."""
     factor: Any = schedule(step / steps)
     if isinstance(factor, Tensor) and factor.numel() == 1:
         factor = factor.item()
     if not is_number(factor) or not 0 <= factor < math.inf:
-        raise InputError(f"schedule gives {shown(factor)} at {step / steps:.3g}; expected a factor from 0 on")
+        raise InputError(f"{name} gives {shown(factor)} at {step / steps:.3g}; expected a factor from 0 on")
     return factor
 
 

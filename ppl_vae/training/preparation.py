@@ -19,6 +19,8 @@ from torch.nn.parameter import is_lazy
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
 from ppl_vae.estimators.requirements import require_known
+from ppl_vae.estimators.weighed import require_weighable
+from ppl_vae.estimators.weights import Weights
 from ppl_vae.graphs.private import settle_plates
 from ppl_vae.pairs.arguments import require_values
 from ppl_vae.pairs.checks import UNSET, explained
@@ -65,7 +67,13 @@ class Prepared:
 
 @contextmanager
 def prepared(
-    model: Program, guide: Program, elbo: ELBO, source: Batches, precision: Precision, device: torch.device
+    model: Program,
+    guide: Program,
+    elbo: ELBO,
+    source: Batches,
+    precision: Precision,
+    device: torch.device,
+    weights: Weights | None = None,
 ) -> Iterator[Prepared]:
     """Makes a pair ready by one run on a probe batch: moved to the device, set up, in train mode; in eval mode after.
 
@@ -80,6 +88,8 @@ def prepared(
             f"that divides {source.size}, not {source.batch_size}, or Trace_ELBO"
         )
     require_values(model, guide)
+    if weights is not None:
+        require_weighable(elbo, weights)
     modules = [module.to(device) for module in modules_of(model, guide)]
     probe = next(source.epoch())
     learned = _learned_network(elbo, model, guide, probe)
@@ -90,7 +100,7 @@ def prepared(
         warnings.filterwarnings("ignore", "Encountered NaN", module="pyro")  # fit's own error says more
         with undone_on_error(modules), explained(model, guide, probe):
             size = source.size if source.steps > 1 else None
-            trainable = first_run(elbo, model, guide, learned, probe, size, source.is_exact)
+            trainable = first_run(elbo, model, guide, learned, probe, size, source.is_exact, weights)
         del probe  # it may be as large as the data
         with training(modules, own_modules(model, guide), trainable.parameters):
             yield Prepared(trainable, modules, learned)
@@ -112,6 +122,7 @@ def first_run(
     batch: tuple[Tensor, ...],
     size: int | None = None,
     exactly: bool = True,
+    weights: Weights | None = None,
 ) -> Trainable:
     """Finds out what can be trained in a pair, by its first run.
 
@@ -122,7 +133,7 @@ def first_run(
 
     ``size`` is the number of data points in an epoch, where the batch is a part of them (``exactly`` so many, or as a
     loader tells): a pair with latents that all of them share is refused then, see
-    :func:`ppl_vae.pairs.shared.require_whole`.
+    :func:`ppl_vae.pairs.shared.require_whole`. ``weights`` are those of the divergence in the objective.
     """
     with torch.no_grad(), poutine.block(), parameters_recorded() as parameter_trace:
         guide_trace = trace(guide, batch)
@@ -136,6 +147,8 @@ def first_run(
     if distributed.count() > 1:
         _require_shareable(elbo, guide_trace, model_trace)
     _require_room(elbo, *pair)
+    if weights is not None:
+        weights.meet(*pair, len(batch[0]))
     _settle_nesting(elbo, model, guide, batch)
     sites = parameter_sites(parameter_trace.trace)
     trainable = _trained_leaves(sites, model, guide, learned)

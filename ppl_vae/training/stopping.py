@@ -9,6 +9,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_vae.errors import InputError, shown
+from ppl_vae.estimators.weights import Weights
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import put
 from ppl_vae.training.history import History
@@ -77,6 +78,7 @@ class StoppingRule:
         each_epoch: False where it need not see each epoch, and may be asked after some short ones together.
         lowers_rate: whether it sets the learning rate, so that no schedule may.
         needs_held_out: whether it stops by held-out data, so that ``validation`` must be given.
+        judges_elbo: whether it judges a training by the ELBO, which must then be all that the training goes up.
 
     Examples:
         >>> from ppl_vae import StoppingRule
@@ -90,6 +92,7 @@ class StoppingRule:
     each_epoch = True
     lowers_rate = False
     needs_held_out = False
+    judges_elbo = False
 
     def begin(self, training: Training) -> None:
         """Is called before the first epoch: forgets another training."""
@@ -112,7 +115,7 @@ class StoppingRule:
         """Goes on from there."""
 
 
-def require_rule(until: Any, validation: Any, schedule: Any) -> None:
+def require_rule(until: Any, validation: Any, schedule: Any, weights: Weights | None = None) -> None:
     """Raises InputError for what is no stopping rule, or one that does not go with what else was asked for."""
     if until is None:
         return
@@ -121,6 +124,11 @@ def require_rule(until: Any, validation: Any, schedule: Any) -> None:
     name = type(until).__name__
     if until.needs_held_out and validation is None:
         raise InputError(f"{name} stops by held-out data: give validation=0.1, say, or the data")
+    if until.judges_elbo and weights is not None:
+        raise InputError(
+            f"{weights.given}, but {name} judges by the ELBO alone, which such a training does not go up: take "
+            "Patience(10) with validation, or no weights"
+        )
     if until.lowers_rate and schedule is not None:
         raise InputError(f"{name} lowers the learning rate itself: leave the schedule away")
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ppl_vae.training.clipping import Clipping
 from ppl_vae.training.cuda_graphs import make_capturable, state_of
 from ppl_vae.training.identity import Identity, optimizer_identity
+from ppl_vae.training.objective import KLWeight
 from ppl_vae.training.optimizer_memory import put_memory
 from ppl_vae.training.optimizers import (
     OptimizerFactory,
@@ -32,6 +34,8 @@ class Updates:
     Args:
         optimizers: all of them.
         steppers: what takes their steps; they themselves where None.
+        clipping: what shortens the gradients before.
+        kl_weight: the weight of the divergence, which is set after each step as learning rates are.
         schedulers: those of their learning rates.
         in_graph: whether a graph may hold the optimizers' step (see
             :func:`ppl_vae.training.cuda_graphs.make_capturable`).
@@ -50,17 +54,21 @@ class Updates:
         in_graph: bool = False,
         options: Identity | None = None,
         steppers: Sequence[Optimizer | RecordedUpdate] | None = None,
+        clipping: Clipping | None = None,
+        kl_weight: KLWeight | None = None,
     ) -> None:
         self.optimizers, self._schedulers = list(optimizers), list(schedulers)
+        self._clipping, self._kl_weight = clipping, kl_weight
         self._steppers = list(optimizers if steppers is None else steppers)
-        self.runs_no_foreign_code = not schedulers and all(map(is_torchs_own, optimizers))
+        scheduled = bool(schedulers) or (kl_weight is not None and kl_weight.is_scheduled)
+        self.runs_no_foreign_code = not scheduled and all(map(is_torchs_own, optimizers))
         self.in_graph, self.options = in_graph, options or {}
-        self.taken, self._steps = False, 0
+        self.taken, self._steps, self._rows = False, 0, 0
         self._rates = [[float(group["lr"]) for group in one.param_groups if "lr" in group] for one in self.optimizers]
 
-    def begin(self) -> None:
-        """Begins a training step, of which nothing is taken yet."""
-        self.taken = False
+    def begin(self, rows: int) -> None:
+        """Begins a training step on so many rows, of which nothing is taken yet."""
+        self.taken, self._rows = False, rows
 
     def record(self) -> None:
         """Takes the optimizers' step where a graph is being recorded that may hold it."""
@@ -78,6 +86,8 @@ class Updates:
         self._steps += 1
         for scheduler in self._schedulers:
             scheduler.step()
+        if self._kl_weight is not None:
+            self._kl_weight.set(self._steps)
 
     def set_rate(self, factor: float) -> None:
         """Has all learning rates be those of the beginning times a factor, where no schedule sets them."""
@@ -107,10 +117,14 @@ class Updates:
         self._steps = steps
         for scheduler in self._schedulers:
             set_steps(scheduler, self._steps)
+        if self._kl_weight is not None:
+            self._kl_weight.set(self._steps)
         if self.in_graph:
             make_capturable(self.optimizers)
 
     def _step(self) -> None:
+        if self._clipping is not None:
+            self._clipping(self._rows)
         for stepper in self._steppers:
             stepper.step()
 
@@ -124,6 +138,8 @@ def updates_for(
     may_be_in_graph: bool,
     recorded: bool = False,
     rates_change: bool = False,
+    clipping: Clipping | None = None,
+    kl_weight: KLWeight | None = None,
 ) -> Updates:
     """Makes the optimizers of some parameters and the schedules of their learning rates, for so many training steps.
 
@@ -136,4 +152,7 @@ def updates_for(
     )  # before a schedule changes the rate, and a graph how it is held
     in_graph = may_be_in_graph and make_capturable(optimizers)
     steppers = [RecordedUpdate(one, schedule is not None or rates_change) for one in optimizers] if recorded else None
-    return Updates(optimizers, make_schedulers(schedule, optimizers, steps), in_graph, options, steppers)
+    schedulers = make_schedulers(schedule, optimizers, steps)
+    if kl_weight is not None:
+        kl_weight.steps = steps
+    return Updates(optimizers, schedulers, in_graph, options, steppers, clipping, kl_weight)
