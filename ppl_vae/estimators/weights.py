@@ -11,8 +11,9 @@ from ppl_vae.pairs.traces import is_auxiliary, latent_sites
 from ppl_vae.pairs.units import unit_of
 from ppl_vae.pairs.weighed import Weighing, dimensions, log_densities
 
-# How much of the mean rate stays at each step: some ten steps count, of which a single batch's noise is averaged out.
-_DECAY = 0.9
+# How much of the mean rate stays at each step. With 0.9, by the time that the mean has seen how far a rate has been
+# pulled down, a fast training under a large weight has pulled it on to nothing.
+_DECAY = 0.5
 
 
 class Weights:
@@ -20,8 +21,8 @@ class Weights:
 
     Free bits (Kingma et al. 2016, eq. 15) put max(free, KL_j) in the place of each latent's mean KL_j: its gradient is
     that of KL_j, or zero while KL_j is below. Whether it is below is told by a mean over the steps before, and not by
-    the batch at hand, as in the paper. A step is then a sum over its rows, which processes can share, a short last batch
-    counts for what it is, and one draw for each row is enough.
+    the batch at hand, as in the paper: a step is then a sum over its rows, which processes can share, and neither a
+    short last batch nor one draw for each row decides by its noise.
 
     Args:
         factor: the weight of all latents, a scalar that somebody else sets before each step.
@@ -50,8 +51,8 @@ class Weights:
         latents = latent_sites(guide_trace)
         for site in (site for site in latents if is_auxiliary(site)):
             raise InputError(
-                f"{self.given}, but the guide draws its latents by way of {site['name']!r}, which the model lacks: take a "
-                "guide that draws each latent itself, or kl_weight"
+                f"{self.given}, but the guide draws its latents by way of {site['name']!r}, which the model lacks: "
+                "take a guide that draws each latent itself, or kl_weight"
             )
         if unit_of(guide_trace, model_trace, rows).whole:
             raise InputError(
