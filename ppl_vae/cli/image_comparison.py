@@ -11,7 +11,7 @@ from pyro.infer import ELBO
 from ppl_vae.cli import report
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.values import BATCH_SIZE, default_epochs, names, widths
+from ppl_vae.cli.values import BATCH_SIZE, default_epochs, names, objective, widths
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
 from ppl_vae.errors import InputError
@@ -93,6 +93,7 @@ def _compared(
         batch_size=settings["batch_size"],
         lr=settings["lr"],
         schedule=cooldown,
+        **objective(options),
         transform=data.transform,
         device=options.device,
         seed=options.seed,

@@ -16,7 +16,7 @@ from rich.table import Table
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.values import BATCH_SIZE, default_epochs, widths
+from ppl_vae.cli.values import BATCH_SIZE, default_epochs, objective, widths
 from ppl_vae.data.images import Images, load
 from ppl_vae.errors import InputError
 from ppl_vae.evidence import exact_evidence
@@ -55,7 +55,7 @@ def train_on_images(options: TrainOptions) -> None:
         InputError: for an unknown name, a model of tables, or what ``fit`` refuses.
     """
     refuse_mixture(options.model, options.data)
-    capture = options.captured
+    capture, weights = options.captured, objective(options)
     with run_of(options, "train", f"train-{Path(options.data).stem}") as running:
         start = _start(options, running.path)
         with whole("train"):
@@ -68,6 +68,7 @@ def train_on_images(options: TrainOptions) -> None:
                 batch_size=start.settings["batch_size"],
                 lr=start.settings["lr"],
                 schedule=cooldown,
+                **weights,
                 transform=start.data.transform,
                 device=options.device,
                 seed=options.seed,

@@ -25,7 +25,7 @@ from ppl_vae.training.history import History
 
 _OF_TRAINING = (
     *("data", "model", "guides", "base", "joint", "latents", "hidden", "likelihood"),
-    *("epochs", "guide_epochs", "batch_size", "lr"),
+    *("epochs", "guide_epochs", "batch_size", "lr", "kl_weight", "free_bits", "clip"),
 )
 
 

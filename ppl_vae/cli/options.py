@@ -44,6 +44,19 @@ RateOption = Annotated[
         "it falls to 0 over the last 30% of the steps."
     ),
 ]
+KLWeightOption = Annotated[
+    str,
+    typer.Option(
+        help="The divergence's weight in training: a number, warm-up or cyclical, or with the share of the training "
+        "(of each cycle) in which it rises, warm-up:0.5 say."
+    ),
+]
+FreeBitsOption = Annotated[
+    float, typer.Option(help="Bits of each latent's dimension that cost nothing in training, on average over the data.")
+]
+ClipOption = Annotated[
+    float | None, typer.Option(help="The largest norm of a step's gradient, of the mean ELBO of a data point.")
+]
 ParticlesOption = Annotated[
     int, typer.Option(min=1, help="Draws of z for each test image, or of the latents that all the data share.")
 ]
@@ -70,6 +83,7 @@ OF_TABLES = ("target", "components", "covariance", "starts", "weight_decay")
 OF_IMAGES = (
     *("guide", "latents", "likelihood", "estimator", "step_particles"),
     *("checkpoint", "particles", "images", "capture", "precision"),
+    *("kl_weight", "free_bits", "clip"),
 )
 
 
@@ -137,6 +151,9 @@ class TrainOptions(RunOptions):
     epochs: EpochsOption = None
     batch_size: BatchOption = None
     lr: RateOption = None
+    kl_weight: KLWeightOption = "1"
+    free_bits: FreeBitsOption = 0.0
+    clip: ClipOption = None
     particles: ParticlesOption = 1000
     images: ImagesOption = None
     target: Annotated[
@@ -209,6 +226,9 @@ class CompareOptions(RunOptions):
     ] = None
     batch_size: BatchOption = None
     lr: RateOption = None
+    kl_weight: KLWeightOption = "1"
+    free_bits: FreeBitsOption = 0.0
+    clip: ClipOption = None
     particles: ParticlesOption = 1000
     evidence: EvidenceOption = "auto"
     annealing_steps: StepsOption = 500

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, CompareOptions, TrainOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.values import names
+from ppl_vae.cli.values import names, objective
 from ppl_vae.errors import InputError
 from ppl_vae.measure.comparison import compare
 from ppl_vae.measure.side_by_side import Comparison
@@ -26,7 +26,7 @@ from ppl_vae.training.optimizers import cooldown
 
 _STEPS = 3000
 _RATE = 0.02
-_OF_OTHERS = ("data", "data_root", "latents", "hidden", "likelihood", "batch_size", "images")
+_OF_OTHERS = ("data", "data_root", "latents", "hidden", "likelihood", "batch_size", "images", "free_bits")
 _OF_OTHER_COMPARISONS = (*_OF_OTHERS, "base", "joint", "runs")
 _OF_OTHER_TRAININGS = (*_OF_OTHERS, *OF_TABLES, "estimator", "step_particles", "checkpoint")
 
@@ -124,6 +124,7 @@ def _compared(
         batch_size=len(data[0]),
         lr=settings["lr"],
         schedule=cooldown,
+        **objective(options),
         device=options.device,
         seed=options.seed,
         progress=not options.quiet,

@@ -1,12 +1,14 @@
 """What the text of an option means in Python, and what is taken where nothing was typed."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppl_vae.errors import InputError
 
 if TYPE_CHECKING:
+    from ppl_vae.cli.options import CompareOptions, TrainOptions
     from ppl_vae.data.images import Images
     from ppl_vae.training.capture import Capture
+    from ppl_vae.training.optimizers import Schedule
 
 BATCH_SIZE = 128  # of images
 MOST = 2**31 - 1  # of any number: a seed, with a stop or a start added, stays one of numpy
@@ -32,6 +34,28 @@ def counts(text: str, option: str) -> list[int]:
     if not numbers:
         raise InputError(f"{option} is {text!r}; expected at least one number, such as 2,10,50")
     return numbers
+
+
+def kl_weight(text: str) -> "float | Schedule":
+    """The weight in "4", "warm-up", "warm-up:0.5", "cyclical" or "cyclical:0.5"."""
+    from ppl_vae.training.objective import cyclical, warm_up
+
+    name, colon, share = text.partition(":")
+    made = {"warm-up": warm_up, "cyclical": cyclical}.get(name)
+    try:
+        if made is None:
+            return float(text)
+        return made(share=float(share)) if colon else made()
+    except ValueError:  # no number, or one that is no share
+        raise InputError(
+            f"--kl-weight is {text!r}; expected a number from 0 on, warm-up or cyclical, or either with a share from 0 "
+            "to 1 behind it, warm-up:0.5 say"
+        ) from None
+
+
+def objective(options: "TrainOptions | CompareOptions") -> dict[str, Any]:
+    """What the options of a command say of the objective, as ``fit`` takes it."""
+    return {"kl_weight": kl_weight(options.kl_weight), "free_bits": options.free_bits, "clip": options.clip}
 
 
 def _parts(text: str) -> list[str]:

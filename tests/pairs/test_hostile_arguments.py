@@ -19,7 +19,7 @@ import ppl_vae
 from ppl_vae import InputError, bounds, evidence, fit
 from ppl_vae.errors import shown
 
-ARITHMETIC = {"cooldown", "cosine", "no_guide", "temperatures"}
+ARITHMETIC = {"cooldown", "cosine", "cyclical", "no_guide", "temperatures", "warm_up"}
 
 
 def fault(attack: Attack) -> str:
