@@ -1,13 +1,15 @@
 """A KL weight, free bits and clipping on the command line: they are the arguments of ``fit``, and are recorded."""
 
 import json
+from unittest import mock
 
 import pytest
 import torch
-from cut_off import Cut, cut
+from cut_off import written_each_epoch
 
 from ppl_vae import cyclical, warm_up
 from ppl_vae.cli.values import kl_weight
+from ppl_vae.training.updates import Updates
 
 QUICK = ("--epochs", 3, "--hidden", 8, "--latents", 2, "--particles", 10, "--images", 20, "--quiet", "--json")
 WEIGHTS = ("--kl-weight", "warm-up:0.5", "--free-bits", 0.25, "--clip", 0.5)
@@ -25,7 +27,15 @@ def test_the_words_mean_what_they_mean_in_python():
         assert [found(step / 40) for step in range(41)] == [schedule(step / 40) for step in range(41)]
 
 
-def test_a_training_with_weights_is_recorded_and_goes_on_exactly(run, tmp_path):
+def test_a_training_with_weights_is_recorded_and_goes_on_exactly(run):
+    finish, taken = Updates.finish, []
+
+    def finish_or_stop(updates):
+        if len(taken) == 29:  # in the third epoch
+            raise KeyboardInterrupt
+        finish(updates)
+        taken.append(updates)
+
     status, out, _ = run("train", *QUICK, *WEIGHTS, "--run", "whole")
     whole = json.loads(out)
     assert status == 0
@@ -35,7 +45,7 @@ def test_a_training_with_weights_is_recorded_and_goes_on_exactly(run, tmp_path):
         0.5,
     )
     assert whole["is_bound"] is True
-    with cut(30) as taken, pytest.raises(Cut):
+    with written_each_epoch(), mock.patch.object(Updates, "finish", finish_or_stop):
         run("train", *QUICK, *WEIGHTS, "--run", "parts")
     assert len(taken) == 29
     status, out, _ = run("train", "--resume", "parts", "--quiet", "--json")
