@@ -15,6 +15,7 @@ from pyro.infer import RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceEnum_ELB
 from pyro.infer.autoguide import AutoNormal
 from sharing import DATA, INPUTS, guide_of, regression
 from torch.distributions import kl_divergence
+from zoo import COVERING
 
 from ppl_vae import CaptureWarning, InputError, cosine, cyclical, fit, warm_up
 from ppl_vae.estimators import (
@@ -52,24 +53,25 @@ def doubled(make, reparameterized=True):
     return model, guide
 
 
-def weights(factor=BETA, free=0.0, pair=None):
+def weights(factor=BETA, free=0.0, pair=None, batch=(X,)):
     """Weights of a factor, with room for the rates of a pair."""
     made = Weights(torch.tensor(factor, dtype=torch.float64), free, "kl_weight is 4")
     if pair is not None:
         with local_parameters(*pair):
-            guide_trace = poutine.trace(pair[1]).get_trace(X)
-            made.meet(guide_trace, poutine.trace(poutine.replay(pair[0], trace=guide_trace)).get_trace(X), len(X))
+            guide_trace = poutine.trace(pair[1]).get_trace(*batch)
+            model_trace = poutine.trace(poutine.replay(pair[0], trace=guide_trace)).get_trace(*batch)
+            made.meet(guide_trace, model_trace, len(batch[0]))
     return made
 
 
-def numbers_of(elbo, model, guide):
+def numbers_of(elbo, model, guide, batch=(X,)):
     """The loss and the gradients of one step."""
     leaves = [*model.parameters(), *guide.parameters()]
     for leaf in leaves:
         leaf.grad = None
     with local_parameters(model, guide):
         pyro.set_rng_seed(7)
-        loss = elbo.loss_and_grads(model, anchored(guide), X)
+        loss = elbo.loss_and_grads(model, anchored(guide), *batch)
     return loss, [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
 
 
@@ -216,6 +218,24 @@ def test_what_is_free_has_no_gradient_and_the_rest_all_of_it(elbo):
     assert any((one - two).abs().max() > 1e-3 for one, two in zip(halves[2], halves[3], strict=True))
     for first, second, whole, none in zip(*halves[2:], all_weighed, none_weighed, strict=True):
         torch.testing.assert_close(first + second, whole + none, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", COVERING, ids=str)
+def test_weights_of_one_are_none_for_any_pair(case):
+    """Also those of dimensions, where a factor of 1 and an open gate for each is written as a sum over them."""
+    model, guide, batch = case.make()
+    elbos = [Trace_ELBO(), TraceGraph_ELBO(), Reinforce(2)]
+    if model.prior(*batch[1 : 1 + model.given_count]).has_rsample:
+        elbos += [TraceMeanField_ELBO(), StickingTheLanding(2)]
+    for elbo in elbos:
+        plain = numbers_of(elbo, model, guide, batch)
+        given = weights(1.0, 0.5, (model, guide), batch)
+        for rate in given.rates.values():
+            rate.fill_(1.0)
+        assert given.rates
+        found = numbers_of(weighed(elbo, given), model, guide, batch)
+        assert float(found[0]) == pytest.approx(float(plain[0]), rel=1e-12)
+        torch.testing.assert_close(found[1], plain[1], rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("family", [Diagonal, Full, IAF])
