@@ -41,8 +41,8 @@ class History:
         seconds: wall-clock time.
         size: data points in the last epoch.
         is_bound: False where the guide has a point mass, or sites have weights, so that the "ELBO" bounds nothing.
-        weighted: True where ``poutine.scale`` weights sites, as a KL weight (beta) does; the scale of a plate that
-            subsamples the data is none.
+        weighted: True where ``poutine.scale`` weights sites; the scale of a plate that subsamples the data is none, and
+            neither are ``kl_weight`` and ``free_bits`` of :func:`ppl_vae.fit`, which leave the curve one of bounds.
         compile_seconds: what of it a compiler took.
         validation: mean ELBO of held-out data after each epoch, nats per data point; empty without any.
         ended: why the training ended, in words; empty while it goes on.

@@ -17,7 +17,7 @@ from sharing import DATA, INPUTS, guide_of, regression
 from torch.distributions import kl_divergence
 from zoo import COVERING
 
-from ppl_vae import CaptureWarning, InputError, cosine, cyclical, fit, warm_up
+from ppl_vae import CaptureWarning, Converged, InputError, cosine, cyclical, fit, warm_up
 from ppl_vae.estimators import (
     IWAE,
     RELAX,
@@ -396,19 +396,18 @@ def linear(x, y):
 
 @pytest.mark.parametrize("elbo", [MANY_PATHS, StickingTheLanding(16)])
 def test_latents_of_all_the_data_get_a_tempered_posterior(elbo):
-    loc, log_scale = (torch.nn.Parameter(torch.zeros(INPUTS.shape[1])) for _ in range(2))
-
     class Own(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.loc, self.log_scale = loc, log_scale
+            self.loc, self.log_scale = (torch.nn.Parameter(torch.zeros(INPUTS.shape[1])) for _ in range(2))
 
         def forward(self, x, y):
             pyro.sample("weights", dist.Normal(self.loc, self.log_scale.exp()).to_event(1))
 
-    fit(linear, Own(), DATA, elbo=elbo, epochs=1000, kl_weight=BETA, **AT_ONCE)
+    guide = Own()
+    fit(linear, guide, DATA, elbo=elbo, epochs=1000, kl_weight=BETA, **AT_ONCE)
     variances = 1 / (1 + INPUTS.square().sum(0) / BETA)
-    torch.testing.assert_close(log_scale.detach().mul(2).exp(), variances, rtol=0.06, atol=0.0)
+    torch.testing.assert_close(guide.log_scale.detach().mul(2).exp(), variances, rtol=0.06, atol=0.0)
 
 
 @pytest.mark.parametrize("elbo", [Trace_ELBO, TraceMeanField_ELBO])
@@ -464,6 +463,10 @@ def test_a_collapsed_pair_keeps_about_its_free_bits():
         ({"kl_weight": 2, "elbo": RenyiELBO()}, "but RenyiELBO has no divergence"),
         ({"kl_weight": 2, "elbo": ReweightedWakeSleep()}, "but ReweightedWakeSleep has no divergence"),
         ({"kl_weight": warm_up(), "elbo": TraceEnum_ELBO()}, "kl_weight is a schedule, but TraceEnum_ELBO has no"),
+        (
+            {"kl_weight": 2, "until": Converged()},
+            "kl_weight is 2, but Converged judges by the ELBO alone, which such a",
+        ),
         ({"free_bits": 1, "elbo": Enumeration()}, "free_bits is 1, but Enumeration runs the model on other values"),
         ({"free_bits": 1, "elbo": GumbelSoftmax()}, "free_bits is 1, but GumbelSoftmax runs the model on other"),
     ],
