@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ppl_vae.training.capture import CaptureWarning
     from ppl_vae.training.converged import Converged
     from ppl_vae.training.fit import History, fit, freeze
+    from ppl_vae.training.health import TrainingWarning
     from ppl_vae.training.held_out import Patience
     from ppl_vae.training.objective import cyclical, warm_up
     from ppl_vae.training.optimizers import cooldown, cosine
@@ -52,6 +53,7 @@ __all__ = [
     "Run",
     "Start",
     "StoppingRule",
+    "TrainingWarning",
     "annealed",
     "best_of",
     "bounds",
@@ -100,6 +102,7 @@ _HOMES = {
     "Run": "ppl_vae.runs.opened",
     "Start": "ppl_vae.training.several_starts",
     "StoppingRule": "ppl_vae.training.stopping",
+    "TrainingWarning": "ppl_vae.training.health",
     "annealed": "ppl_vae.evidence",
     "best_of": "ppl_vae.training.several_starts",
     "bounds": "ppl_vae.measure.bounds",

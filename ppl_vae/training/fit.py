@@ -31,6 +31,7 @@ from ppl_vae.training.held_out import BoundOf, require_can_hold_out, split
 from ppl_vae.training.history import History
 from ppl_vae.training.identity import code_identity, run_identity
 from ppl_vae.training.judge import Judge
+from ppl_vae.training.looking import tell
 from ppl_vae.training.loop import Loop
 from ppl_vae.training.objective import Objective
 from ppl_vae.training.optimizers import OptimizerFactory, Schedule, optimizer_or_adam
@@ -129,6 +130,11 @@ def fit(
         progress: a progress bar on standard error.
         description: the bar's label.
 
+    Warns:
+        TrainingWarning: where the training has ended and looks sick (posterior collapse, a likelihood's scale that runs
+            away, a learning rate far off), or where its first step shows that no gradient reaches the guide: one
+            sentence each, with what to do. For this the trained pair runs a few times more, which changes no number.
+
     Raises:
         InputError: for empty or unequal data, NaN, nothing to train, a network of ``pyro.module`` that no gradient
             reaches (the parameter store holds another one), an ELBO whose gradient would be silently wrong
@@ -199,6 +205,7 @@ def fit(
                 loop.run(advance)
             if bound is not None and held_out is not None:
                 history.generalization_gap = BoundOf(evaluation, source, held_out.size)() - bound()
+            tell(training, passes, pair, updates.optimizers, description, until is None and after_epoch is None)
     return history
 
 

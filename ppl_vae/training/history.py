@@ -50,6 +50,7 @@ class History:
             data set, where its points share a latent); NaN where no rule does.
         generalization_gap: how far the final ELBO of training data lies above that of the held-out data, nats per data
             point; NaN without any.
+        advice: what looked wrong at the end, and what to do, in the sentences that were warned of.
 
     Examples:
         >>> from ppl_vae import History
@@ -68,6 +69,7 @@ class History:
     ended: str = ""
     remaining: float = math.nan
     generalization_gap: float = math.nan
+    advice: list[str] = field(default_factory=list)
 
     @property
     def latest(self) -> float:

@@ -21,6 +21,7 @@ Advance = Callable[[int, float, int], None]
 # Epochs of one step that go together, where nothing looks at each: to keep a copy of the parameters and look for NaN in
 # them takes as long as such a step.
 _TOGETHER = 64
+_SEEN = 256  # rows that are kept for a look at what was trained
 
 
 class Passes:
@@ -38,6 +39,9 @@ class Passes:
 
     Attributes:
         together: the epochs that one call may take.
+        steps: in an epoch.
+        start: the ELBO of the first step, nats per data point; None before it, and where other passes were before it.
+        seen: the latest batches, of 256 rows together where there are so many.
     """
 
     def __init__(
@@ -56,6 +60,9 @@ class Passes:
         self._spare = [tensor.detach().clone() for tensor in tensors]
         self._is_first, self._after_step = True, after_step
         self.together = _TOGETHER if source.steps == 1 else 1
+        self.steps = source.steps
+        self.start: float | None = None
+        self.seen: list[Batch] = []
         # A CPU has each loss at once. A GPU is not waited for: its losses stay there to the end of the epoch.
         self._waits = device.type == "cpu"
 
@@ -77,6 +84,7 @@ class Passes:
 
     def _run(self, epoch: int, latest: float, advance: Advance) -> Totals:
         totals = Totals()
+        self.seen.clear()  # before the next one is made: a batch may be as large as the data
         for index, batch in enumerate(self._source.epoch()):
             loss, rows = self._loss(batch), len(batch[0])
             if self._waits:
@@ -86,9 +94,17 @@ class Passes:
             totals.add(loss, rows, self._pair.full_size or rows)
             if self._after_step is not None:
                 self._after_step()
+            if epoch == index == 0:
+                self.start = -float(loss) / (self._pair.full_size or rows)
+            self._keep(batch)
             advance(epoch + 1, -loss / rows if self._waits else latest, rows)
         self._require_finite(float(totals.loss), epoch, index)
         return totals
+
+    def _keep(self, batch: Batch) -> None:
+        self.seen.append(batch)
+        while sum(len(one[0]) for one in self.seen[1:]) >= _SEEN:
+            del self.seen[0]
 
     def _loss(self, batch: Batch) -> Any:
         rare = len(batch[0]) < min(self._source.batch_size, self._source.size)

@@ -137,7 +137,9 @@ def first_run(
     """
     with torch.no_grad(), poutine.block(), parameters_recorded() as parameter_trace:
         guide_trace = trace(guide, batch)
-        model_trace = trace(model, batch, given=guide_trace)
+        of_guide = parameter_sites(parameter_trace.trace)
+        with parameters_recorded() as of_model:
+            model_trace = trace(model, batch, given=guide_trace)
     pair = guide_trace, model_trace
     if getattr(elbo, "runs_guide", True):
         for line in seen(*pair):
@@ -156,9 +158,10 @@ def first_run(
     _give_memory_of_their_own(trainable)
     weighted = has_weights(*pair)
     named = {normalize_param_name(name): leaf for name, leaf in sites.items()}
+    names = _names(trainable, named, {"model": model, "guide": guide, "estimator": learned})
     return Trainable(
         parameters=trainable,
-        names=_names(trainable, named, {"model": model, "guide": guide, "estimator": learned}),
+        names=names,
         guide=guide if sites else _anchored(guide),
         is_bound=_bounds_evidence(guide_trace, guide, batch) and getattr(elbo, "is_bound", True) and not weighted,
         weighted=weighted,
@@ -168,6 +171,9 @@ def first_run(
         full_size=_full_size(model_trace),
         whole=_is_whole(guide_trace, model_trace, len(batch[0])),
         nesting=plates_below(guide_trace, model_trace),
+        encoder=_of_one_alone((guide, of_guide), (model, parameter_sites(of_model.trace)), trainable, names)
+        if getattr(elbo, "runs_guide", True)
+        else {},
     )
 
 
@@ -248,6 +254,21 @@ def _names(leaves: list[Tensor], sites: dict[str, Tensor], owners: dict[str, Any
         for name, leaf in owner.named_parameters() if isinstance(owner, nn.Module) else ():
             names.setdefault(id(leaf), f"{kind}.{name}")
     return [names[id(leaf)] for leaf in leaves]
+
+
+def _of_one_alone(
+    one: tuple[Program, dict[str, Tensor]],
+    other: tuple[Program, dict[str, Tensor]],
+    leaves: list[Tensor],
+    names: list[str],
+) -> dict[str, Tensor]:
+    """Picks the leaves that are of one program alone, by its modules or by the parameter sites that its run meets."""
+    of_modules = [
+        {id(leaf) for module in modules_of(program) for leaf in module.parameters()} for program, _ in (one, other)
+    ]
+    of_sites = [set(map(id, sites.values())) for _, sites in (one, other)]
+    alone = (of_modules[0] - of_modules[1]) | (of_sites[0] - of_sites[1])
+    return {name: leaf for name, leaf in zip(names, leaves, strict=True) if id(leaf) in alone}
 
 
 def _anchored(guide: Program) -> Program:

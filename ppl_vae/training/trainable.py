@@ -1,6 +1,6 @@
 """What can be trained of a pair, and checks of it while it is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -8,6 +8,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.pairs.checks import NOTHING_REACHED
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import is_finite
+from ppl_vae.training.health import TrainingWarning, unreached
 from ppl_vae.training.warning import warn_caller
 
 
@@ -28,6 +29,8 @@ class Trainable:
         full_size: the data points that a step's ELBO stands for, where a plate subsamples them.
         whole: whether the data share a latent, so that the ELBO is one of all of them together.
         nesting: how many plates of the pair's own are inside each other.
+        encoder: those of the leaves that are the guide's alone, by name; empty where the estimator does not run it.
+        unreached: the names of them, where the first step has shown that no gradient reaches any.
     """
 
     parameters: list[Tensor]
@@ -41,11 +44,13 @@ class Trainable:
     full_size: int | None
     whole: bool = False
     nesting: int = 0
+    encoder: dict[str, Tensor] = field(default_factory=dict)
+    unreached: list[str] = field(default_factory=list)
 
     def require_gradients(self) -> None:
         """Refuses, after the first step, a pair of which it reached nothing, or another network than the optimizer's.
 
-        A warning where it reached what the optimizer does not have.
+        A warning where it reached what the optimizer does not have, or nothing of the guide.
         """
         for name, leaves in self.others.items():
             if all(leaf.grad is None for leaf in leaves):
@@ -61,6 +66,9 @@ class Trainable:
                 f"used, but not trained: {', '.join(untrained)}, which no pyro.module registers (requires_grad_(False) "
                 "says that this is meant)"
             )
+        if self.encoder and all(leaf.grad is None for leaf in self.encoder.values()):
+            self.unreached.extend(self.encoder)
+            warn_caller(unreached(self.unreached), TrainingWarning)
 
     def require_finite(self, epoch: int) -> None:
         """Raises an InputError where a step has made a parameter NaN or infinite."""
