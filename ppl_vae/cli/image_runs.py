@@ -21,6 +21,7 @@ from ppl_vae.data.images import Images, load
 from ppl_vae.errors import InputError
 from ppl_vae.evidence import exact_evidence
 from ppl_vae.measure.bounds import average, bounds
+from ppl_vae.measure.health import untrusted
 from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.psis import shares
 from ppl_vae.plots.bounds import NOT_A_BOUND, training_curves
@@ -32,7 +33,9 @@ from ppl_vae.runs.writing import write_bounds, write_histories, write_pairs
 from ppl_vae.runs.zoo import Builder, refuse_mixture
 from ppl_vae.training import distributed
 from ppl_vae.training.fit import History, fit, resolve_device
+from ppl_vae.training.health import TrainingWarning
 from ppl_vae.training.optimizers import ADAM_RATE, cooldown
+from ppl_vae.training.warning import warn_caller
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ def train_on_images(options: TrainOptions) -> None:
             )
             evaluation_seconds = time.perf_counter() - began
         result = _result(start, history, measured, evaluation_seconds)
+        for line in result["advice"][len(history.advice) :]:  # those of the training are told already
+            warn_caller(line, TrainingWarning)
         _write(running, options.guide, start, history, measured, result)
     report.tell(result, _table(options, history, measured, result), options.as_json, running.path)
 
@@ -126,6 +131,11 @@ def _start(options: TrainOptions, folder: Path) -> _Setting:
     return _Setting(settings, source, builder, model, guide, elbo, data)
 
 
+def _trusted(measured: xr.Dataset) -> float:
+    """The share of the images whose importance weights can be trusted."""
+    return shares(measured.khat, measured.attrs["khat_threshold"])["good"]
+
+
 def _curve(measured: xr.Dataset) -> dict[int, tuple[float, float]]:
     """The mean IWELBO and its error for each K."""
     return {int(count): average(measured.iwelbo.sel(K=count), measured.iwelbo_se.sel(K=count)) for count in measured.K}
@@ -143,6 +153,7 @@ def _result(start: _Setting, history: History, measured: xr.Dataset, evaluation_
         "test_iwelbo": {count: value for count, (value, _) in curve.items()},
         "test_iwelbo_se": {count: error for count, (_, error) in curve.items()},
         "train_elbo": history.elbo,
+        "advice": [*history.advice, *_doubts(start, measured)],
         "seconds_per_epoch": sum(history.seconds) / start.settings["epochs"],
         "compile_seconds": history.compile_seconds,
         "images_per_second": history.points_per_second,
@@ -153,6 +164,13 @@ def _result(start: _Setting, history: History, measured: xr.Dataset, evaluation_
         known = exact_evidence(start.model, start.data.test)
         result["test_log_evidence"] = float(known.log_evidence.mean()) if known is not None else None
     return result
+
+
+def _doubts(start: _Setting, measured: xr.Dataset) -> list[str]:
+    """What is to be said of the importance weights, where there is something."""
+    good = _trusted(measured) if measured.attrs["is_bound"] else None
+    line = untrusted({start.settings["guide"]: good}, measured.attrs["khat_threshold"])
+    return [line] if line else []
 
 
 def _write(
@@ -179,8 +197,8 @@ def _write(
 def _table(options: TrainOptions, history: History, measured: xr.Dataset, result: dict[str, Any]) -> Table:
     """The table for a terminal."""
     mark = "" if result["is_bound"] else f" ({NOT_A_BOUND})"
-    untrusted = 1 - shares(measured.khat, measured.attrs["khat_threshold"])["good"]
-    remark = f" (no error: the weights of {untrusted:.0%} of the images can't be trusted)" if untrusted > 0 else ""
+    doubted = 1 - _trusted(measured)
+    remark = f" (no error: the weights of {doubted:.0%} of the images can't be trusted)" if doubted > 0 else ""
     curve = _curve(measured)
     table = Table("", "on the test images", title=f"{options.model}, {options.guide} guide, {options.data}")
     table.add_row(f"ELBO{mark}", f"{report.with_error(result['test_elbo'], result['test_elbo_se'])} nats/image")

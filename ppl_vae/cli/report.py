@@ -108,7 +108,14 @@ def summary(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, An
         "units": f"{comparison.bounds.attrs['units']}; _se: Monte Carlo standard error",
         "log_evidence": comparison.evidence,
         "guides": [record(row) for row in comparison.rows],
+        "advice": _advice(comparison),
     }
+
+
+def _advice(comparison: Comparison) -> list[str]:
+    """What looked wrong, in the trainings and in the table."""
+    trained = [f"{name}: {line}" for name, history in comparison.histories.items() for line in history.advice]
+    return trained + comparison.advice
 
 
 def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str, Any]) -> None:

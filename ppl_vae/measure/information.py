@@ -12,8 +12,7 @@ from ppl_vae.pairs.arguments import Data
 from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import CHUNK_BYTES, Draws, Pair
-
-ACTIVE = 0.01  # Burda et al. 2015, section 5.1
+from ppl_vae.training.health import ACTIVE
 
 
 @runs_a_pair

@@ -15,6 +15,7 @@ from ppl_vae.measure.best_evidence import Evidence, Source
 from ppl_vae.measure.bounds import whole_numbers
 from ppl_vae.measure.comparison_table import Row, row_of, stacked_by_guide
 from ppl_vae.measure.contestants import can_be_split, leave_out, pairs_of
+from ppl_vae.measure.health import told_of
 from ppl_vae.measure.kept_parts import KeptParts, from_dataset, in_dataset
 from ppl_vae.measure.options import require_measurable
 from ppl_vae.measure.tightness import evidence_of, measured_pair, model_evidence, with_evidence
@@ -22,7 +23,9 @@ from ppl_vae.pairs.arguments import Data, batch_of
 from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.training.arguments import resolve_device
+from ppl_vae.training.health import TrainingWarning
 from ppl_vae.training.history import History
+from ppl_vae.training.warning import warn_caller
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Comparison:
         evidence: where the best estimate of log p(x) comes from, in words.
         pairs: the fitted model and guide by the guide's name.
         histories: the trainings by name, "model" among them where one was trained alone.
+        advice: what looks wrong with the guides, and what to do, in the sentences that were warned of; what the
+            trainings have told is in their histories.
 
     Examples:
         >>> import torch
@@ -55,6 +60,7 @@ class Comparison:
     evidence: str
     pairs: dict[str, tuple[nn.Module, nn.Module]]
     histories: dict[str, History] = field(default_factory=dict)
+    advice: list[str] = field(default_factory=list)
 
 
 @runs_a_pair
@@ -120,14 +126,20 @@ def side_by_side(
         else:
             measured[name] = found
     own = len({id(model) for model, _ in programs.values()}) > 1
-    known = partial(_known, parts, evidence, annealing or {}, seed, progress)
-    chosen = _evidence(pairs, measured, own, known)
+    known_of = partial(_known, parts, evidence, annealing or {}, seed, progress)
+    chosen = _evidence(pairs, measured, own, known_of)
     measured = {name: with_evidence(dataset, chosen[name]) for name, dataset in measured.items()}
     words = "each model's own, exact or by its guide" if own else next(iter(chosen.values())).words
     took = seconds or {}
     table = [row_of(name, measured[name], took.get(name, math.nan), columns) for name in programs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
-    return Comparison(table, stacked_by_guide(measured, own), words, programs, of_others)
+    stacked = stacked_by_guide(measured, own)
+    known = {name: " ".join(history.advice) for name, history in of_others.items()}
+    whole = stacked.attrs["unit"] == "data set"
+    advice = told_of(table, batch_of(data)[0], stacked.attrs["khat_threshold"], whole, known)
+    for line in advice:
+        warn_caller(line, TrainingWarning)
+    return Comparison(table, stacked, words, programs, of_others, advice)
 
 
 def _evidence(
