@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from ppl_vae.training.optimizers import cooldown, cosine
     from ppl_vae.training.several_starts import EarlyStopping, LogEvidence, Start, best_of, no_guide
     from ppl_vae.training.stopping import StoppingRule
+    from ppl_vae.training.trackers import CSVTracker, TensorBoardTracker, Tracker
 
 __all__ = [
+    "CSVTracker",
     "CaptureWarning",
     "Comparison",
     "Converged",
@@ -53,6 +55,8 @@ __all__ = [
     "Run",
     "Start",
     "StoppingRule",
+    "TensorBoardTracker",
+    "Tracker",
     "TrainingWarning",
     "annealed",
     "best_of",
@@ -88,6 +92,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CSVTracker": "ppl_vae.training.trackers",
     "CaptureWarning": "ppl_vae.training.capture",
     "Comparison": "ppl_vae.measure.side_by_side",
     "Converged": "ppl_vae.training.converged",
@@ -102,6 +107,8 @@ _HOMES = {
     "Run": "ppl_vae.runs.opened",
     "Start": "ppl_vae.training.several_starts",
     "StoppingRule": "ppl_vae.training.stopping",
+    "TensorBoardTracker": "ppl_vae.training.trackers",
+    "Tracker": "ppl_vae.training.trackers",
     "TrainingWarning": "ppl_vae.training.health",
     "annealed": "ppl_vae.evidence",
     "best_of": "ppl_vae.training.several_starts",

@@ -39,8 +39,8 @@ from ppl_vae.training.passes import Passes
 from ppl_vae.training.precision import Precision
 from ppl_vae.training.preparation import Prepared, prepared
 from ppl_vae.training.stopping import StoppingRule, Training, is_ours, require_rule
-from ppl_vae.training.trackers import Tracker, tracked, trackers_of
-from ppl_vae.training.trainable import Trainable
+from ppl_vae.training.telling import Told, trackers_of
+from ppl_vae.training.trackers import Tracker
 from ppl_vae.training.updates import Updates, updates_for
 
 
@@ -68,7 +68,7 @@ def fit(
     validation: Data | float | None = None,
     until: StoppingRule | None = None,
     after_epoch: Callable[[int], bool] | None = None,
-    tracker: Tracker | Sequence[Tracker] = (),
+    tracker: Tracker | Callable[[str], Tracker] | Sequence[Any] | None = None,
     progress: bool = True,
     description: str = "fit",
 ) -> History:
@@ -126,7 +126,9 @@ def fit(
             one's own.
         after_epoch: called with the number of epochs done; the training stops where it returns True. What it remembers
             is kept in the checkpoint where it has ``state_dict`` and ``load_state_dict``.
-        tracker: told of each epoch's figures; see :mod:`ppl_vae.training.trackers`.
+        tracker: told of the settings, each epoch's figures and the end: :class:`ppl_vae.CSVTracker`,
+            :class:`ppl_vae.TensorBoardTracker`, a :class:`ppl_vae.Tracker` of one's own, or several of them; or a
+            function that makes one of the description, where one call trains several pairs, as ``compare`` does.
         progress: a progress bar on standard error.
         description: the bar's label.
 
@@ -157,7 +159,7 @@ def fit(
     optimizer = optimizer_or_adam(optimizer, lr)
     require_arguments(elbo, optimizer, capture, epochs=epochs, batch_size=batch_size)
     elbo = elbo if elbo is not None else Trace_ELBO()
-    target, trackers = resolve_device(device), trackers_of(tracker)
+    target, trackers = resolve_device(device), trackers_of(tracker, description)
     objective = Objective(kl_weight, free_bits, clip, target)
     require_rule(until, validation, schedule, objective.weights)
     with in_use_by_this_run(checkpoint) as start, denormals_flushed(target):
@@ -199,12 +201,13 @@ def fit(
             after_step = None if until is None else until.after_step
             passes = Passes(source, (model, guide), pair, step, updates, tensors, target, after_step)
             bound = None if held_out is None else BoundOf(evaluation, held_out)
-            loop = Loop(training, passes, step, saved, bound, until, after_epoch, trackers)
-            told = _settings(model, guide, elbo, pair, source, epochs, seed)
-            with tracked(trackers, told, history), _bar(description, training, source, progress) as advance:
-                loop.run(advance)
-            if bound is not None and held_out is not None:
-                history.generalization_gap = BoundOf(evaluation, source, held_out.size)() - bound()
+            told = Told(trackers, history)
+            loop = Loop(training, passes, step, saved, bound, until, after_epoch, told)
+            with told.of(_settings(description, training, source, updates, seed)):
+                with _bar(description, training, source, progress) as advance:
+                    loop.run(advance)
+                if bound is not None and held_out is not None:
+                    history.generalization_gap = BoundOf(evaluation, source, held_out.size)() - bound()
             tell(training, passes, pair, updates.optimizers, description, until is None and after_epoch is None)
     return history
 
@@ -242,16 +245,19 @@ def _bar(
 
 
 def _settings(
-    model: Program, guide: Program, elbo: ELBO, pair: Trainable, source: Batches, epochs: int, seed: int | None
+    description: str, training: Training, source: Batches, updates: Updates, seed: int | None
 ) -> dict[str, Any]:
     """Says in a few words what a tracker is to be told of."""
-    names = {"model": model, "guide": guide, "estimator": elbo}
+    optimizer = updates.optimizers[0]
+    parts = {"model": training.model, "guide": training.guide, "estimator": training.elbo, "optimizer": optimizer}
     return {
-        **{name: getattr(part, "__name__", type(part).__name__) for name, part in names.items()},
-        "parameters": sum(leaf.numel() for leaf in pair.parameters),
+        "training": description,
+        **{name: getattr(part, "__name__", type(part).__name__) for name, part in parts.items()},
+        "learning_rate": optimizer.defaults.get("lr"),
+        "parameters": sum(leaf.numel() for leaf in training.parameters),
         "data_points": source.size,
         "batch_size": source.batch_size,
-        "epochs": epochs,
+        "epochs": training.epochs,
         "seed": seed,
     }
 

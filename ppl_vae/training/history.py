@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-_CURVES = ("elbo", "seconds", "validation")
+CURVES = ("elbo", "validation", "seconds")  # what there is of each epoch
 
 
 @dataclass
@@ -92,17 +92,16 @@ class History:
 
     def of_epoch(self, number: int) -> dict[str, float]:
         """Returns the figures of an epoch, counted from 0, by name."""
-        figures = {"elbo": self.elbo[number], "seconds": self.seconds[number]}
-        return figures | ({"validation": self.validation[number]} if number < len(self.validation) else {})
+        return {name: curve[number] for name in CURVES if number < len(curve := getattr(self, name))}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the part of it that a checkpoint holds."""
-        curves = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in _CURVES}
+        curves = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in CURVES}
         return {**curves, "size": self.size, "compile_seconds": self.compile_seconds, "ended": self.ended}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from there."""
-        elbo, seconds, validation = (state[name].tolist() for name in _CURVES)
+        elbo, validation, seconds = (state[name].tolist() for name in CURVES)
         lengths = [len(elbo), len(validation) or len(elbo)]
         if not all(isinstance(curve, list) for curve in (elbo, seconds, validation)) or {len(seconds)} != {*lengths}:
             raise ValueError("its curves have no common length")

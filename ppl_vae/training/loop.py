@@ -1,14 +1,14 @@
 """The epochs of a training, and what is asked and told after each of them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ppl_vae.training.capture import Step
 from ppl_vae.training.checkpoints import Checkpoint
 from ppl_vae.training.held_out import BoundOf
 from ppl_vae.training.passes import Advance, Passes
 from ppl_vae.training.stopping import StoppingRule, Training
-from ppl_vae.training.trackers import Tracker
+from ppl_vae.training.telling import Told
 
 
 class Loop:
@@ -22,7 +22,7 @@ class Loop:
         held_out: measures the bound of held-out data after each epoch.
         until: may stop the training.
         after_epoch: likewise, and sees nothing but the number of epochs.
-        trackers: are told of each epoch.
+        told: tells the trackers of each epoch.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Loop:
         held_out: BoundOf | None,
         until: StoppingRule | None,
         after_epoch: Callable[[int], bool] | None,
-        trackers: Sequence[Tracker],
+        told: Told,
     ) -> None:
         self._training, self._passes, self._step, self._saved = training, passes, step, saved
-        self._held_out, self._until, self._after_epoch, self._trackers = held_out, until, after_epoch, trackers
+        self._held_out, self._until, self._after_epoch, self._told = held_out, until, after_epoch, told
         looks = held_out is not None or after_epoch is not None or (until is not None and until.each_epoch)
         self._together = 1 if looks else passes.together
 
@@ -54,7 +54,7 @@ class Loop:
                 history.validation.append(self._held_out())
             if self._until is not None:
                 history.ended = self._until.after_epoch(self._training)
-            self._tell(done)
+            self._told.epochs_from(done)
             done = len(history.elbo)
             stopped = after_epoch is not None and after_epoch(done)
             is_last = stopped or bool(history.ended) or done == epochs
@@ -64,9 +64,3 @@ class Loop:
         history.ended = history.ended or ("after_epoch stopped it" if stopped else f"all {epochs} epochs are done")
         if self._until is not None:
             self._until.finish(self._training)
-
-    def _tell(self, done: int) -> None:
-        for epoch in range(done, len(self._training.history.elbo)):
-            values = self._training.history.of_epoch(epoch)
-            for tracker in self._trackers:
-                tracker.log(epoch + 1, values)
