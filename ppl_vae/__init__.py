@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ppl_vae.training.held_out import Patience
     from ppl_vae.training.objective import cyclical, warm_up
     from ppl_vae.training.optimizers import cooldown, cosine
-    from ppl_vae.training.several_starts import EarlyStopping, LogEvidence, Start, best_of, no_guide
+    from ppl_vae.training.several_starts import LogEvidence, Start, best_of, no_guide
     from ppl_vae.training.stopping import StoppingRule
     from ppl_vae.training.trackers import CSVTracker, TensorBoardTracker, Tracker
 
@@ -44,7 +44,6 @@ __all__ = [
     "CaptureWarning",
     "Comparison",
     "Converged",
-    "EarlyStopping",
     "Guide",
     "History",
     "Images",
@@ -96,7 +95,6 @@ _HOMES = {
     "CaptureWarning": "ppl_vae.training.capture",
     "Comparison": "ppl_vae.measure.side_by_side",
     "Converged": "ppl_vae.training.converged",
-    "EarlyStopping": "ppl_vae.training.several_starts",
     "Guide": "ppl_vae.programs",
     "History": "ppl_vae.training.fit",
     "Images": "ppl_vae.data.images",

@@ -1,17 +1,15 @@
 """Maximum likelihood where log p(x) is exact: the objective, and several starts of which the best is kept."""
 
-import math
-import operator
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyro
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError, require_count
+from ppl_vae.errors import InputError, require_count, shown
 from ppl_vae.estimators.base import LogWeightELBO
 from ppl_vae.pairs.arguments import Data, batch_of, require_maker, require_plain
 from ppl_vae.pairs.checks import explained
@@ -19,8 +17,9 @@ from ppl_vae.pairs.entrance import runs_a_pair
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import evaluating, local_parameters
 from ppl_vae.training.checkpoints import in_use_by_this_run
-from ppl_vae.training.digests import digest
 from ppl_vae.training.fit import fit
+from ppl_vae.training.held_out import Patience
+from ppl_vae.training.history import History
 
 
 class LogEvidence(LogWeightELBO):
@@ -72,82 +71,6 @@ def no_guide(*batch: Any) -> None:
     """
 
 
-class EarlyStopping:
-    """Keeps the parameters of the epoch with the highest log p(x) over held-out data, and may stop some epochs later.
-
-    Pass it to :func:`ppl_vae.fit` as ``after_epoch``, and call :meth:`restore` at the end.
-
-    Args:
-        model: the model, with ``log_evidence``.
-        held_out: data that the training does not see, one row a data point.
-        patience: how many epochs to wait for a higher value; to the end where None.
-
-    Attributes:
-        best: the highest mean of log p(x) over the held-out data, in nats.
-        epoch: the number of epochs after which it was reached.
-
-    Examples:
-        >>> import torch
-        >>> from ppl_vae import EarlyStopping, LogEvidence, fit, no_guide
-        >>> from ppl_vae.models import GaussianMixture
-        >>> x = torch.cat([torch.randn(50, 2) - 4, torch.randn(50, 2) + 4])
-        >>> mixture = GaussianMixture(2, 2).initialize(x)
-        >>> stopping = EarlyStopping(mixture, held_out=(x[::5],), patience=2)
-        >>> history = fit(mixture, no_guide, x, elbo=LogEvidence(), epochs=5, after_epoch=stopping, progress=False)
-        >>> stopping.restore()
-        >>> 1 <= stopping.epoch <= 5
-        True
-    """
-
-    def __init__(self, model: nn.Module, held_out: Data, patience: int | None = None) -> None:
-        _require_patience(patience)
-        self.model, self.held_out, self.patience = model, _tensors_of(held_out), patience
-        self.best, self.epoch = -math.inf, 0
-        self._of_data = digest(self.held_out)
-        self.state = {name: value.clone() for name, value in model.state_dict().items()}
-
-    def __call__(self, epoch: int) -> bool:
-        """Looks at the held-out data after an epoch, and says whether to stop."""
-        value = total_log_evidence(self.model, self.held_out) / len(self.held_out[0])
-        if value > self.best:
-            self.best, self.epoch = value, epoch
-            for name, current in self.model.state_dict().items():
-                self.state[name] = current.clone()
-        return self.patience is not None and epoch - self.epoch >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns what it has found so far, for a checkpoint."""
-        return {
-            "held_out": self._of_data,
-            "patience": self.patience,
-            "best": self.best,
-            "epoch": self.epoch,
-            "state": self.state,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from there; InputError where it was found with other data, or another patience."""
-        for name, here in (("held_out", self._of_data), ("patience", self.patience)):
-            if state[name] != here:
-                raise InputError(f"the training was stopped by {name} {state[name]}, here it is {here}: begin anew")
-        kept = state["state"]
-        if [*kept] != [*self.state] or any(kept[name].shape != value.shape for name, value in self.state.items()):
-            raise ValueError("the parameters of its best epoch have other shapes")
-        self.best, self.epoch = float(state["best"]), operator.index(state["epoch"])
-        self.state = {name: kept[name].to(value) for name, value in self.state.items()}
-
-    def restore(self) -> None:
-        """Puts the parameters of the best epoch back."""
-        self.model.load_state_dict(self.state)
-
-
-def _require_patience(patience: Any) -> None:
-    if isinstance(patience, int) and patience < 1:
-        raise InputError(f"patience is {patience}; at least 1 epoch is needed")
-    if patience is not None:
-        require_count("patience", patience, 1)
-
-
 def _tensors_of(data: Any) -> tuple[Tensor, ...]:
     """Returns the held-out data as arguments of the model; InputError where they are none."""
     first = data[0] if isinstance(data, tuple | list) and data else data
@@ -181,6 +104,7 @@ class Start:
         kept: whether it is the one that was kept.
         held_out: the mean of log p(x) over the held-out data, in nats; None where there are none.
         epochs: the number of epochs after which its parameters were taken.
+        history: of its training; its ``validation`` is that of the held-out data.
 
     Examples:
         >>> from ppl_vae import Start
@@ -197,6 +121,7 @@ class Start:
     kept: bool = False
     held_out: float | None = None
     epochs: int | None = None
+    history: History | None = field(default=None, compare=False, repr=False)
 
 
 @runs_a_pair
@@ -213,8 +138,9 @@ def best_of(
 ) -> tuple[nn.Module, list[Start]]:
     """Trains a model from several starts; keeps the highest likelihood among those that are not degenerate.
 
-    With held-out data, each start ends at the epoch where their likelihood is highest, and that likelihood decides
-    among the starts (Prechelt 1998): a flexible model's likelihood of its training data says how far it has overfitted.
+    With held-out data, each start gets the parameters of the epoch where their bound is highest, by
+    :class:`ppl_vae.Patience`, and their likelihood decides among the starts (Prechelt 1998): a flexible model's
+    likelihood of its training data says how far it has overfitted.
 
     Args:
         make: a model from a seed, ``lambda seed: GaussianMixture(4, 3).initialize(x, seed)`` say.
@@ -222,12 +148,12 @@ def best_of(
         starts: how many.
         seed: the first start's; the others follow it.
         held_out: data like the training data, to stop by and to choose by; not the data that the result is tested on.
-        patience: epochs without a higher likelihood of the held-out data after which a start is broken off; None goes
+        patience: epochs without a higher bound of the held-out data after which a start is broken off; None goes
             through all epochs.
         checkpoint: a folder that keeps each start as it goes on and ends: the same call goes on from there with the
             numbers of one without a break. A folder of other settings is refused.
         fit_options: passed to :func:`ppl_vae.fit`; the objective is :class:`LogEvidence` unless ``elbo`` and
-            ``guide`` say otherwise.
+            ``guide`` say otherwise. With another rule as ``until``, the held-out data do not stop a start, but choose.
 
     Returns:
         The best model and all starts in their order.
@@ -249,8 +175,15 @@ def best_of(
     """
     require_maker("make", make, "a seed")
     require_count("starts", starts, 1)
-    _require_patience(patience)
+    best_epoch = Patience(patience)
     batch, held_out = batch_of(data), None if held_out is None else _tensors_of(held_out)
+    until = fit_options.pop("until", None)
+    if "validation" in fit_options:
+        raise InputError("best_of chooses by the data that it stops by: give them as held_out, not as validation")
+    if until is not None and patience is not None:
+        raise InputError(f"patience is {patience}, and until is {shown(until)}: give one of them")
+    if until is None and held_out is not None:
+        until = best_epoch
     guide = fit_options.pop("guide", no_guide)
     elbo = fit_options.pop("elbo", None) or LogEvidence()
     models: list[nn.Module] = []
@@ -260,7 +193,6 @@ def best_of(
         for number in range(seed, seed + starts):
             model = make(number)
             began = time.perf_counter()
-            stopping = EarlyStopping(model, held_out, patience) if held_out is not None else None
             history = fit(
                 model,
                 guide,
@@ -268,12 +200,11 @@ def best_of(
                 elbo=elbo,
                 seed=number,
                 description=f"start {number}",
-                after_epoch=stopping,
+                validation=held_out,
+                until=until,
                 checkpoint=None if folder is None else folder / f"start {number}.pt",
                 **fit_options,
             )
-            if stopping is not None:
-                stopping.restore()
             # of which the most may be that of an earlier call
             seconds = max(time.perf_counter() - began, sum(history.seconds))
             start = Start(
@@ -282,8 +213,9 @@ def best_of(
                 getattr(model, "smallest_eigenvalue", None),
                 bool(getattr(model, "degenerate", False)),
                 seconds,
-                held_out=stopping.best if stopping is not None else None,
-                epochs=stopping.epoch if stopping is not None else None,
+                held_out=None if held_out is None else total_log_evidence(model, held_out) / len(held_out[0]),
+                epochs=None if held_out is None else until.epoch if isinstance(until, Patience) else len(history.elbo),
+                history=history,
             )
             models.append(model)
             results.append(start)

@@ -12,9 +12,11 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture as Reference
 
 from ppl_vae import (
-    EarlyStopping,
+    Converged,
     InputError,
     LogEvidence,
+    Patience,
+    StoppingRule,
     best_of,
     bounds,
     compare,
@@ -208,18 +210,34 @@ def test_with_held_out_data_these_stop_and_choose_a_start():
     assert next(one for one in ranked_by_training if one.kept).held_out is None
 
 
-def test_early_stopping_waits_for_its_patience_and_puts_the_best_back():
+def test_patience_waits_and_puts_the_best_epoch_back():
     training, held_out = noise(60), tuple(part[60:] for part in noise(160))
-    model = overfitting(0)
-    stopping = EarlyStopping(model, held_out, patience=7)
-    history = fit(model, no_guide, training, elbo=LogEvidence(), after_epoch=stopping, seed=0, **FAST)
-    assert len(history.elbo) == stopping.epoch + 7 < 200
-    last = model.log_evidence(*held_out).mean().item()
-    stopping.restore()
-    assert last < stopping.best == pytest.approx(model.log_evidence(*held_out).mean().item())
+    model, rule = overfitting(0), Patience(7)
+    options = {"elbo": LogEvidence(), "seed": 0, **FAST}
+    history = fit(model, no_guide, training, validation=held_out, until=rule, **options)
+    assert len(history.elbo) == rule.epoch + 7 < 200
+    found = model.log_evidence(*held_out).mean().item()
+    assert history.validation[-1] < rule.best == max(history.validation) == pytest.approx(found)
     again = overfitting(0)
-    fit(again, no_guide, training, elbo=LogEvidence(), seed=0, **FAST | {"epochs": stopping.epoch})
+    fit(again, no_guide, training, **options | {"epochs": rule.epoch})
     torch.testing.assert_close(again.log_evidence(*held_out), model.log_evidence(*held_out))
+
+
+def test_starts_tell_their_trainings_and_may_end_by_another_rule():
+    training, held_out = noise(60), tuple(part[60:] for part in noise(160))
+    _, starts = best_of(overfitting, training, starts=2, held_out=held_out, patience=3, **FAST)
+    for start in starts:
+        assert len(start.history.elbo) == start.epochs + 3
+        assert max(start.history.validation) == pytest.approx(start.held_out)
+        assert "not risen for 3 epochs" in start.history.ended
+
+    class AfterTwo(StoppingRule):
+        def after_epoch(self, training):
+            return "two are enough" if len(training.history.elbo) == 2 else ""
+
+    _, starts = best_of(overfitting, training, starts=2, held_out=held_out, until=AfterTwo(), **FAST)
+    assert [(start.epochs, start.history.ended) for start in starts] == [(2, "two are enough")] * 2
+    assert [start.held_out for start in starts] == pytest.approx([start.history.validation[-1] for start in starts])
 
 
 def test_the_ways_to_sum_z_out_have_one_gradient():
@@ -338,12 +356,16 @@ def test_arguments_that_give_no_mixture():
         fit(TwoLayerVAE(4, 2), no_guide, IRIS.float(), elbo=LogEvidence(), epochs=1, progress=False)
     with pytest.raises(InputError, match="starts is 0"):
         best_of(mixture, IRIS, starts=0)
-    with pytest.raises(InputError, match="patience is 0; at least 1 epoch"):
+    with pytest.raises(InputError, match="patience is 0; a whole number from 1 on"):
         best_of(mixture, IRIS, patience=0)
     with pytest.raises(InputError, match="the held-out data are empty"):
         best_of(mixture, IRIS, held_out=(IRIS[:0],))
     with pytest.raises(InputError, match="the held-out data hold a str; expected a tensor"):
         best_of(mixture, IRIS, held_out=(IRIS, "rows"))
+    with pytest.raises(InputError, match="give them as held_out, not as validation"):
+        best_of(mixture, IRIS, validation=0.2)
+    with pytest.raises(InputError, match=r"patience is 3, and until is .*: give one of them"):
+        best_of(mixture, IRIS, held_out=IRIS, patience=3, until=Converged(), epochs=1)
 
 
 def test_bic_counts_the_free_parameters():

@@ -43,9 +43,12 @@ def test_starts_that_were_cut_off_end_as_whole_ones(tmp_path, stopped, cut_at):
     ("changed", "message"),
     [
         ({"x": data() + 1}, r"start 0.pt is the checkpoint of another run, whose data is"),
-        ({"patience": 2}, r"the training was stopped by patience 1, here it is 2"),
-        ({"held_out": (data()[1:5],)}, r"the training was stopped by held_out .*, here it is"),
-        ({"held_out": None, "patience": None}, r"start 0.pt does not hold what this training needs \(it holds"),
+        ({"patience": 2}, r"the training was begun with a patience of 1, not 2"),
+        ({"held_out": (data()[1:5],)}, r"start 0.pt is the checkpoint of another run, whose held-out data is"),
+        (
+            {"held_out": None, "patience": None},
+            r"of another run, whose held-out data is .*; here it is None",
+        ),
     ],
 )
 def test_a_folder_of_other_settings_is_refused(tmp_path, changed, message):
