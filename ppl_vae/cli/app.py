@@ -19,12 +19,12 @@ from typing import Any, get_type_hints
 
 import typer
 
+from ppl_vae.cli.base_options import Options, ordered_fields
 from ppl_vae.cli.compare import compare
 from ppl_vae.cli.evaluate import evaluate
 from ppl_vae.cli.gradients import gradients
 from ppl_vae.cli.members import list_members
 from ppl_vae.cli.new import new
-from ppl_vae.cli.options import Options, ordered_fields
 from ppl_vae.cli.reproduce import reproduce
 from ppl_vae.cli.sample import sample
 from ppl_vae.cli.train import train

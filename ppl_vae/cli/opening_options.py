@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
+from ppl_vae.cli.base_options import JsonOption, Options, QuietOption
 from ppl_vae.cli.options import (
     DeviceOption,
     EvidenceOption,
     ImagesOption,
-    JsonOption,
-    Options,
     ParticlesOption,
-    QuietOption,
     RootOption,
     SeedOption,
     SplitOption,

@@ -1,12 +1,12 @@
 """What each command takes: one frozen dataclass a command, one field an option, in the order of ``--help``."""
 
-from collections.abc import Collection
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ppl_vae.cli.base_options import JsonOption, Options, RunOptions
 from ppl_vae.cli.catalogue import COVARIANCES
 from ppl_vae.cli.values import CAPTURES
 from ppl_vae.errors import InputError
@@ -68,16 +68,6 @@ SplitOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="The seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-RunOption = Annotated[
-    Path | None,
-    typer.Option("--run", "--folder", help="The run's folder, absent or empty; a new one in runs/ by default."),
-]
-ResumeOption = Annotated[
-    Path | None,
-    typer.Option(help="The folder of a run that was cut off: it goes on with its own options, to the same figures."),
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 
 OF_TABLES = ("target", "components", "covariance", "starts", "weight_decay")
 OF_IMAGES = (
@@ -85,50 +75,6 @@ OF_IMAGES = (
     *("checkpoint", "particles", "images", "capture", "precision"),
     *("kl_weight", "free_bits", "clip"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What all commands have in common.
-
-    Attributes:
-        typed: the names of the options that were typed; the others have their defaults.
-    """
-
-    typed: frozenset[str] = frozenset()
-
-    def refuse(self, names: Collection[str], where: str) -> None:
-        """InputError where one of these options was typed, rather than ignoring it."""
-        refused = [f"--{name.replace('_', '-')}" for name in names if name in self.typed]
-        if refused:
-            raise InputError(f"{', '.join(refused)} means nothing {where}: leave it away")
-
-    def recorded(self, *, without: Collection[str] = (), **in_python: Any) -> dict[str, Any]:
-        """The options as a run's folder keeps them, all but those for the terminal alone.
-
-        Args:
-            without: the names of options that this run has no use for.
-            in_python: what an option's text means in Python, to be recorded in its stead.
-        """
-        left_out = {"typed", "quiet", "as_json", "resume", *without}
-        values = {field.name: getattr(self, field.name) for field in fields(self)} | in_python
-        return {name: value for name, value in values.items() if name not in left_out}
-
-
-def ordered_fields(kind: type[Options]) -> list[Field[Any]]:
-    """The fields of options as ``--help`` shows them: those that several commands share come last."""
-    shared = {field.name for base in kind.__bases__ if is_dataclass(base) for field in fields(base)}
-    return sorted(fields(kind), key=lambda field: field.name in shared)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions(Options):
-    """The options of the commands that leave a folder and can go on in it."""
-
-    run: RunOption = None
-    resume: ResumeOption = None
-    quiet: QuietOption = False
-    as_json: JsonOption = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,11 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from ppl_vae.cli.base_options import RunOptions
 from ppl_vae.cli.compare import compare
 from ppl_vae.cli.gradients import gradients
 from ppl_vae.cli.opening_options import ReproduceOptions
-from ppl_vae.cli.options import CompareOptions, GradientsOptions, RunOptions, TrainOptions
+from ppl_vae.cli.options import CompareOptions, GradientsOptions, TrainOptions
 from ppl_vae.cli.resuming import earlier_options
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.train import train

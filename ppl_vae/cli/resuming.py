@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from ppl_vae.cli.options import Options, RunOptions
+from ppl_vae.cli.base_options import Options, RunOptions
 from ppl_vae.errors import InputError
 from ppl_vae.runs.folder import RECORD, RunFolder, begun, going_on, read_record
 

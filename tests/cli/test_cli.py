@@ -12,6 +12,7 @@ import xarray as xr
 from safetensors.torch import load_file
 
 from ppl_vae.cli import report
+from ppl_vae.cli.base_options import ordered_fields
 from ppl_vae.cli.options import (
     OF_IMAGES,
     OF_TABLES,
@@ -20,7 +21,6 @@ from ppl_vae.cli.options import (
     ListOptions,
     NewOptions,
     TrainOptions,
-    ordered_fields,
 )
 from ppl_vae.estimators import ESTIMATORS
 from ppl_vae.guides import AUTOGUIDES, FAMILIES
