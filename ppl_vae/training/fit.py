@@ -27,7 +27,7 @@ from ppl_vae.training.checkpoints import Checkpoint, Part, in_use_by_this_run, r
 from ppl_vae.training.denormals import denormals_flushed
 from ppl_vae.training.evaluation import Evaluation
 from ppl_vae.training.gradients import Gradients
-from ppl_vae.training.held_out import BoundOf, require_can_hold_out, split
+from ppl_vae.training.held_out import HeldOut, require_can_hold_out, split
 from ppl_vae.training.history import History
 from ppl_vae.training.identity import code_identity, run_identity
 from ppl_vae.training.judge import Judge
@@ -200,15 +200,13 @@ def fit(
             distributed.same_everywhere(tensors)
             after_step = None if until is None else until.after_step
             passes = Passes(source, (model, guide), pair, step, updates, tensors, target, after_step)
-            bound = None if held_out is None else BoundOf(evaluation, held_out)
+            bounds = None if held_out is None else HeldOut(evaluation, held_out, source)
             told = Told(trackers, history)
-            loop = Loop(training, passes, step, saved, bound, until, after_epoch, told)
+            loop = Loop(training, passes, step, saved, bounds, until, after_epoch, told)
             with told.of(_settings(description, training, source, updates, seed)):
                 with _bar(description, training, source, progress) as advance:
                     loop.run(advance)
-                if bound is not None and held_out is not None:
-                    history.generalization_gap = BoundOf(evaluation, source, held_out.size)() - bound()
-            tell(training, passes, pair, updates.optimizers, description, until is None and after_epoch is None)
+                tell(training, passes, pair, updates.optimizers, description, until is None and after_epoch is None)
     return history
 
 

@@ -15,6 +15,7 @@ from ppl_vae.pairs.modules import Program, follows_rows, modules_of
 from ppl_vae.pairs.restore import random_state_kept
 from ppl_vae.training.batches import Batch, Batches
 from ppl_vae.training.evaluation import Evaluation
+from ppl_vae.training.history import History
 from ppl_vae.training.stopping import StoppingRule, Training
 from ppl_vae.training.trainable import Trainable
 
@@ -54,6 +55,29 @@ class BoundOf:
             return
         self._evaluation.draw_anew(0)
         yield from self._source.epoch()
+
+
+class HeldOut:
+    """Measures the bound of held-out data after each epoch, and the gap to that of the training data at the end.
+
+    Args:
+        evaluation: of the pair.
+        held_out: the data in batches.
+        source: the training data, of which as many rows are looked at in the end.
+    """
+
+    def __init__(self, evaluation: Evaluation, held_out: Batches, source: Batches) -> None:
+        self._evaluation, self._source, self._size = evaluation, source, held_out.size
+        self._bound = BoundOf(evaluation, held_out)
+
+    def after_epoch(self, history: History) -> None:
+        """Adds a point to the curve."""
+        history.validation.append(self._bound())
+
+    def finish(self, history: History) -> None:
+        """Measures both at the final parameters."""
+        history.held_out = self._bound()
+        history.generalization_gap = BoundOf(self._evaluation, self._source, self._size)() - history.held_out
 
 
 class Patience(StoppingRule):

@@ -48,6 +48,8 @@ class History:
         ended: why the training ended, in words; empty while it goes on.
         remaining: what the stopping rule predicts to be left to gain in the ELBO, nats for each data point (for the
             data set, where its points share a latent); NaN where no rule does.
+        held_out: the final ELBO of the held-out data, nats per data point; NaN without any. It is not the last one of
+            ``validation`` where the stopping rule puts other parameters in.
         generalization_gap: how far the final ELBO of training data lies above that of the held-out data, nats per data
             point; NaN without any.
         advice: what looked wrong at the end, and what to do, in the sentences that were warned of.
@@ -68,6 +70,7 @@ class History:
     validation: list[float] = field(default_factory=list)
     ended: str = ""
     remaining: float = math.nan
+    held_out: float = math.nan
     generalization_gap: float = math.nan
     advice: list[str] = field(default_factory=list)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ppl_vae.training.capture import Step
 from ppl_vae.training.checkpoints import Checkpoint
-from ppl_vae.training.held_out import BoundOf
+from ppl_vae.training.held_out import HeldOut
 from ppl_vae.training.passes import Advance, Passes
 from ppl_vae.training.stopping import StoppingRule, Training
 from ppl_vae.training.telling import Told
@@ -31,7 +31,7 @@ class Loop:
         passes: Passes,
         step: Step,
         saved: Checkpoint,
-        held_out: BoundOf | None,
+        held_out: HeldOut | None,
         until: StoppingRule | None,
         after_epoch: Callable[[int], bool] | None,
         told: Told,
@@ -51,7 +51,7 @@ class Loop:
             totals = self._passes.run(range(done, min(done + self._together, epochs)), history.latest, advance)
             history.record(totals, time.perf_counter() - began, self._step.compile_seconds)
             if self._held_out is not None:
-                history.validation.append(self._held_out())
+                self._held_out.after_epoch(history)
             if self._until is not None:
                 history.ended = self._until.after_epoch(self._training)
             self._told.epochs_from(done)
@@ -64,3 +64,5 @@ class Loop:
         history.ended = history.ended or ("after_epoch stopped it" if stopped else f"all {epochs} epochs are done")
         if self._until is not None:
             self._until.finish(self._training)
+        if self._held_out is not None:
+            self._held_out.finish(history)
