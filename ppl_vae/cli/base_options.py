@@ -20,6 +20,38 @@ ResumeOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 
+UntilOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="NATS",
+        help="End a training where no more than this is predicted to be left to gain, for each data point (for all, "
+        "where they share latents). It sets the learning rate; the usual --epochs are then ten times as many, at most.",
+    ),
+]
+PatienceOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="EPOCHS",
+        help="End a training where the held-out bound has not risen for so many epochs; the best ones are kept.",
+    ),
+]
+ValidationOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Hold out this share of the training data, and measure their bound after each epoch; 0.2 by default for a "
+        "mixture density network.",
+    ),
+]
+TrackerOption = Annotated[
+    str,
+    typer.Option(
+        help="Write each epoch's figures as they come, to the folder curves of the run's: csv (a file for each "
+        "training) or tensorboard."
+    ),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -63,3 +95,13 @@ class RunOptions(Options):
     resume: ResumeOption = None
     quiet: QuietOption = False
     as_json: JsonOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedOptions(RunOptions):
+    """The options of the commands whose trainings may be watched, and stopped before their last epoch."""
+
+    until: UntilOption = None
+    patience: PatienceOption = None
+    validation: ValidationOption = None
+    tracker: TrackerOption = ""

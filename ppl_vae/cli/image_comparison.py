@@ -12,6 +12,7 @@ from ppl_vae.cli import report
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, names, objective, widths
+from ppl_vae.cli.watching import most_epochs, watched
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import is_table
 from ppl_vae.errors import InputError
@@ -24,7 +25,7 @@ from ppl_vae.runs.image_data import ImageData, builder_for, data_for, initialize
 from ppl_vae.runs.writing import write_pairs
 from ppl_vae.runs.zoo import refuse_mixture
 from ppl_vae.training.fit import resolve_device
-from ppl_vae.training.optimizers import ADAM_RATE, cooldown
+from ppl_vae.training.optimizers import ADAM_RATE
 
 
 def compare_on_images(options: CompareOptions) -> None:
@@ -50,7 +51,7 @@ def compare_on_images(options: CompareOptions) -> None:
             guides=guide_names,
             base=base,
             hidden=builder.hidden,
-            epochs=options.epochs or default_epochs(source),
+            epochs=most_epochs(options, default_epochs(source)),
             batch_size=options.batch_size or BATCH_SIZE,
             lr=ADAM_RATE if options.lr is None else options.lr,
             device=str(resolve_device(options.device)),
@@ -92,7 +93,7 @@ def _compared(
         guide_epochs=options.guide_epochs,
         batch_size=settings["batch_size"],
         lr=settings["lr"],
-        schedule=cooldown,
+        **watched(options, settings["run"]),
         **objective(options),
         transform=data.transform,
         device=options.device,

@@ -17,6 +17,7 @@ from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, objective, widths
+from ppl_vae.cli.watching import ending, ending_rows, most_epochs, watched
 from ppl_vae.data.images import Images, load
 from ppl_vae.errors import InputError
 from ppl_vae.evidence import exact_evidence
@@ -34,7 +35,7 @@ from ppl_vae.runs.zoo import Builder, refuse_mixture
 from ppl_vae.training import distributed
 from ppl_vae.training.fit import History, fit, resolve_device
 from ppl_vae.training.health import TrainingWarning
-from ppl_vae.training.optimizers import ADAM_RATE, cooldown
+from ppl_vae.training.optimizers import ADAM_RATE
 from ppl_vae.training.warning import warn_caller
 
 
@@ -60,6 +61,7 @@ def train_on_images(options: TrainOptions) -> None:
     refuse_mixture(options.model, options.data)
     capture, weights = options.captured, objective(options)
     with run_of(options, "train", f"train-{Path(options.data).stem}") as running:
+        watching = watched(options, running.path)
         start = _start(options, running.path)
         with whole("train"):
             history = fit(
@@ -70,7 +72,7 @@ def train_on_images(options: TrainOptions) -> None:
                 epochs=start.settings["epochs"],
                 batch_size=start.settings["batch_size"],
                 lr=start.settings["lr"],
-                schedule=cooldown,
+                **watching,
                 **weights,
                 transform=start.data.transform,
                 device=options.device,
@@ -121,7 +123,7 @@ def _start(options: TrainOptions, folder: Path) -> _Setting:
     settings = options.recorded(
         without=OF_TABLES,
         hidden=builder.hidden,
-        epochs=options.epochs or default_epochs(source),
+        epochs=most_epochs(options, default_epochs(source)),
         batch_size=options.batch_size or BATCH_SIZE,
         lr=ADAM_RATE if options.lr is None else options.lr,
         capture=options.captured,
@@ -153,8 +155,9 @@ def _result(start: _Setting, history: History, measured: xr.Dataset, evaluation_
         "test_iwelbo": {count: value for count, (value, _) in curve.items()},
         "test_iwelbo_se": {count: error for count, (_, error) in curve.items()},
         "train_elbo": history.elbo,
+        **ending(history),
         "advice": [*history.advice, *_doubts(start, measured)],
-        "seconds_per_epoch": sum(history.seconds) / start.settings["epochs"],
+        "seconds_per_epoch": sum(history.seconds) / len(history.seconds),
         "compile_seconds": history.compile_seconds,
         "images_per_second": history.points_per_second,
         "evaluation_seconds": evaluation_seconds,
@@ -205,6 +208,8 @@ def _table(options: TrainOptions, history: History, measured: xr.Dataset, result
     table.add_row(f"IWELBO K={max(curve)}{mark}", f"{report.with_error(*curve[max(curve)])} nats/image{remark}")
     if "test_log_evidence" in result:
         table.add_row("log p(x), exact", f"{result['test_log_evidence']:.3f} nats/image")
+    for what, said in ending_rows(history, "/image").items():
+        table.add_row(what, said)
     table.add_row("seconds per epoch", f"{result['seconds_per_epoch']:.2f} ({history.points_per_second:.0f} images/s)")
     table.add_row("peak memory", f"{result['peak_memory_gib']:.2f} GiB")
     if history.compile_seconds:

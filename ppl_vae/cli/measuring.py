@@ -11,6 +11,7 @@ from ppl_vae.cli import report
 from ppl_vae.cli.opening_options import EvaluateOptions
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.resuming import run_of
+from ppl_vae.cli.watching import WATCHING
 from ppl_vae.data.images import load
 from ppl_vae.data.tables import load_table
 from ppl_vae.errors import InputError
@@ -26,6 +27,7 @@ from ppl_vae.training.history import History
 _OF_TRAINING = (
     *("data", "model", "guides", "base", "joint", "latents", "hidden", "likelihood"),
     *("epochs", "guide_epochs", "batch_size", "lr", "kl_weight", "free_bits", "clip"),
+    *WATCHING,
 )
 
 

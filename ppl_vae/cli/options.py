@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ppl_vae.cli.base_options import JsonOption, Options, RunOptions
+from ppl_vae.cli.base_options import JsonOption, Options, RunOptions, WatchedOptions
 from ppl_vae.cli.catalogue import COVARIANCES
 from ppl_vae.cli.values import CAPTURES
 from ppl_vae.errors import InputError
@@ -78,7 +78,7 @@ OF_IMAGES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(RunOptions):
+class TrainOptions(WatchedOptions):
     """The options of ``ppl-vae train``."""
 
     data: DataOption = "digits"
@@ -143,7 +143,7 @@ class TrainOptions(RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(RunOptions):
+class CompareOptions(WatchedOptions):
     """The options of ``ppl-vae compare``."""
 
     runs: Annotated[

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ppl_vae.cli.terminal import show
+from ppl_vae.cli.watching import ending, ending_lines
 from ppl_vae.data.images import DATASETS, Images
 from ppl_vae.measure.comparison_table import Row
 from ppl_vae.measure.side_by_side import Comparison
@@ -54,9 +55,11 @@ def table(comparison: Comparison, unit: str = "image") -> Table:
     threshold = comparison.bounds.attrs["khat_threshold"]
     trusted = f"the share of {unit}s whose importance weights can be trusted"
     khat = f"importance weights can be trusted below {threshold:.2f}" if whole else trusted
+    caption = f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: {khat}."
     shown = Table(
         title=f"Tightest first; {units} ± Monte Carlo standard error",
-        caption=f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: {khat}.",
+        caption="\n".join([caption, *ending_lines(comparison.histories, "" if whole else f"/{unit}")]),
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
     shown.add_column("guide", no_wrap=True)
@@ -108,6 +111,7 @@ def summary(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, An
         "units": f"{comparison.bounds.attrs['units']}; _se: Monte Carlo standard error",
         "log_evidence": comparison.evidence,
         "guides": [record(row) for row in comparison.rows],
+        "trainings": {name: ending(history) for name, history in comparison.histories.items()},
         "advice": _advice(comparison),
     }
 

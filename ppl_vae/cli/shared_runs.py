@@ -10,6 +10,7 @@ from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_TABLES, CompareOptions, TrainOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.values import names, objective
+from ppl_vae.cli.watching import most_epochs, watched
 from ppl_vae.errors import InputError
 from ppl_vae.measure.comparison import compare
 from ppl_vae.measure.side_by_side import Comparison
@@ -22,11 +23,13 @@ from ppl_vae.runs.writing import write_pairs
 from ppl_vae.runs.zoo import shared_first_choices, shared_guide
 from ppl_vae.training import distributed
 from ppl_vae.training.fit import resolve_device
-from ppl_vae.training.optimizers import cooldown
 
 _STEPS = 3000
 _RATE = 0.02
-_OF_OTHERS = ("data", "data_root", "latents", "hidden", "likelihood", "batch_size", "images", "free_bits")
+_OF_OTHERS = (
+    *("data", "data_root", "latents", "hidden", "likelihood", "batch_size", "images", "free_bits"),
+    *("patience", "validation"),
+)
 _OF_OTHER_COMPARISONS = (*_OF_OTHERS, "base", "joint", "runs")
 _OF_OTHER_TRAININGS = (*_OF_OTHERS, *OF_TABLES, "estimator", "step_particles", "checkpoint")
 
@@ -98,7 +101,7 @@ def _start(options: CompareOptions | TrainOptions, refused: Sequence[str]) -> tu
 def _training(options: CompareOptions | TrainOptions, folder: Path) -> dict[str, Any]:
     """The settings of the training, with what is taken where nothing was typed."""
     return {
-        "epochs": options.epochs or _STEPS,
+        "epochs": most_epochs(options, _STEPS),
         "lr": _RATE if options.lr is None else options.lr,
         "device": str(resolve_device(options.device)),
         "run": folder,
@@ -123,7 +126,7 @@ def _compared(
         epochs=settings["epochs"],
         batch_size=len(data[0]),
         lr=settings["lr"],
-        schedule=cooldown,
+        **watched(options, settings["run"]),
         **objective(options),
         device=options.device,
         seed=options.seed,

@@ -21,20 +21,22 @@ from ppl_vae.cli.options import OF_IMAGES, TrainOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.values import widths
+from ppl_vae.cli.watching import ending, ending_lines, most_epochs, watched
 from ppl_vae.data.tables import Table, load_table
 from ppl_vae.errors import InputError
 from ppl_vae.models import GaussianMixture, MixtureDensityNetwork
 from ppl_vae.models.gaussian_mixture import bic
 from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.restore import evaluating
+from ppl_vae.plots.bounds import training_curves
 from ppl_vae.plots.mixtures import clusters, conditional_density
 from ppl_vae.runs.data_records import table_record
 from ppl_vae.runs.folder import RunFolder
 from ppl_vae.runs.pairs import write_module
 from ppl_vae.runs.tables import table_model
+from ppl_vae.runs.writing import write_histories
 from ppl_vae.runs.zoo import MIXTURES
-from ppl_vae.training.fit import resolve_device
-from ppl_vae.training.optimizers import cooldown
+from ppl_vae.training.fit import History, resolve_device
 from ppl_vae.training.several_starts import Start, best_of
 
 _STEPS = 1000
@@ -42,6 +44,7 @@ _FEW = 10_000  # up to so many rows a step takes them all
 # of a network, as on the UCI tables (benchmarks/uci.py)
 _NETWORK_BATCH = 128
 _WEIGHT_DECAY = 1.0
+_VALIDATION = 0.2  # of the rows that are not tested on
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def train_on_table(options: TrainOptions) -> None:
     """Trains from several starts, writes the run's folder, prints every start.
 
     A Gaussian mixture is trained on all rows, and the start with the highest likelihood is kept. A mixture density
-    network is trained on 64% of the rows with weight decay, stopped and chosen by 16%, and tested on 20%.
+    network is trained on 64% of the rows with weight decay, stopped and chosen by 16% (with ``--validation``, by that
+    share of the 80%), and tested on 20%.
 
     Raises:
         InputError: for a model that takes images, a table that gives no density, or what ``fit`` refuses.
@@ -67,9 +71,10 @@ def train_on_table(options: TrainOptions) -> None:
             f"{options.data} is a table, which {options.model!r} does not take: choose from {', '.join(MIXTURES)}"
         )
     with run_of(options, "train", f"train-{Path(options.data).stem}") as running:
+        watching = _watching(options, running.path)
         table = load_table(options.data, options.data_root, options.target)
         is_network = options.model == "mixture-density-network"
-        parts = _split(table, options.seed) if is_network else _Parts((table.varied().values,))
+        parts = _split(table, options) if is_network else _Parts((table.varied().values,))
         settings = _settings(options, table, len(parts.training[0])) | {"run": running.path}
         make = _maker(settings, parts.training)
         try:
@@ -84,10 +89,11 @@ def train_on_table(options: TrainOptions) -> None:
                 seed=options.seed,
                 epochs=settings["epochs"],
                 batch_size=settings["batch_size"],
-                schedule=cooldown,
+                **watching,
                 device=options.device,
                 optimizer=partial(AdamW, lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True),
                 held_out=parts.validation,
+                patience=options.patience,
                 checkpoint=running.parts,
                 progress=not options.quiet,
             )
@@ -95,7 +101,7 @@ def train_on_table(options: TrainOptions) -> None:
         with evaluating(best):
             result = _result(settings, best, starts, table, parts)
             figure = _figure(best, table, parts.training)
-        _write(running, result, best, table, figure)
+        _write(running, result, best, starts, table, figure)
     if options.as_json:
         print(json.dumps(report.plain(result)))
         return
@@ -103,10 +109,30 @@ def train_on_table(options: TrainOptions) -> None:
     print(running.path)
 
 
+def _watching(options: TrainOptions, folder: Path) -> dict[str, Any]:
+    """What ``best_of`` passes on to ``fit``; the held-out rows are its own."""
+    if options.model == "mixture-density-network":
+        where = "for a mixture-density-network, whose weight decay keeps it from the optimum: take --patience"
+        options.refuse(("until",), where)
+    else:
+        options.refuse(("patience", "validation"), f"for a {options.model}, which is trained on all rows")
+    found = watched(options, folder, has_held_out=True)
+    by_itself = {"until": None} if options.patience is not None else {}  # best_of takes the patience
+    return {name: found[name] for name in ("until", "schedule", "tracker")} | by_itself
+
+
 def _write(
-    running: RunFolder, result: dict[str, Any], best: torch.nn.Module, table: Table, figure: Figure | None
+    running: RunFolder,
+    result: dict[str, Any],
+    best: torch.nn.Module,
+    starts: list[Start],
+    table: Table,
+    figure: Figure | None,
 ) -> None:
     report.write_json(running.path / "result.json", result)
+    histories = _histories(starts)
+    write_histories(running.path, histories)
+    report.save(running.path / "training.png", training_curves(histories))
     write_module(running.path / "model.safetensors", best)
     if figure is not None:
         report.save(running.path / "density.png", figure)
@@ -139,7 +165,7 @@ def _settings(options: TrainOptions, table: Table, rows: int) -> dict[str, Any]:
         hidden=widths(options.hidden or "100,100"),
         target=table.target,
         covariance=options.covariance or ("diagonal" if is_network else "full"),
-        epochs=options.epochs or max(1, round(_STEPS / -(-rows // size))),
+        epochs=most_epochs(options, max(1, round(_STEPS / -(-rows // size)))),
         batch_size=size,
         lr=rate,
         weight_decay=decay,
@@ -171,7 +197,8 @@ def _result(
         "rows": len(parts.training[0]),
         "log_likelihood": chosen.log_likelihood,
         "degenerate": chosen.degenerate,
-        "starts": [asdict(start) for start in starts],
+        **ending(chosen.history),
+        "starts": [_record(start) for start in starts],
     }
     if isinstance(best, GaussianMixture):
         result |= {"smallest_eigenvalue": chosen.smallest_eigenvalue, "bic": bic(best, parts.training[0])}
@@ -184,18 +211,32 @@ def _result(
     return result
 
 
+def _histories(starts: list[Start]) -> dict[str, History]:
+    return {f"start {start.seed}": start.history for start in starts}
+
+
+def _record(start: Start) -> dict[str, Any]:
+    """A start for JSON: its curves have a file of their own."""
+    figures = asdict(start)
+    del figures["history"]
+    return figures | {"ended": start.history.ended, "remaining": start.history.remaining}
+
+
 def _show(result: dict[str, Any], starts: list[Start]) -> None:
     """Prints all starts, and how good the best one is."""
     of = result["settings"]
     title = f"{of['model']}, {of['components']} components, {of['covariance']}, {of['data']}: {result['rows']} rows"
-    show(_shown(starts, title, result.get("validation_rows", 0)))
+    shown = _shown(starts, title, result.get("validation_rows", 0))
+    kept = _histories([start for start in starts if start.kept])
+    shown.caption = "\n".join([*([str(shown.caption)] if shown.caption else []), *ending_lines(kept, "/row")])
+    show(shown)
     if "test_nll" in result:
         print(f"test NLL {result['test_nll']:.4f} ± {result['test_nll_se']:.4f} nats, {result['test_rows']} rows")
     else:
         print(f"BIC {result['bic']:.3f}")
 
 
-def _split(table: Table, seed: int) -> _Parts:
+def _split(table: Table, options: TrainOptions) -> _Parts:
     """Targets and what they are predicted from, divided at random."""
     if table.targets is None:
         raise InputError(
@@ -212,8 +253,11 @@ def _split(table: Table, seed: int) -> _Parts:
     if len(targets) < 10:
         raise InputError(f"{table.name} has {len(targets)} rows: at least 10 are needed, a fifth of them to test on")
     values = table.varied().values
+    seed, share = options.seed, _VALIDATION if options.validation is None else options.validation
     targets, test_targets, values, test_values = train_test_split(targets, values, test_size=0.2, random_state=seed)
-    targets, stop_targets, values, stop_values = train_test_split(targets, values, test_size=0.2, random_state=seed)
+    if not 1 <= math.ceil(share * len(targets)) < len(targets):
+        raise InputError(f"--validation is {share:g} of {len(targets)} rows, which leaves none to train on: lower it")
+    targets, stop_targets, values, stop_values = train_test_split(targets, values, test_size=share, random_state=seed)
     return _Parts((targets, values), (stop_targets, stop_values), (test_targets, test_values))
 
 

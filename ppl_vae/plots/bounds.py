@@ -73,7 +73,7 @@ def units(comparison: Comparison) -> str:
 
 
 def training_curves(histories: Mapping[str, History]) -> Figure:
-    """Draws the training ELBO by epoch; the scale ignores the first tenth of each training.
+    """Draws the training ELBO by epoch, dashed that of held-out data; the scale ignores each training's first tenth.
 
     Examples:
         >>> from ppl_vae import History
@@ -84,12 +84,17 @@ def training_curves(histories: Mapping[str, History]) -> Figure:
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for name, history in histories.items():
+    late: list[float] = []
+    for number, (name, history) in enumerate(histories.items()):
         label = f"{name} ({history.note})" if history.note else name
-        axes.plot(range(1, len(history.elbo) + 1), history.elbo, ".-" if len(history.elbo) < 2 else "-", label=label)
-    late = [value for history in histories.values() for value in history.elbo[len(history.elbo) // 10 :]]
+        epochs = range(1, len(history.elbo) + 1)
+        dot = "." if len(epochs) < 2 else ""
+        axes.plot(epochs, history.elbo, f"{dot}-", color=f"C{number}", label=label)
+        if history.validation:
+            axes.plot(epochs, history.validation, f"{dot}--", color=f"C{number}", label=f"{label}, held out")
+        late += [*history.elbo[len(epochs) // 10 :], *history.validation[len(epochs) // 10 :]]
     low, high = np.quantile(late, 0.002), max(late)  # one draw a step may fall far below the others
     margin = 0.05 * (high - low) + 0.1
-    axes.set(xlabel="epoch", ylabel="training ELBO, nats per data point", ylim=(low - margin, high + margin))
+    axes.set(xlabel="epoch", ylabel="ELBO, nats per data point", ylim=(low - margin, high + margin))
     axes.legend()
     return figure

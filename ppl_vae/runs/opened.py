@@ -134,7 +134,8 @@ def open_run(folder: str | Path) -> Run:
         pairs = rebuilt(record["kind"], list(files), record["settings"], record["data"]) if files else {}
         _fill(folder, record, pairs)
         histories = {
-            name: History(**history) for name, history in json.loads(_read(folder, HISTORY, record) or "{}").items()
+            name: History.of_record(history)
+            for name, history in json.loads(_read(folder, HISTORY, record) or "{}").items()
         }
         results = json.loads(_read(folder, record["results"], record) or "{}")
         content = _read(folder, BOUNDS, record)

@@ -28,8 +28,8 @@ def write_pairs(folder: Path, pairs: Mapping[str, tuple[nn.Module, nn.Module]]) 
     is_shared = len({id(model) for model, _ in pairs.values()}) == 1
     files: Files = {}
     for name, (model, guide) in pairs.items():
-        of_model = "model.safetensors" if is_shared else f"model-{_file_name(name)}.safetensors"
-        of_guide = "guide.safetensors" if len(pairs) == 1 and is_shared else f"guide-{_file_name(name)}.safetensors"
+        of_model = "model.safetensors" if is_shared else f"model-{file_name(name)}.safetensors"
+        of_guide = "guide.safetensors" if len(pairs) == 1 and is_shared else f"guide-{file_name(name)}.safetensors"
         if not (is_shared and files):
             write_module(folder / of_model, model)
         write_module(folder / of_guide, guide)
@@ -48,5 +48,6 @@ def write_bounds(folder: Path, bounds: "xr.Dataset") -> None:
         bounds.to_netcdf(new, engine="scipy")
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A name as that of a file."""
     return name.replace(":", "-").replace("/", "-")

@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -73,6 +73,15 @@ class History:
     held_out: float = math.nan
     generalization_gap: float = math.nan
     advice: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
+        """Makes one of what a run's JSON holds, where null stands for a number that is none."""
+
+        def numbers(value: Any) -> Any:
+            return math.nan if value is None else list(map(numbers, value)) if isinstance(value, list) else value
+
+        return cls(**{name: numbers(value) for name, value in record.items()})
 
     @property
     def latest(self) -> float:

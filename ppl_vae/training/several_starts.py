@@ -121,7 +121,7 @@ class Start:
     kept: bool = False
     held_out: float | None = None
     epochs: int | None = None
-    history: History | None = field(default=None, compare=False, repr=False)
+    history: History = field(default_factory=lambda: History(0), compare=False, repr=False)
 
 
 @runs_a_pair
