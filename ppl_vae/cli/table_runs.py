@@ -11,7 +11,6 @@ from typing import Any
 import pyro
 import torch
 from matplotlib.figure import Figure
-from rich.table import Table as Shown
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.optim import AdamW
@@ -19,24 +18,23 @@ from torch.optim import AdamW
 from ppl_vae.cli import report
 from ppl_vae.cli.options import OF_IMAGES, TrainOptions
 from ppl_vae.cli.resuming import run_of
-from ppl_vae.cli.terminal import show
+from ppl_vae.cli.table_report import density_figure, histories, tell_starts
 from ppl_vae.cli.values import widths
-from ppl_vae.cli.watching import ending, ending_lines, most_epochs, watched
+from ppl_vae.cli.watching import ending, most_epochs, watched
 from ppl_vae.data.tables import Table, load_table
 from ppl_vae.errors import InputError
-from ppl_vae.models import GaussianMixture, MixtureDensityNetwork
+from ppl_vae.models import GaussianMixture
 from ppl_vae.models.gaussian_mixture import bic
 from ppl_vae.pairs.progress import whole
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots.bounds import training_curves
-from ppl_vae.plots.mixtures import clusters, conditional_density
 from ppl_vae.runs.data_records import table_record
 from ppl_vae.runs.folder import RunFolder
 from ppl_vae.runs.pairs import write_module
 from ppl_vae.runs.tables import table_model
 from ppl_vae.runs.writing import write_histories
 from ppl_vae.runs.zoo import MIXTURES
-from ppl_vae.training.fit import History, resolve_device
+from ppl_vae.training.fit import resolve_device
 from ppl_vae.training.several_starts import Start, best_of
 
 _STEPS = 1000
@@ -100,12 +98,12 @@ def train_on_table(options: TrainOptions) -> None:
         best.cpu()
         with evaluating(best):
             result = _result(settings, best, starts, table, parts)
-            figure = _figure(best, table, parts.training)
+            figure = density_figure(best, table, parts.training)
         _write(running, result, best, starts, table, figure)
     if options.as_json:
         print(json.dumps(report.plain(result)))
         return
-    _show(result, starts)
+    tell_starts(result, starts)
     print(running.path)
 
 
@@ -130,9 +128,9 @@ def _write(
     figure: Figure | None,
 ) -> None:
     report.write_json(running.path / "result.json", result)
-    histories = _histories(starts)
-    write_histories(running.path, histories)
-    report.save(running.path / "training.png", training_curves(histories))
+    curves = histories(starts)
+    write_histories(running.path, curves)
+    report.save(running.path / "training.png", training_curves(curves))
     write_module(running.path / "model.safetensors", best)
     if figure is not None:
         report.save(running.path / "density.png", figure)
@@ -211,29 +209,11 @@ def _result(
     return result
 
 
-def _histories(starts: list[Start]) -> dict[str, History]:
-    return {f"start {start.seed}": start.history for start in starts}
-
-
 def _record(start: Start) -> dict[str, Any]:
     """A start for JSON: its curves have a file of their own."""
     figures = asdict(start)
     del figures["history"]
     return figures | {"ended": start.history.ended, "remaining": start.history.remaining}
-
-
-def _show(result: dict[str, Any], starts: list[Start]) -> None:
-    """Prints all starts, and how good the best one is."""
-    of = result["settings"]
-    title = f"{of['model']}, {of['components']} components, {of['covariance']}, {of['data']}: {result['rows']} rows"
-    shown = _shown(starts, title, result.get("validation_rows", 0))
-    kept = _histories([start for start in starts if start.kept])
-    shown.caption = "\n".join([*([str(shown.caption)] if shown.caption else []), *ending_lines(kept, "/row")])
-    show(shown)
-    if "test_nll" in result:
-        print(f"test NLL {result['test_nll']:.4f} ± {result['test_nll_se']:.4f} nats, {result['test_rows']} rows")
-    else:
-        print(f"BIC {result['bic']:.3f}")
 
 
 def _split(table: Table, options: TrainOptions) -> _Parts:
@@ -259,45 +239,3 @@ def _split(table: Table, options: TrainOptions) -> _Parts:
         raise InputError(f"--validation is {share:g} of {len(targets)} rows, which leaves none to train on: lower it")
     targets, stop_targets, values, stop_values = train_test_split(targets, values, test_size=share, random_state=seed)
     return _Parts((targets, values), (stop_targets, stop_values), (test_targets, test_values))
-
-
-def _figure(model: torch.nn.Module, table: Table, batch: tuple[Tensor, ...]) -> Figure | None:
-    if isinstance(model, GaussianMixture):
-        labels = table.targets.long().tolist() if table.targets is not None and table.classes else None
-        return clusters(
-            table.values,
-            model.posterior(table.values).probs,
-            model.means,
-            model.covariances,
-            table.columns,
-            f"{table.name}: {model.components} Gaussians, {model.covariance}",
-            labels,
-        )
-    if not isinstance(model, MixtureDensityNetwork) or batch[1].shape[1] != 1:
-        return None
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    spans = [(float(part.min()), float(part.max())) for part in (batch[1], batch[0])]
-    conditional_density(model.log_evidence, spans[0], spans[1], axes)
-    axes.plot(batch[1], batch[0], ".", ms=2, color="0.3")
-    axes.set(xlabel=table.columns[0], ylabel=table.target, title="p(target | column), shades of its root")
-    return figure
-
-
-def _shown(starts: list[Start], title: str, validation_rows: int) -> Shown:
-    shown = Shown(title=title)
-    if validation_rows:
-        shown.caption = (
-            f"Each start was stopped at its best epoch by the {validation_rows} validation rows, whose highest mean is "
-            "kept; the test rows had no part in it."
-        )
-    validated = ("validation, nats/row", "best epoch") if validation_rows else ()
-    for heading in ("start", "log likelihood, nats", "smallest eigenvalue", *validated, "seconds", ""):
-        shown.add_column(heading, justify="right")
-    for start in starts:
-        eigenvalue = "-" if start.smallest_eigenvalue is None else f"{start.smallest_eigenvalue:.3g}"
-        note = " ".join(word for word, true in (("kept", start.kept), ("degenerate", start.degenerate)) if true)
-        by_validation = () if start.held_out is None else (f"{start.held_out:.3f}", str(start.epochs))
-        figures = (f"{start.log_likelihood:.3f}", eigenvalue, *by_validation, f"{start.seconds:.1f}")
-        shown.add_row(str(start.seed), *figures, note)
-    return shown
