@@ -135,7 +135,7 @@ def sick(kind: str, seed: int) -> dict[str, Any]:
         made = made_by(SICK[kind], own)
         try:
             said, curve = trained(made, own)
-        except InputError as error:  # it has ended with an error, which says it
+        except (InputError, RuntimeError, ValueError) as error:  # it has ended with an error, ours or torch's
             if kind != "lr too high" or step < TRIES - 1:
                 continue
             return {"seed": own, "said": [], "refused": str(error)}

@@ -221,7 +221,8 @@ def _noise_of(site: Site, unit: Unit) -> str:
     pooled = spread.square().mean().sqrt()
     if len(value) < 2 or not pooled > 0:
         return ""
-    ratios = scale.median(0).values / torch.where(spread > 0, spread, pooled)
+    # torch's median of a number that was expanded over rows and columns is 0
+    ratios = scale.contiguous().median(0).values / torch.where(spread > 0, spread, pooled)
     # one column may be without noise; a scale that all columns share is wide for those that hardly vary
     furthest = float(ratios.median()) if is_off(float(ratios.median())) else float(ratios.min())
     far = (ratios < 1) == (furthest < 1)

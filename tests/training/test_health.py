@@ -183,6 +183,12 @@ def test_a_likelihood_whose_scale_runs_away_is_told():
     assert any("times the data's spread in 6 of 6 columns" in line for line in lines)
 
 
+def test_a_scale_of_float64_that_all_columns_share_is_seen_as_it_is():
+    model, guide = LinearGaussian(30, 8).double(), Amortized(Diagonal(8), 30, hidden=(32,)).double()
+    x = model.generate(200)[1].sample().detach()
+    assert not any("scale" in line for line in said(fit, model, guide, x, epochs=30, batch_size=50, **QUIET))
+
+
 def test_a_scale_that_is_given_is_nobodys_fault():
     assert said(fit, *vae(likelihood="gaussian", scale=1e-4), X, epochs=30, lr=1e-3, **QUIET) == []
 
