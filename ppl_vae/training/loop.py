@@ -56,7 +56,7 @@ class Loop:
                 history.ended = self._until.after_epoch(self._training)
             self._told.epochs_from(done)
             done = len(history.elbo)
-            stopped = after_epoch is not None and after_epoch(done)
+            stopped = after_epoch is not None and bool(after_epoch(done))
             is_last = stopped or bool(history.ended) or done == epochs
             if is_last:
                 self._step.finish()  # before anything is changed for what comes after the training

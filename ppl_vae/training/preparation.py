@@ -11,10 +11,9 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, TraceEnum_ELBO
-from pyro.params.param_store import module_from_param_with_module_name, normalize_param_name
+from pyro.params.param_store import normalize_param_name
 from pyro.poutine import Trace
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimators import LogWeightELBO
@@ -23,9 +22,9 @@ from ppl_vae.estimators.weighed import require_weighable
 from ppl_vae.estimators.weights import Weights
 from ppl_vae.graphs.private import settle_plates
 from ppl_vae.pairs.arguments import require_values
-from ppl_vae.pairs.checks import UNSET, explained
+from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.mistakes import seen
-from ppl_vae.pairs.modules import Program, modules_of, own_modules, parameters_beside
+from ppl_vae.pairs.modules import Program, modules_of, own_modules
 from ppl_vae.pairs.restore import local_parameters, modules_kept, random_state_kept, undone_on_error
 from ppl_vae.pairs.shared import require_whole
 from ppl_vae.pairs.traces import (
@@ -40,6 +39,13 @@ from ppl_vae.pairs.traces import (
 from ppl_vae.pairs.units import unit_of
 from ppl_vae.training import distributed
 from ppl_vae.training.batches import Batch, Batches
+from ppl_vae.training.leaves import (
+    give_memory_of_their_own,
+    leaf_names,
+    leaves_of_other_networks,
+    trained_leaves,
+    unregistered,
+)
 from ppl_vae.training.modes import COMPILED, parameters_for, training
 from ppl_vae.training.precision import Precision, computing_in
 from ppl_vae.training.trainable import Trainable
@@ -153,12 +159,12 @@ def first_run(
         weights.meet(*pair, len(batch[0]))
     _settle_nesting(elbo, model, guide, batch)
     sites = parameter_sites(parameter_trace.trace)
-    trainable = _trained_leaves(sites, model, guide, learned)
+    trainable = trained_leaves(sites, model, guide, learned)
     require_known(elbo, guide_trace, trainable)
-    _give_memory_of_their_own(trainable)
+    give_memory_of_their_own(trainable)
     weighted = has_weights(*pair)
     named = {normalize_param_name(name): leaf for name, leaf in sites.items()}
-    names = _names(trainable, named, {"model": model, "guide": guide, "estimator": learned})
+    names = leaf_names(trainable, named, {"model": model, "guide": guide, "estimator": learned})
     return Trainable(
         parameters=trainable,
         names=names,
@@ -166,8 +172,8 @@ def first_run(
         is_bound=_bounds_evidence(guide_trace, guide, batch) and getattr(elbo, "is_bound", True) and not weighted,
         weighted=weighted,
         sites=named,
-        others=_leaves_of_other_networks(parameter_trace.trace, sites),
-        unregistered=_unregistered(model, guide, trainable),
+        others=leaves_of_other_networks(parameter_trace.trace, sites),
+        unregistered=unregistered(model, guide, trainable),
         full_size=_full_size(model_trace),
         whole=_is_whole(guide_trace, model_trace, len(batch[0])),
         nesting=plates_below(guide_trace, model_trace),
@@ -228,34 +234,6 @@ def _require_room(elbo: ELBO, *traces: Trace) -> None:
         )
 
 
-def _trained_leaves(sites: dict[str, Tensor], *programs: Program | nn.Module | None) -> list[Tensor]:
-    """Lists the leaves that require a gradient, those of parameter sites first, each once."""
-    leaves = [*sites.values()]
-    leaves += [leaf for part in programs if isinstance(part, nn.Module) for leaf in part.parameters()]
-    if any(map(is_lazy, leaves)):
-        raise InputError(UNSET)
-    trainable = list({id(leaf): leaf for leaf in leaves if leaf.requires_grad}.values())
-    if not trainable:
-        raise InputError("there is nothing to fit: model and guide have no parameter that requires a gradient")
-    return trainable
-
-
-def _give_memory_of_their_own(leaves: list[Tensor]) -> None:
-    """Spreads leaves that were expanded, of which one number in memory stands for many: a step changes each."""
-    for leaf in leaves:
-        if any(step == 0 and size > 1 for step, size in zip(leaf.stride(), leaf.shape, strict=True)):
-            leaf.data = leaf.data.clone(memory_format=torch.contiguous_format)
-
-
-def _names(leaves: list[Tensor], sites: dict[str, Tensor], owners: dict[str, Any]) -> list[str]:
-    """Names each leaf: as its parameter site is named, else as in the module that owns it."""
-    names = {id(leaf): name for name, leaf in sites.items()}
-    for kind, owner in owners.items():
-        for name, leaf in owner.named_parameters() if isinstance(owner, nn.Module) else ():
-            names.setdefault(id(leaf), f"{kind}.{name}")
-    return [names[id(leaf)] for leaf in leaves]
-
-
 def _of_one_alone(
     one: tuple[Program, dict[str, Tensor]],
     other: tuple[Program, dict[str, Tensor]],
@@ -279,25 +257,6 @@ def _anchored(guide: Program) -> Program:
         return guide(*args, **kwargs)
 
     return anchored
-
-
-def _leaves_of_other_networks(trace: Trace, sites: dict[str, Tensor]) -> dict[str, list[Tensor]]:
-    """Lists what the parameter store holds under the name of a registered network, but is another network's."""
-    others: dict[str, list[Tensor]] = {}
-    for name, site in trace.nodes.items():
-        network = module_from_param_with_module_name(name)
-        if network != name and all(leaf is not sites[name] for leaf in site["args"][1:]):
-            others.setdefault(network, []).append(sites[name])
-    return others
-
-
-def _unregistered(model: Program, guide: Program, trained: list[Tensor]) -> dict[str, nn.Parameter]:
-    """Lists the untrained leaves beside the programs, and clears their gradients: a step shows which it reaches."""
-    known = {id(leaf) for leaf in trained}
-    untrained = {name: leaf for name, leaf in parameters_beside(model, guide).items() if id(leaf) not in known}
-    for leaf in untrained.values():
-        leaf.grad = None
-    return untrained
 
 
 def _full_size(trace: Trace) -> int | None:
