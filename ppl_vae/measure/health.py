@@ -10,6 +10,7 @@ from ppl_vae.training.health import collapsed
 from ppl_vae.training.looking import relation
 
 _MOST = 0.5  # of the data points
+_LEAST_THRESHOLD = 0.5  # that of 100 draws: k-hat of fewer says little about a guide
 
 
 def untrusted(good: Mapping[str, float | None], threshold: float, whole: bool = False) -> str:
@@ -21,7 +22,7 @@ def untrusted(good: Mapping[str, float | None], threshold: float, whole: bool = 
         whole: whether all the data have one k-hat.
     """
     bad = {name: share for name, share in good.items() if share is not None and share < _MOST}
-    if not bad:
+    if not bad or threshold < _LEAST_THRESHOLD:
         return ""
     shares = ", ".join(bad if whole else (f"{name} for {share:.0%} of the data points" for name, share in bad.items()))
     found, richer = ("not", "auto-mvn, auto-iaf") if whole else ("only", "Full, IAF")
