@@ -1,5 +1,6 @@
 """What the text of an option means in Python, and what is taken where nothing was typed."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ppl_vae.errors import InputError
@@ -41,7 +42,7 @@ def kl_weight(text: str) -> "float | Schedule":
     from ppl_vae.training.objective import cyclical, warm_up
 
     name, colon, share = text.partition(":")
-    made = {"warm-up": warm_up, "cyclical": cyclical}.get(name)
+    made: Callable[..., Schedule] | None = {"warm-up": warm_up, "cyclical": cyclical}.get(name)
     try:
         if made is None:
             return float(text)

@@ -87,7 +87,7 @@ def ending(history: History) -> dict[str, Any]:
 def ending_rows(history: History, unit: str) -> dict[str, str]:
     """How a training ended, in words for a table, by what they are about; ``unit`` is what a figure is per."""
     rows = {"training": f"{len(history.elbo)} epochs: {history.ended}"}
-    known: Mapping[str, tuple[float, Callable[[float], str]]] = {
+    known: Mapping[str, tuple[float, Callable[..., str]]] = {
         "predicted to be left": (history.remaining, "{:.2g} nats{}".format),
         "held-out ELBO": (history.held_out, "{:.3f} nats{}".format),
         "training ELBO above that": (history.generalization_gap, "{:.3f} nats{}".format),

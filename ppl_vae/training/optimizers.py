@@ -101,7 +101,7 @@ def set_steps(scheduler: LambdaLR, steps: int) -> None:
         set_rate(group, rate * factor(steps))
 
 
-def set_rate(group: dict[str, Any], rate: float) -> None:
+def set_rate(group: dict[str, Any], rate: float | Tensor) -> None:
     """Sets the learning rate of a group of parameters, in place where a graph reads it as a tensor."""
     if isinstance(group["lr"], Tensor):
         group["lr"].fill_(rate)

@@ -164,7 +164,8 @@ class TensorBoardTracker(_OfOneTraining):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._folder, self._writer = _path(folder), None
+        self._folder = _path(folder)
+        self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
