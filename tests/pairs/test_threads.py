@@ -20,7 +20,8 @@ from ppl_vae.models import VAE
 from ppl_vae.pairs import threads
 from ppl_vae.pairs.threads import one_at_a_time
 
-RUN_NO_PAIR = {"cooldown", "cosine", "freeze", "load", "load_pair", "no_guide", "open_run", "save_pair", "temperatures"}
+RUN_NO_PAIR = {"cooldown", "cosine", "cyclical", "freeze", "load", "load_pair", "no_guide", "open_run", "save_pair"}
+RUN_NO_PAIR |= {"temperatures", "warm_up"}
 PUBLIC = {name: getattr(home, name) for home in (ppl_vae, evidence) for name in home.__all__}
 LONG = 6  # seconds after which a test that hangs fails
 
