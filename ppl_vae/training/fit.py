@@ -206,7 +206,8 @@ def fit(
             with told.of(_settings(description, training, source, updates, seed)):
                 with _bar(description, training, source, progress) as advance:
                     loop.run(advance)
-                tell(training, passes, pair, updates.optimizers, description, until is None and after_epoch is None)
+                ends = {"open_end": until is None and after_epoch is None, "plain": objective.weights is None}
+                tell(training, passes, pair, updates.optimizers, description, **ends)
     return history
 
 

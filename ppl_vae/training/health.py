@@ -66,7 +66,7 @@ def collapsed(rate: float, active: int, units: int | None, relation: float, cons
             "begin anew with a lower lr"
         )
     return (
-        f"{found}: if more epochs don't change it, start with a small weight on the KL (kl_weight=warm_up()), let z "
+        f"{found}: if more epochs don't change it, start with a small weight on the KL (kl_weight=warm_up(0.8)), let z "
         "carry some bits at no cost (free_bits=0.1), lower lr, or take a weaker decoder"
     )
 

@@ -58,6 +58,7 @@ class Ended:
         epochs: that were gone through.
         optimizers: all of them.
         open_end: whether a curve that rises to its end speaks for going on; not where something else ended it.
+        plain: whether the steps have gone up what the curve shows; free bits and a KL weight may lower it meanwhile.
         encodes: whether the guide has parameters of its own that were trained.
         seen: some batches.
     """
@@ -69,6 +70,7 @@ class Ended:
     epochs: int
     optimizers: Sequence[Optimizer]
     open_end: bool
+    plain: bool
     encodes: bool
     seen: Sequence[Batch]
 
@@ -88,8 +90,11 @@ class Ended:
         adaptive = all(type(optimizer).__name__ in _ADAPTIVE for optimizer in self.optimizers)
         reach = rate * taken if adaptive and rate is not None and self.start is not None else math.inf
         told = unmoved(reach, taken, self.epochs, rate) if self.open_end else ""
-        told = told or rate_too_high(self.curve, self.start, self.steps, rate)
-        return told or (rate_too_low(self.curve, rate) if self.open_end else "")
+        curve = (
+            self.curve if self.plain else self.curve[-1:]
+        )  # of which nothing tells but how far it ends below the start
+        told = told or rate_too_high(curve, self.start, self.steps, rate)
+        return told or (rate_too_low(curve, rate) if self.open_end else "")
 
     def _look(self, look_at_latents: bool) -> tuple[list[str], str]:
         model, guide = self.programs
@@ -115,6 +120,7 @@ def tell(
     optimizers: Sequence[Optimizer],
     description: str = "fit",
     open_end: bool = True,
+    plain: bool = True,
 ) -> None:
     """Warns of what looks wrong with a training that has ended, on the first of many processes, and notes it.
 
@@ -125,6 +131,7 @@ def tell(
         optimizers: all of them.
         description: what the sentences begin with, where it is not "fit".
         open_end: see :class:`Ended`.
+        plain: likewise.
     """
     if not passes.seen or rank() > 0:
         return
@@ -137,6 +144,7 @@ def tell(
         len(history.elbo),
         optimizers,
         open_end,
+        plain,
         bool(pair.encoder) and not pair.unreached,
         passes.seen,
     )

@@ -3,6 +3,7 @@
 import math
 import random
 import warnings
+from functools import partial
 
 import numpy as np
 import pyro
@@ -16,12 +17,14 @@ from ppl_vae import (
     LatentVariableModel,
     LogEvidence,
     TrainingWarning,
+    bounds,
     compare,
     cosine,
     fit,
     freeze,
     load,
     no_guide,
+    warm_up,
 )
 from ppl_vae.guides import Amortized, Diagonal, FixedScale, Prior
 from ppl_vae.measure.health import untrusted
@@ -59,7 +62,7 @@ NOISE = np.random.default_rng(0).normal(size=40)
     ("sentence", "words"),
     [
         (unreached(["encoder.weight", "encoder.bias"]), ["no gradient reaches the guide (encoder.weight and 1 more)"]),
-        (collapsed(0.004, 0, 8, 3.0), ["posterior collapse", "rate 0.004 nats", "0 of 8", "kl_weight=warm_up()"]),
+        (collapsed(0.004, 0, 8, 3.0), ["posterior collapse", "rate 0.004 nats", "0 of 8", "kl_weight=warm_up(0.8)"]),
         (noise_of("x", 2e-5, 3, 64), ["scale of 'x' runs to 0", "2e-05", "in 3 of 64 columns", "floor"]),
         (noise_of("x", 900.0, 1, 1), ["scale of 'x' is 9e+02 times", "standardized"]),
         (rate_too_high([-1e9, -1.1e9, -1e9], -45.0, 10, 3.0), ["-1e+09", "below the -45", "lower lr (it was 3)"]),
@@ -155,6 +158,29 @@ def test_a_collapse_is_told_and_its_advice_cures_it():
     assert "lower lr" in line
     model, guide = vae(8)
     assert said(fit, model, guide, X, lr=0.01, **trained_by, **QUIET) == []
+
+
+@pytest.mark.parametrize("advice", [{"kl_weight": warm_up(0.8)}, {"free_bits": 0.1}], ids=str)
+def test_a_collapse_of_deep_networks_is_cured_by_a_weight_on_the_kl_and_by_free_bits(advice):
+    x, by = load("digits").train, {"transform": torch.bernoulli, "epochs": 60, "lr": 2e-3, **QUIET}
+    ends = []
+    for options in ({}, advice):
+        pyro.set_rng_seed(1)
+        pair = VAE(64, 8, hidden=(64,) * 5), Amortized(Diagonal(8), 64, hidden=(64,) * 5)
+        lines = said(fit, *pair, x, **by, **options)
+        torch.manual_seed(0)
+        ends.append((lines, float(bounds(*pair, x.bernoulli(), particles=20, curve=[1], progress=False).elbo.mean())))
+    ((line,), collapsed_at), (nothing, cured_at) = ends
+    assert all(f"{name}=" in line for name in advice)
+    assert nothing == []
+    assert cured_at > collapsed_at + 0.2
+
+
+def test_with_a_weight_of_its_own_a_curve_may_fall():
+    falling = [*SETTLING[:20], *[-44.0] * 5]
+    ended = partial(looking.Ended, (None, None), falling, -46.0, 1, 25, (), True, encodes=False, seen=[])
+    assert "fell from" in ended(plain=True).sentences()[0]
+    assert ended(plain=False).sentences() == []
 
 
 def test_a_rate_of_0_is_no_collapse_where_it_is_right():
