@@ -115,7 +115,7 @@ def shared(draw: random.Random) -> Training:
     data = kind.example_data()
     model = kind.for_data(*data)
     guide = AUTOGUIDES[draw.choice(("auto-normal", "auto-diagonal", "auto-mvn", "auto-delta"))](model)
-    options = {"lr": between(draw, 0.01, 0.05), "epochs": draw.choice((1500, 3000)), "batch_size": len(data[0])}
+    options = {"lr": between(draw, 0.01, 0.05), "epochs": draw.choice((1000, 2000)), "batch_size": len(data[0])}
     return Training(model, guide, data, options | {"schedule": draw.choice((None, cooldown))})
 
 
@@ -385,6 +385,13 @@ def khat(draw: random.Random) -> Training:
     family = FixedScale(latents, draw.uniform(0.02, 0.1)) if draw.random() < 0.5 else Diagonal(latents)
     guide = Amortized(family, 60, hidden=(64,))
     return Training(LinearGaussian(60, latents), guide, x, {"lr": 5e-3, "epochs": draw.choice((5, 30))})
+
+
+def deep(draw: random.Random) -> Training:
+    """Networks so deep that z is lost on the way: a collapse that the warning's own advice mends."""
+    model, guide = VAE(64, 8, hidden=(64,) * 5), Amortized(Diagonal(8), 64, hidden=(64,) * 5)
+    options = {"lr": 2e-3, "epochs": 60, "transform": torch.bernoulli}
+    return Training(model, guide, DIGITS.train, options)
 
 
 SICK: dict[str, Drawn] = {
