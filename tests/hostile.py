@@ -403,6 +403,67 @@ MAKERS = {
     "of other latents": lambda: lambda given: guide(3),
     "renamed": lambda: lambda given: Renamed(),
 }
+UNTIL = {
+    "a number": lambda: 5,
+    "a word": lambda: "converged",
+    "a class": lambda: ppl_vae.Converged,
+    "a list": lambda: [ppl_vae.Converged()],
+    "a function": lambda: lambda training: "",
+    "patience without data": lambda: ppl_vae.Patience(2),
+    "a rule": ppl_vae.StoppingRule,
+    "its converged": ppl_vae.Converged,
+}
+SHARES = {
+    "0": lambda: 0,
+    "1": lambda: 1,
+    "1.0": lambda: 1.0,
+    "-0.1": lambda: -0.1,
+    "2**64": lambda: 2**64,
+    "NaN's share": lambda: float("nan"),
+    "infinity's": lambda: float("inf"),
+    "True": lambda: True,
+    "complex's": lambda: 0.1j,
+    "less than a row": lambda: 1e-9,
+    "a share": lambda: 0.5,
+    "an array's": lambda: np.float64(0.5),
+}
+
+
+class Failing:
+    """A tracker that fails, in two lines, after it has begun."""
+
+    def start(self, settings, history):
+        pass
+
+    def log(self, epoch, values):
+        raise KeyError("a key\nand another line")
+
+    finish = log
+
+
+class Refusing(Failing):
+    start = Failing.log
+
+
+TRACKERS = {
+    "a number": lambda: 5,
+    "a word": lambda: "csv",
+    "a class": lambda: ppl_vae.CSVTracker,
+    "a list of words": lambda: ["csv"],
+    "an object": object,
+    "a module": model,
+    "a function": lambda: lambda name: None,
+    "without arguments": lambda: lambda: None,
+    "refusing": Refusing,
+    "below a file": lambda: ppl_vae.CSVTracker(__file__ + "/curve.csv"),
+    "another file": lambda: ppl_vae.CSVTracker(__file__),
+    "a folder": lambda: ppl_vae.CSVTracker("/"),
+    "a zero byte": lambda: ppl_vae.CSVTracker("curve\0.csv"),
+    "no folder": lambda: [ppl_vae.CSVTracker("/proc/no/such/curve.csv")],
+    "None": lambda: None,
+    "none": list,
+    "failing": Failing,
+}
 HELD_OUT = {name: DATA[name] for name in DATA if "loader" not in name}
 SWITCHES = {"a word": lambda: "no", "a list": list, "an array": lambda: np.zeros(2), "an object": object}
 NO_MODULES = {name: NO_PROGRAMS[name] for name in ("None", "a number", "a word", "a class", "a tensor", "of nothing")}
@@ -439,6 +500,9 @@ KINDS = {
     "kl_weight": NUMBERS | {name: value for name, value in FUNCTIONS.items() if name != "a number"},
     "free_bits": NUMBERS,
     "clip": NUMBERS | {"0": lambda: 0},
+    "until": UNTIL,
+    "validation": DATA | SOUND_DATA | SHARES,
+    "tracker": TRACKERS,
     "after_epoch": FUNCTIONS,
     "device": DEVICES,
     "seed": SEEDS,
@@ -516,10 +580,19 @@ MAY_WORK = {
     ("description", "a word"),
     ("description", "nothing"),
     ("held_out", "None"),
+    ("validation", "None"),
+    ("validation", "a share"),
+    ("validation", "an array's"),
+    ("validation", "a shuffling loader"),
+    ("until", "a rule"),
+    ("until", "its converged"),
+    ("tracker", "None"),
+    ("tracker", "none"),
+    ("tracker", "failing"),
     ("root", "no folder"),
     ("root", "a zero byte"),
 }
-MAY_WORK |= {(name, value) for name in ("test", "held_out") for kind, value in MAY_WORK if kind == "data"}
+MAY_WORK |= {(name, value) for name in ("test", "held_out", "validation") for kind, value in MAY_WORK if kind == "data"}
 LOOKED_AT_FOR_THEIR_SIZE = {("data", name) for name in ("int", "uint8", "bool", "grey")}
 SIMULATING = {"sandwich", "simulate", "simulation_based_calibration"}
 ERRORS_OF_ONES_OWN = {"raising": KeyError, "without arguments": TypeError}  # of a function of the caller's

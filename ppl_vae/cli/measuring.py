@@ -22,7 +22,9 @@ from ppl_vae.runs.image_data import data_for
 from ppl_vae.runs.opened import Run, open_run
 from ppl_vae.runs.rebuilt import Pairs, shared_start
 from ppl_vae.training.digests import digest
+from ppl_vae.training.health import TrainingWarning
 from ppl_vae.training.history import History
+from ppl_vae.training.warning import warn_caller
 
 _OF_TRAINING = (
     *("data", "model", "guides", "base", "joint", "latents", "hidden", "likelihood"),
@@ -90,6 +92,8 @@ def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, des
             history = run.histories.get(name)
             seconds[label] = math.nan if history is None else sum(history.seconds)
             histories |= {} if history is None else {label: history}
+            for line in () if history is None else history.advice:  # what its training has told
+                warn_caller(f"{label}: {line}", TrainingWarning)
     if not pairs:
         raise InputError(f"{first.folder} is a run of `{first.command}`, which keeps no pair: take one of train")
     data = test_data(first, next(iter(pairs.values()))[0], options)

@@ -41,13 +41,15 @@ def told_of(rows: Sequence[Row], first: Tensor, threshold: float, whole: bool, k
         first: the first tensor of the data, a row for each data point.
         threshold: that of k-hat.
         whole: whether all the data have one k-hat.
-        known: what the trainings have told already, by guide.
+        known: what the trainings have told already, by guide, and "model" where one was trained alone.
     """
     sound = [row for row in rows if row.is_bound]
     lines = [untrusted({row.guide: row.khat_good for row in sound}, threshold, whole)]
     for row in sound:
         is_prior = row.rate == 0  # meant, where it is the prior to the last digit
-        if row.rate is None or row.active_units is None or is_prior or "collapse" in known.get(row.guide, ""):
+        # a model that makes no use of z has told it: a guide is right to be the prior then
+        told = any("posterior collapse" in known.get(name, "") for name in (row.guide, "model"))
+        if row.rate is None or row.active_units is None or is_prior or told:
             continue
         if collapsed(row.rate, row.active_units, None, torch.inf):
             line = collapsed(row.rate, row.active_units, None, relation(first.reshape(len(first), -1).double()))

@@ -8,9 +8,11 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import ELBO
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from ppl_vae.estimators.tensor_only import first_loss, takes_any_particles, tensor_only
+from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.replayed import ReplayedRun
 from ppl_vae.pairs.restore import Moment, evaluating, store_kept
@@ -57,6 +59,13 @@ class Evaluation:
             self._run = self._made(batch)
             self.draw_anew(noise)
         return float(self._run(batch, 1)[0]) / points
+
+    def require_takes(self, batch: Batch) -> None:
+        """Runs a batch as a first training step would: InputError for one that the pair can't take."""
+        validated = is_validation_enabled()
+        run = self._by_its_loss if tensor_only(self._elbo) is None else self._by_tensors(self._elbo.num_particles)
+        with self.here(), pyro.validation_enabled(validated), explained(self._model, self._pair.guide, batch):
+            run(tuple(part.clone() for part in batch), 1)
 
     @staticmethod
     def draw_anew(noise: int) -> None:

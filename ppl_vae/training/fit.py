@@ -27,7 +27,7 @@ from ppl_vae.training.checkpoints import Checkpoint, Part, in_use_by_this_run, r
 from ppl_vae.training.denormals import denormals_flushed
 from ppl_vae.training.evaluation import Evaluation
 from ppl_vae.training.gradients import Gradients
-from ppl_vae.training.held_out import HeldOut, require_can_hold_out, split
+from ppl_vae.training.held_out import HeldOut, held_out_batches, require_can_hold_out, split
 from ppl_vae.training.history import History
 from ppl_vae.training.identity import code_identity, run_identity
 from ppl_vae.training.judge import Judge
@@ -166,7 +166,7 @@ def fit(
         set_seed(seed)
         data, others = split(data, validation, seed)
         source = batches(data, batch_size, target, transform)
-        held_out = None if others is None else batches(others, batch_size, target, transform)
+        held_out = held_out_batches(others, batch_size, target, transform)
         with prepared(model, guide, elbo, source, precision, target, objective.weights) as ready:
             pair, steps = ready.trainable, epochs * source.steps
             if held_out is not None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ppl_vae.errors import InputError, is_number, require_count, shown
 from ppl_vae.networks import RowTable
 from ppl_vae.pairs.modules import Program, follows_rows, modules_of
 from ppl_vae.pairs.restore import random_state_kept
-from ppl_vae.training.batches import Batch, Batches
+from ppl_vae.training.batches import Batch, Batches, batches
 from ppl_vae.training.evaluation import Evaluation
 from ppl_vae.training.history import History
 from ppl_vae.training.stopping import StoppingRule, Training
@@ -49,6 +50,11 @@ class BoundOf:
                     break
         return total / rows
 
+    def first(self) -> Batch:
+        """Returns a batch."""
+        with random_state_kept():
+            return next(self._batches())
+
     def _batches(self) -> Iterator[Batch]:
         if self._kept is not None:
             yield from self._kept
@@ -64,11 +70,16 @@ class HeldOut:
         evaluation: of the pair.
         held_out: the data in batches.
         source: the training data, of which as many rows are looked at in the end.
+
+    Raises:
+        InputError: where the pair can't take the data.
     """
 
     def __init__(self, evaluation: Evaluation, held_out: Batches, source: Batches) -> None:
         self._evaluation, self._source, self._size = evaluation, source, held_out.size
-        self._bound = BoundOf(evaluation, held_out)
+        with _called_held_out():
+            self._bound = BoundOf(evaluation, held_out)
+            evaluation.require_takes(self._bound.first())
 
     def after_epoch(self, history: History) -> None:
         """Adds a point to the curve."""
@@ -178,6 +189,21 @@ def split(data: Any, validation: Any, seed: int | None) -> tuple[Any, Any]:
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed or 0))
     parts = [tuple(tensor[rows.to(tensor.device)] for tensor in tensors) for rows in (order[count:], order[:count])]
     return parts[0], parts[1]
+
+
+def held_out_batches(data: Any, *how: Any) -> Batches | None:
+    """Makes batches of held-out data as of training data; None of None."""
+    with _called_held_out():
+        return None if data is None else batches(data, *how)
+
+
+@contextmanager
+def _called_held_out() -> Iterator[None]:
+    """Says of what is refused that it is the held-out data."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"of the held-out data: {error}") from error.__cause__
 
 
 def require_can_hold_out(pair: Trainable, guide: Program, elbo: ELBO) -> None:

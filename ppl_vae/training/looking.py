@@ -59,7 +59,8 @@ class Ended:
         optimizers: all of them.
         open_end: whether a curve that rises to its end speaks for going on; not where something else ended it.
         plain: whether the steps have gone up what the curve shows; free bits and a KL weight may lower it meanwhile.
-        encodes: whether the guide has parameters of its own that were trained.
+        encodes: whether guide and model were trained, each with parameters of its own: a guide of a model that makes no
+            use of z is right to be its prior.
         seen: some batches.
     """
 
@@ -145,7 +146,7 @@ def tell(
         optimizers,
         open_end,
         plain,
-        bool(pair.encoder) and not pair.unreached,
+        0 < len(pair.encoder) < len(pair.parameters) and not pair.unreached,
         passes.seen,
     )
     for line in ended.sentences():

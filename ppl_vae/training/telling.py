@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from torch import nn
+
 from ppl_vae.errors import InputError, first_line, shown
 from ppl_vae.pairs.restore import random_state_kept
 from ppl_vae.training import distributed
@@ -78,7 +80,7 @@ def trackers_of(given: Any, training: str) -> list[Tracker]:
     """
     found = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
     for one in found:
-        if not (_is_tracker(one) or (callable(one) and not isinstance(one, type))):
+        if not (_is_tracker(one) or (callable(one) and not isinstance(one, type | nn.Module))):
             raise InputError(f"tracker is {shown(one)}; expected {_WHICH}")
     if distributed.rank() > 0:
         return []
