@@ -494,6 +494,7 @@ KINDS = {
     "optimizer": OPTIMIZERS,
     "lr": NUMBERS | {"0": lambda: 0.0},
     "tolerance": NUMBERS,
+    "nats": NUMBERS | {"0": lambda: 0},
     "target_accept": none_too(NUMBERS | {"0": lambda: 0, "1": lambda: 1}),
     "transform": FUNCTIONS,
     "schedule": FUNCTIONS,
@@ -538,7 +539,7 @@ COUNTS = (
     "starts",
     "simulations",
 )
-COUNTS += ("warmup", "max_tree_depth", "nodes")
+COUNTS += ("warmup", "max_tree_depth", "nodes", "points")
 MAY_BE_NONE = ("marginal", "patience", "guide_epochs", "learning_steps")
 KINDS |= {name: none_too(NO_COUNTS | {"0": lambda: 0}) for name in COUNTS} | {
     name: NO_COUNTS | {"0": lambda: 0} for name in MAY_BE_NONE
@@ -618,6 +619,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "posterior_quality": (ppl_vae.posterior_quality, {"draws": 25}),
     "quadrature": (evidence.quadrature, {"nodes": 5}),
     "reference_gradient": (ppl_vae.reference_gradient, {"draws": 10}),
+    "remaining": (ppl_vae.remaining, {"particles": 4, "points": 5, "epochs": 1, "batch_size": 9}),
     "refine": (ppl_vae.refine, {"steps": 1, "rounds": 1}),
     "sandwich": (ppl_vae.sandwich, {"steps": 2, "chains": 2, "leapfrog": 1}),
     "save_pair": (ppl_vae.save_pair, {"folder": __file__ + "/pair"}),

@@ -16,7 +16,8 @@ FAST = ("--latents", 2, "--hidden", 8, "--particles", 5, "--images", 9, "--quiet
 IMAGES = ("train", *FAST, "--lr", 0.02)
 COMPARE = ("compare", *FAST, "--lr", 0.02, "--guides", "diagonal,full")
 SHARED = ("--model", "linear-regression", "--particles", 5, "--quiet")
-NETWORK = ("train", "--data", "diabetes", "--model", "mixture-density-network", "--hidden", 8, "--starts", 2, "--quiet")
+NETWORK = ("train", "--data", "iris", "--target", "petal width", "--model", "mixture-density-network", "--quiet")
+NETWORK += ("--hidden", 8, "--starts", 2)
 MIXTURE = ("train", "--data", "iris", "--model", "gaussian-mixture", "--starts", 2, "--quiet")
 HELD_OUT = ("--validation", 0.2)
 

@@ -105,6 +105,7 @@ def launched(tmp_path_factory):
     script = folder / "train.py"
     script.write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun += ["--monitor-interval", "3"]  # it ends the other process, too: not before that one has said what it sees
     done = subprocess.run(
         [*torchrun, str(script), str(folder / "kept.pt"), ",".join(KINDS), *COMMAND_LINE],
         cwd=folder,
