@@ -551,6 +551,7 @@ OF_ONE = {  # parameters that mean something else in one function
     ("gradient_statistics", "reference"): GRADIENTS,
     ("gradient_statistics", "elbo"): none_too(ELBOS),
     ("best_of", "held_out"): HELD_OUT,
+    ("remaining", "epochs"): NO_COUNTS | {"0": lambda: 0},
     ("simulation_based_calibration", "seed"): none_too(SEEDS),
     ("best_of", "seed"): none_too(SEEDS),
 }

@@ -88,6 +88,8 @@ def remaining(
     """
     require_count("particles", particles, 2)
     require_count("points", points, 1)
+    if epochs is not None:
+        require_count("epochs", epochs, 1)
     rule, batch, transform = Converged(nats), batch_of(data), fit_options.get("transform")
     options = {"seed": seed, "progress": progress, "description": "going on", **fit_options}
     with random_state_kept() if seed is not None else nullcontext():
@@ -96,7 +98,8 @@ def remaining(
         now = Pair(model, guide, seen)
         now.require_all("what is left to gain")
         later = copied((model, guide), (model, guide))
-        limit = epochs or (_EPOCHS_OF_ALL if now.unit.whole else _EPOCHS)
+        usual = _EPOCHS_OF_ALL if now.unit.whole else _EPOCHS
+        limit = usual if epochs is None else epochs
         history = fit(*later, batch, elbo=elbo, epochs=limit, until=rule, **options)
         rows = seen if now.unit.whole else _some(seen, points)
         by_parameters, its_error = _gain(Pair(model, guide, rows), Pair(*later, rows), particles, seed)
