@@ -235,7 +235,7 @@ def _split(table: Table, options: TrainOptions) -> _Parts:
     values = table.varied().values
     seed, share = options.seed, _VALIDATION if options.validation is None else options.validation
     targets, test_targets, values, test_values = train_test_split(targets, values, test_size=0.2, random_state=seed)
-    if not 1 <= math.ceil(share * len(targets)) < len(targets):
-        raise InputError(f"--validation is {share:g} of {len(targets)} rows, which leaves none to train on: lower it")
+    if not 0 < round(share * len(targets)) < len(targets):
+        raise InputError(f"--validation is {share:g} of {len(targets)} rows, which leaves one side without any")
     targets, stop_targets, values, stop_values = train_test_split(targets, values, test_size=share, random_state=seed)
     return _Parts((targets, values), (stop_targets, stop_values), (test_targets, test_values))

@@ -23,11 +23,13 @@ TRAIN = ("train", "--latents", "2", "--particles", "5", "--images", "5", *QUICK)
 COMPARE = ("compare", "--guides", "diagonal", *TRAIN[1:])
 GRADIENTS = ("gradients", "--latents", "2", "--draws", "10", "--reference-draws", "0", "--no-race", *QUICK)
 MIXTURE = ("train", "--data", "iris", "--model", "gaussian-mixture", "--starts", "1", "--epochs", "1", "--quiet")
+NETWORK = (*MIXTURE[:3], "--model", "mixture-density-network", "--target", "petal width", *MIXTURE[5:])
 SCHOOLS = ("compare", "--model", "eight-schools", "--epochs", "1", "--particles", "5", "--guides", "auto-normal")
 
 WORDS = ("\n", "a\nb", "\x1b[31mred", "\udcff", "a\u2028b", "x" * 300, "x" * 5000, "../" * 3000 + "x", "")
 NO_COUNTS = ("-1", "0", "1.5", "nan", "", "9" * 5000, "0x10", "two", "\n", "\udcff")
 NO_RATES = ("nan", "inf", "-inf", "-1", "0", "1e400", "", "fast", "\n", "\udcff")
+NO_SHARES = ("0", "1", "1.5", "-0.1", "nan", "inf", "1e-9", "", "half", "\n", "\udcff")
 TOO_MANY = ("1" + "0" * 12, str(2**62), str(2**63), str(2**64), "1" + "0" * 30)
 NO_SEEDS = ("-1", str(2**64), str(2**70), "1.5", "", "x")
 NO_LISTS = (",", ",,", "0", "-1", "1,x", "2.5", "1;2", "9" * 5000, "1\n2", "\udcff")
@@ -80,6 +82,20 @@ def all_calls(folders: list[str]) -> Iterator[Call]:
         for folder in folders:
             yield base[0], "--resume", folder
             yield *base, "--resume", folder
+    for base in (TRAIN, COMPARE, MIXTURE, SCHOOLS, NETWORK):
+        for nats in NO_RATES:
+            yield *base, "--until", nats
+        for count in NO_COUNTS:
+            yield *base, "--patience", count
+            yield *base, "--validation", "0.5", "--patience", count
+        for share in NO_SHARES:
+            yield *base, "--validation", share
+        for word in WORDS[:-1]:
+            yield *base, "--tracker", word
+        yield *base, "--validation", "0.5", "--until", "0.1", "--patience", "2"
+    yield from ((*base, "--patience", "2") for base in (TRAIN, COMPARE, MIXTURE, SCHOOLS))
+    yield from ((*base, "--validation", "0.2") for base in (MIXTURE, SCHOOLS))
+    yield *NETWORK, "--until", "0.1"
     for base in (TRAIN, COMPARE):
         for option in ("--latents", "--particles", "--images"):
             for count in NO_COUNTS:
