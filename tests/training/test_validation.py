@@ -168,10 +168,15 @@ def test_a_patience_without_an_end_goes_through_all_epochs():
 
 
 def test_a_rule_forgets_the_training_before():
-    rule = Patience(3)
-    found = [trained(bits(16), validation=bits(30, seed=1), until=rule, lr=0.05, epochs=300) for _ in range(2)]
-    assert found[0][0].validation == found[1][0].validation
-    assert torch.equal(found[0][1], found[1][1])
+    """Whose held-out bound was higher, so that what is left of it would be taken for the best of the second one."""
+    rule, options = Patience(3), {"lr": 0.05, "epochs": 300}
+    trained(bits(16, share=0.05), validation=bits(30, share=0.05, seed=1), until=rule, **options)
+    before = rule.best
+    again, parameters = trained(bits(16), validation=bits(30, seed=1), until=rule, **options)
+    fresh, expected = trained(bits(16), validation=bits(30, seed=1), until=Patience(3), **options)
+    assert before > max(fresh.validation)
+    assert (again.validation, again.ended) == (fresh.validation, fresh.ended)
+    assert torch.equal(parameters, expected)
 
 
 def test_the_gap_is_that_between_both_bounds():
