@@ -1,5 +1,6 @@
 """The ELBO of a batch beside the training: in eval mode, without gradients, from a graph after its first run."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -15,8 +16,8 @@ from ppl_vae.estimators.tensor_only import first_loss, takes_any_particles, tens
 from ppl_vae.pairs.checks import explained
 from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.replayed import ReplayedRun
-from ppl_vae.pairs.restore import Moment, evaluating, store_kept
-from ppl_vae.training.batches import Batch
+from ppl_vae.pairs.restore import Moment, evaluating, random_state_kept, store_kept
+from ppl_vae.training.batches import Batch, Batches
 from ppl_vae.training.trainable import Trainable
 
 _DRAWS_OF_ALL = 2**14  # of data points, in one evaluation where the data share a latent
@@ -66,6 +67,12 @@ class Evaluation:
         run = self._by_its_loss if tensor_only(self._elbo) is None else self._by_tensors(self._elbo.num_particles)
         with self.here(), pyro.validation_enabled(validated), explained(self._model, self._pair.guide, batch):
             run(tuple(part.clone() for part in batch), 1)
+
+    def batches_of(self, source: Batches, at_most: int | None = None) -> list[Batch]:
+        """Makes the batches of an epoch, or some of them, by random numbers of the same number each time."""
+        with random_state_kept():
+            self.draw_anew(0)
+            return list(itertools.islice(source.epoch(), at_most))
 
     @staticmethod
     def draw_anew(noise: int) -> None:

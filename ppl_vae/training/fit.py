@@ -173,7 +173,7 @@ def fit(
                 require_can_hold_out(pair, guide, elbo)
             history = History(source.size, pair.is_bound, pair.weighted)
             updates = _updates(optimizer, ready, schedule, steps, target, capture, until, objective)
-            trained, code = weighed(elbo, objective.weights), partial(code_identity, objective=objective.identity)
+            trained, words = weighed(elbo, objective.weights), objective.identity
             gradients = Gradients(trained, model, pair.guide, pair.parameters, ready.modules, precision != "float32")
             ours = after_epoch is None and all(map(is_ours, (until, *trackers)))
             undisturbed = source.runs_no_foreign_code and updates.runs_no_foreign_code and ours
@@ -191,7 +191,9 @@ def fit(
                 parts | remembered(until=until, after_epoch=after_epoch),
                 partial(Beside, (model, guide, elbo, schedule, objective.schedule, *source.code), tensors),
                 partial(run_identity, source, held_out, ready, updates.options, seed, precision),
-                partial(code, source, elbo, updates.optimizers, transform, schedule, ready, model, guide),
+                partial(
+                    code_identity, source, elbo, updates.optimizers, transform, schedule, words, ready, model, guide
+                ),
                 epochs,
             )
             if saved.is_there:

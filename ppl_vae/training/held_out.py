@@ -33,11 +33,8 @@ class BoundOf:
     def __init__(self, evaluation: Evaluation, source: Batches, at_most: int | None = None) -> None:
         self._evaluation, self._source = evaluation, source
         self._most = math.inf if at_most is None else at_most
-        self._kept: list[Batch] | None = None
-        if source.loader is None:  # a transform is then applied once
-            with random_state_kept():
-                evaluation.draw_anew(0)
-                self._kept = list(source.epoch())
+        # where they are kept, a transform is applied once
+        self._kept = evaluation.batches_of(source) if source.loader is None else None
 
     def __call__(self) -> float:
         """Returns the mean ELBO, in nats per data point."""

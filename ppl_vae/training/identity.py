@@ -5,7 +5,6 @@ Compared are names, settings, buffers, and the code of functions and classes of 
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -60,9 +59,9 @@ def code_identity(
     optimizers: Sequence[Optimizer],
     transform: Any,
     schedule: Any,
+    objective: Mapping[str, Any],
     ready: Prepared,
     *programs: Program,
-    objective: Mapping[str, Any] = MappingProxyType({}),
 ) -> Identity:
     """Describes what runs in a training, as it is at this moment.
 

@@ -1,12 +1,11 @@
 """Compares parameters by the ELBO, on the same rows with the same noise."""
 
-import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ppl_vae.pairs.restore import put, random_state_kept
+from ppl_vae.pairs.restore import put
 from ppl_vae.training.batches import Batches
 from ppl_vae.training.evaluation import Evaluation
 
@@ -27,9 +26,7 @@ class Judge:
 
     def __init__(self, evaluation: Evaluation, parameters: Sequence[Tensor], source: Batches) -> None:
         self._evaluation, self._parameters = evaluation, list(parameters)
-        with random_state_kept():
-            evaluation.draw_anew(0)
-            self._batches = list(itertools.islice(source.epoch(), _BATCHES))
+        self._batches = evaluation.batches_of(source, _BATCHES)
 
     def values(self, candidates: Sequence[Sequence[Tensor]], numbers: range) -> Tensor:
         """Returns the ELBO at each of some candidates for the parameters, with noise of each of some numbers.

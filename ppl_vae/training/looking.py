@@ -91,17 +91,22 @@ class Ended:
         adaptive = all(type(optimizer).__name__ in _ADAPTIVE for optimizer in self.optimizers)
         reach = rate * taken if adaptive and rate is not None and self.start is not None else math.inf
         told = unmoved(reach, taken, self.epochs, rate) if self.open_end else ""
-        curve = (
-            self.curve if self.plain else self.curve[-1:]
-        )  # of which nothing tells but how far it ends below the start
+        # of one under weights, nothing tells but how far it ends below the start
+        curve = self.curve if self.plain else self.curve[-1:]
         told = told or rate_too_high(curve, self.start, self.steps, rate)
         return told or (rate_too_low(curve, rate) if self.open_end else "")
 
     def _look(self, look_at_latents: bool) -> tuple[list[str], str]:
         model, guide = self.programs
         batch = max(self.seen, key=lambda part: len(part[0]))
-        kept = modules_kept(modules_of(model, guide)), random_state_kept(), store_kept(), evaluating(model, guide)
-        with kept[0], kept[1], kept[2], kept[3], poutine.block(), pyro.validation_enabled(False):
+        with (
+            modules_kept(modules_of(model, guide)),
+            random_state_kept(),
+            store_kept(),
+            evaluating(model, guide),
+            poutine.block(),
+            pyro.validation_enabled(False),
+        ):
             with torch.enable_grad():  # which shows whether a scale is learned
                 first = run(model, guide, batch, 1, 0)
                 noise = [_noise_of(site, first.unit) for site in random_sites(first.model) if site["is_observed"]]

@@ -1,6 +1,7 @@
 """Passes over the data: a training step for each batch, with a look at whether all is finite after it."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ class Passes:
         self.together = _TOGETHER if source.steps == 1 else 1
         self.steps = source.steps
         self.start: float | None = None
-        self.seen: list[Batch] = []
+        self.seen: deque[Batch] = deque()
+        self._rows_seen = 0
         # A CPU has each loss at once. A GPU is not waited for: its losses stay there to the end of the epoch.
         self._waits = device.type == "cpu"
 
@@ -85,6 +87,7 @@ class Passes:
     def _run(self, epoch: int, latest: float, advance: Advance) -> Totals:
         totals = Totals()
         self.seen.clear()  # before the next one is made: a batch may be as large as the data
+        self._rows_seen = 0
         for index, batch in enumerate(self._source.epoch()):
             loss, rows = self._loss(batch), len(batch[0])
             if self._waits:
@@ -103,8 +106,9 @@ class Passes:
 
     def _keep(self, batch: Batch) -> None:
         self.seen.append(batch)
-        while sum(len(one[0]) for one in self.seen[1:]) >= _SEEN:
-            del self.seen[0]
+        self._rows_seen += len(batch[0])
+        while self._rows_seen - len(self.seen[0][0]) >= _SEEN:
+            self._rows_seen -= len(self.seen.popleft()[0])
 
     def _loss(self, batch: Batch) -> Any:
         rare = len(batch[0]) < min(self._source.batch_size, self._source.size)

@@ -64,7 +64,10 @@ class Updates:
         self.runs_no_foreign_code = not scheduled and all(map(is_torchs_own, optimizers))
         self.in_graph, self.options = in_graph, options or {}
         self.taken, self._steps, self._rows = False, 0, 0
-        self._rates = [[float(group["lr"]) for group in one.param_groups if "lr" in group] for one in self.optimizers]
+        self._rates = [
+            [float(group["lr"]) if "lr" in group else None for group in optimizer.param_groups]
+            for optimizer in self.optimizers
+        ]
 
     def begin(self, rows: int) -> None:
         """Begins a training step on so many rows, of which nothing is taken yet."""
@@ -92,8 +95,9 @@ class Updates:
     def set_rate(self, factor: float) -> None:
         """Has all learning rates be those of the beginning times a factor, where no schedule sets them."""
         for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=False):
-                set_rate(group, rate * factor)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                if rate is not None:
+                    set_rate(group, rate * factor)
 
     def tensors_in_graph(self) -> list[Tensor]:
         """Lists what the optimizers remember, where a graph changes it."""

@@ -1,9 +1,6 @@
 """Gradients are clipped to a norm for a data point, wherever a step is taken."""
 
-import json
 import math
-import subprocess
-import sys
 import warnings
 from functools import partial
 
@@ -12,6 +9,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from cut_off import OBSERVED, bits, normal
+from launching import in_one_process_and_two
 from torch.nn.utils import clip_grad_norm_
 
 from ppl_vae import CaptureWarning, InputError, cosine, fit
@@ -192,16 +190,7 @@ if __name__ == "__main__":
 
 def test_two_processes_take_the_weights_and_the_clipping_of_one(tmp_path):
     """Batches of 11, 11 and 1: the shares differ, and one process gets none of the last."""
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    curves = []
-    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
-        done = subprocess.run(
-            [sys.executable, *launcher, str(script)],
-            **{"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "check": False},
-        )
-        assert done.stdout.strip(), done.stderr[-2000:]
-        curves.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    curves = in_one_process_and_two(tmp_path, SCRIPT)
     for kind, one in curves[0].items():
         assert curves[1][kind]["elbo"] == pytest.approx(one["elbo"], rel=1e-9), kind
         assert curves[1][kind]["parameters"] == pytest.approx(one["parameters"], rel=1e-6, abs=1e-9), kind

@@ -1,14 +1,11 @@
 """Held-out data in a training: what is measured of them, what they change of it, and the rule that stops by them."""
 
-import json
-import subprocess
-import sys
-
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from cut_off import Cut, train, written_each_epoch
+from launching import in_one_process_and_two
 from pyro.infer import Trace_ELBO
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -245,16 +242,7 @@ with distributed.joined():
 
 
 def test_two_processes_stop_where_one_does(tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    found = []
-    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
-        done = subprocess.run(
-            [sys.executable, *launcher, str(script)],
-            **{"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "check": False},
-        )
-        assert done.stdout.strip(), done.stderr[-2000:]
-        found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    found = in_one_process_and_two(tmp_path, SCRIPT)
     (ended, validation, held_out, parameters), (its_end, its_validation, its_held_out, its_parameters) = found
     assert its_end == ended
     assert "has not risen for 3 epochs" in ended
