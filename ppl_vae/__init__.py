@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ppl_vae.training.converged import Converged
     from ppl_vae.training.fit import History, fit, freeze
     from ppl_vae.training.health import TrainingWarning
-    from ppl_vae.training.held_out import Patience
     from ppl_vae.training.objective import cyclical, warm_up
     from ppl_vae.training.optimizers import cooldown, cosine
+    from ppl_vae.training.patience import Patience
     from ppl_vae.training.several_starts import LogEvidence, Start, best_of, no_guide
     from ppl_vae.training.stopping import StoppingRule
     from ppl_vae.training.trackers import CSVTracker, TensorBoardTracker, Tracker
@@ -101,7 +101,7 @@ _HOMES = {
     "InputError": "ppl_vae.errors",
     "LatentVariableModel": "ppl_vae.programs",
     "LogEvidence": "ppl_vae.training.several_starts",
-    "Patience": "ppl_vae.training.held_out",
+    "Patience": "ppl_vae.training.patience",
     "Run": "ppl_vae.runs.opened",
     "Start": "ppl_vae.training.several_starts",
     "StoppingRule": "ppl_vae.training.stopping",

@@ -9,9 +9,9 @@ from ppl_vae.cli.base_options import WatchedOptions
 from ppl_vae.errors import InputError
 from ppl_vae.runs.writing import file_name
 from ppl_vae.training.converged import Converged
-from ppl_vae.training.held_out import Patience
 from ppl_vae.training.history import History
 from ppl_vae.training.optimizers import cooldown
+from ppl_vae.training.patience import Patience
 from ppl_vae.training.stopping import StoppingRule
 from ppl_vae.training.trackers import CSVTracker, TensorBoardTracker, Tracker
 

@@ -18,8 +18,8 @@ from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.restore import evaluating, local_parameters
 from ppl_vae.training.checkpoints import in_use_by_this_run
 from ppl_vae.training.fit import fit
-from ppl_vae.training.held_out import Patience
 from ppl_vae.training.history import History
+from ppl_vae.training.patience import Patience
 
 
 class LogEvidence(LogWeightELBO):
