@@ -20,7 +20,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ppl_vae import Guide, LatentVariableModel, cooldown, fit, freeze, load, tightness
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.evidence import annealed, quadrature, sandwich
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.measure.bounds import average, bounds
@@ -53,9 +53,9 @@ def against_exact(lengths: list[int], folder: Path) -> None:
     for steps in lengths:
         runs[steps] = run = annealed(model, None, x, steps=steps)
         off = average(run.log_evidence - exact.numpy(), run.log_evidence_se, run.log_evidence_bias)
-        shown = report.with_error(*off)
+        shown = results.with_error(*off)
         print(f"   {steps:5d} distributions: {shown}, acceptance {run.acceptance.mean():.2f}")
-    report.save(folder / "annealing.png", annealing_curve(runs, float(exact.mean())))
+    results.save(folder / "annealing.png", annealing_curve(runs, float(exact.mean())))
 
 
 def many_modes(scale: float, points: int, epochs: int, steps: int, folder: Path) -> None:
@@ -88,7 +88,7 @@ def many_modes(scale: float, points: int, epochs: int, steps: int, folder: Path)
     error, other = float(weighted.log_evidence_se.mean()), float(run.log_evidence_se.mean())
     print(f"   weighted - exact {off:+.3f} nats, standard error of a data point {error:.3f}; k-hat too high: {bad:.0%}")
     print(f"   annealed - exact {found:+.3f} nats, standard error of a data point {other:.3f}")
-    report.save(folder / "khat.png", khat_by_image(weighted, (x - 0.7) / 0.6, (1, 2)))
+    results.save(folder / "khat.png", khat_by_image(weighted, (x - 0.7) / 0.6, (1, 2)))
 
 
 def certificate(lengths: list[int], epochs: int, folder: Path) -> None:
@@ -106,7 +106,7 @@ def certificate(lengths: list[int], epochs: int, folder: Path) -> None:
         runs[steps] = run
         lower, upper = float(run.lower.mean()), float(run.upper.mean())
         print(f"   {steps:5d} distributions: {lower:.3f} to {upper:.3f}, width {upper - lower:.3f}")
-    report.save(folder / "sandwich.png", annealing_curve(runs))
+    results.save(folder / "sandwich.png", annealing_curve(runs))
 
 
 def coverage(repeats: int, epochs: int) -> None:

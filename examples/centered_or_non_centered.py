@@ -20,7 +20,7 @@ import xarray as xr
 from pyro.infer import Trace_ELBO
 
 from ppl_vae import cooldown, fit, nuts, posterior, posterior_quality, simulation_based_calibration, tightness
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.guides import AUTOGUIDES
 from ppl_vae.models import EightSchools
 from ppl_vae.plots import posterior as figures
@@ -73,7 +73,7 @@ def main(epochs: int = 3000, simulations: int = 100, draws: int = 1000, particle
             drawn[form, name] = posterior(model, guide, DATA, **options)
             found = posterior_quality(model, guide, DATA, reference=reference, **options)
             compared[form, name] = found
-            elbo = report.with_error(float(bound.elbo[0]), float(bound.elbo_se[0]))
+            elbo = results.with_error(float(bound.elbo[0]), float(bound.elbo_se[0]))
             row = f"{form:<14}{name:<13}{elbo:>20}{float(bound.khat[0]):>8.2f}{PUBLISHED.get((form, name), '-'):>11}"
             print(f"{row}{'':<16}" + cells(found, ""))
     print(f"{'':<14}{'NUTS':<13}{'':>55}" + cells(found, "reference_"))
@@ -92,7 +92,7 @@ def main(epochs: int = 3000, simulations: int = 100, draws: int = 1000, particle
             figures.calibration_histograms(result).savefig(place / f"calibration-{form}.png", dpi=110)
             for name in result.parameter.values:
                 one = result.sel(parameter=name)
-                skew = report.with_error(float(one.skew), float(one.skew_se))
+                skew = results.with_error(float(one.skew), float(one.skew_se))
                 tests = f"{float(one.symmetry_p_value):>20.4f}{float(one.uniformity_p_value):>10.4f}"
                 print(f"{form:<14}{name:<5}{skew:>20}{tests}{result.failed:>8}")
         running.finish()

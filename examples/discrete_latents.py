@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ppl_vae import Images, bounds, fit, load
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.estimators import ESTIMATORS, estimator
 from ppl_vae.guides import Amortized, Bernoulli, Categorical
 from ppl_vae.measure.bounds import average
@@ -136,7 +136,7 @@ def main(
                 print(f"  {label:<18}{elbo:>10.2f} ± {error:.2f}{seconds:>8.0f} s{mark}", flush=True)
             figures[name] = drawn(name, curves)
         for name, figure in figures.items():
-            report.save(place / f"{name}.png", figure)
+            results.save(place / f"{name}.png", figure)
         running.finish()
     print(running.path)
 

@@ -22,7 +22,7 @@ from sklearn.mixture import GaussianMixture as EM
 from torch import Tensor
 
 from ppl_vae import InputError, best_of, compare, cooldown, freeze
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.terminal import show
 from ppl_vae.data.tables import load_table
 from ppl_vae.estimators import GumbelSoftmax
@@ -113,7 +113,7 @@ def main(epochs: int = 1000, data_root: str = "") -> None:
                             f"{name}: {components} Gaussians, full covariances",
                             truth.get(name),
                         )
-                        report.save(place / f"{name}-{components}.png", figure)
+                        results.save(place / f"{name}-{components}.png", figure)
         rank_guides(kept["iris"], tables["iris"][0], epochs)
         running.finish()
     print(running.path)
@@ -147,7 +147,7 @@ def rank_guides(model: GaussianMixture, x: Tensor, epochs: int) -> None:
         optimizer=partial(torch.optim.Adam, lr=1e-2),
         elbo=lambda guide: elbos.get(names[guide]),
     )
-    show(report.table(found))
+    show(results.table(found))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 from ppl_vae import annealed, bounds, fit, posterior
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.guides import AUTOGUIDES
 from ppl_vae.models import LinearRegression
 from ppl_vae.pairs.autoguides import finished
@@ -64,7 +64,7 @@ def main(epochs: int = 4000, particles: int = 100_000, steps: int = 500, chains:
         bound = bounds(MODEL, guide, DATA, particles=particles, curve=[1], seed=1)
         elbo, error = float(bound.elbo[0]), float(bound.elbo_se[0])
         foreseen = gap if name == "auto-normal" else 0.0
-        print(f"{name:<14}{report.with_error(elbo, error):>20}{evidence - elbo:>12.3f}{foreseen:>12.3f}")
+        print(f"{name:<14}{results.with_error(elbo, error):>20}{evidence - elbo:>12.3f}{foreseen:>12.3f}")
         draws = posterior(MODEL, guide, DATA, draws=particles, seed=2)
         scales[name] = draws.weights.values[0].std(0)
 
@@ -79,7 +79,7 @@ def main(epochs: int = 4000, particles: int = 100_000, steps: int = 500, chains:
 
     run = annealed(MODEL, guides["auto-mvn"], DATA, steps=steps, chains=chains, leapfrog=3, seed=3)
     value, error = float(run.log_evidence[0]), float(run.log_evidence_se[0])
-    print(f"\nlog p(x), annealed from auto-mvn ({steps} steps, {chains} chains): {report.with_error(value, error)}")
+    print(f"\nlog p(x), annealed from auto-mvn ({steps} steps, {chains} chains): {results.with_error(value, error)}")
     print(f"less the exact one: {value - evidence:.3f} nats")
 
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Circle
 from torch import Tensor
 
 from ppl_vae import LogEvidence, cooldown, fit, no_guide
-from ppl_vae.cli import report
+from ppl_vae.cli.results import save
 from ppl_vae.models import MixtureDensityNetwork
 from ppl_vae.runs.folder import begun
 
@@ -119,7 +119,7 @@ def main(epochs: int = 40, demonstrations: int = 300, episodes: int = 1000) -> N
             print(f"{label:<34}{nll:>8.3f}{rate:>10.1%}   ± {error:.1%}", flush=True)
     with begun(None, "imitation", "examples/imitation.py", {}) as running:
         place = running.path
-        report.save(place / "paths.png", draw(results))
+        save(place / "paths.png", draw(results))
         running.finish()
     print(running.path)
 

@@ -18,7 +18,7 @@ from torch import nn
 from torchvision.ops import MLP
 
 from ppl_vae import LogEvidence, cooldown, fit, no_guide
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.models import MixtureDensityNetwork
 from ppl_vae.plots.mixtures import conditional_density
 from ppl_vae.runs.folder import begun
@@ -116,7 +116,7 @@ def main(epochs: int = 8000, starts: int = 5) -> None:
         panels[2].plot(given, best.predictive(given).sample(), ".", ms=2, color="C0")
     with begun(None, "mixture-density-network", "examples/mixture_density_network.py", {}) as running:
         place = running.path
-        report.save(place / "inverse-sinusoid.png", figure)
+        results.save(place / "inverse-sinusoid.png", figure)
         running.finish()
     print(running.path)
 

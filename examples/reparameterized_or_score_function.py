@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
 from ppl_vae import History, Images, fit, gradient_statistics, load
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.estimators import estimator
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.measure.known_variances import known_variances, quadratic
@@ -140,7 +140,7 @@ def main(data: str = "digits", epochs: int = 20, latents: str = "2,10,50", draws
         counts = [int(count) for count in latents.split(",")]
         figures["factor.png"], figures["training.png"] = contrast(load(data), counts, epochs, draws)
         for name, figure in figures.items():
-            report.save(place / name, figure)
+            results.save(place / name, figure)
         running.finish()
     print(running.path)
 

@@ -19,7 +19,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ppl_vae import Comparison, bounds, compare, cooldown, fit, freeze, generalization, load
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.guides import IAF, Amortized, Diagonal
 from ppl_vae.measure.bounds import average
 from ppl_vae.models import VAE
@@ -112,15 +112,15 @@ def main(
             held = bounds(model, guides[trained_with], others, particles=100, curve=(1,))
             line["test L[q]"] = average(held.elbo, held.elbo_se)[0]
             lines.append(line)
-            print(json.dumps(report.plain(line), indent=2), flush=True)
+            print(json.dumps(results.plain(line), indent=2), flush=True)
             figures |= {
                 f"gaps-{trained_with}.png": stacked_gaps(found),
                 f"rate-distortion-{trained_with}.png": rate_distortion(found),
                 f"khat-{trained_with}.png": khat_by_image(weighted.assign_attrs(found.bounds.attrs), x, source.shape),
             }
-        (place / "gaps.json").write_text(json.dumps(report.plain(lines), indent=2) + "\n")
+        (place / "gaps.json").write_text(json.dumps(results.plain(lines), indent=2) + "\n")
         for name, figure in figures.items():
-            report.save(place / name, figure)
+            results.save(place / name, figure)
         running.finish()
     print(running.path)
 

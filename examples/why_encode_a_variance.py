@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_vae import compare, cooldown
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.data.images import load
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots.images import show_image
@@ -100,10 +100,10 @@ def main(data: str = "digits", epochs: int = 100, latents: int = 16, images: int
             cells = ["-" if entry[name] is None else f"{entry[name]:.{places}f}" for name, places in columns.items()]
             print(f"{entry['guide']:<13}" + "".join(f"{cell:>14}" for cell in cells), entry["note"])
         print("nats per test image (rate in bits); log_evidence: IWELBO at K = 500; each rung has a model of its own")
-        (place / "ladder.json").write_text(json.dumps(report.plain(table), indent=2) + "\n")
+        (place / "ladder.json").write_text(json.dumps(results.plain(table), indent=2) + "\n")
         shape = source.shape
-        report.save(place / "samples.png", gallery(samples, shape, "Drawn from the prior: the mean of p(x | z)"))
-        report.save(place / "between.png", gallery(ways, shape, "Between the posterior means of two test images"))
+        results.save(place / "samples.png", gallery(samples, shape, "Drawn from the prior: the mean of p(x | z)"))
+        results.save(place / "between.png", gallery(ways, shape, "Between the posterior means of two test images"))
         running.finish()
     print(running.path)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.opening_options import SampleOptions
 from ppl_vae.data.tables import load_table
 from ppl_vae.errors import InputError
@@ -55,7 +55,7 @@ def _images(run: Run, model: Any, guide: Any, options: SampleOptions, folder: Pa
     drawn: Tensor = likelihood.sample().clamp(0, 1).reshape(options.count, height, width)
     side = min(10, int(options.count**0.5))
     shown = drawn[: side**2].reshape(side**2, -1)
-    report.save(folder / "drawn.png", images.tiles(shown, (height, width), side, "Drawn from p(z) p(x | z)"))
+    results.save(folder / "drawn.png", images.tiles(shown, (height, width), side, "Drawn from p(z) p(x | z)"))
     with replaced(folder / "drawn.npy") as new, new.open("wb") as file:
         np.save(file, drawn.numpy(), allow_pickle=False)
     return [folder / "drawn.npy", folder / "drawn.png"]

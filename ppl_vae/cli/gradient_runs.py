@@ -7,7 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.laboratory import Laboratory
 from ppl_vae.cli.options import GradientsOptions
 from ppl_vae.cli.resuming import run_of
@@ -54,7 +54,7 @@ def measure_gradients(options: GradientsOptions) -> None:
         _write(running.path, laboratory, content)
         of_data = data_record(source.name, (source.train, source.test))
         running.finish(kind="images", settings=settings, data=of_data, pairs={}, results="gradients.json")
-    report.tell(content, _table(laboratory), options.as_json, running.path)
+    results.tell(content, _table(laboratory), options.as_json, running.path)
 
 
 def _content(laboratory: Laboratory, settings: dict[str, Any]) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def _content(laboratory: Laboratory, settings: dict[str, Any]) -> dict[str, Any]
 
 def _write(folder: Path, laboratory: Laboratory, content: dict[str, Any]) -> None:
     """The records as JSON and CSV, and the figures."""
-    report.write_json(folder / "gradients.json", content)
-    report.write_csv(folder / "gradients.csv", laboratory.records)
+    results.write_json(folder / "gradients.json", content)
+    results.write_csv(folder / "gradients.csv", laboratory.records)
     total = [record for record in laboratory.records if record["group"] == TOTAL]
     final = laboratory.final()
     sweeps = {
@@ -83,10 +83,10 @@ def _write(folder: Path, laboratory: Laboratory, content: dict[str, Any]) -> Non
     }
     for axis, records in sweeps.items():
         if len({record[axis] for record in records}) > 1:
-            report.save(folder / f"variance-{axis}.png", gradient_plots.variances(records, axis))
+            results.save(folder / f"variance-{axis}.png", gradient_plots.variances(records, axis))
     if laboratory.curves:
         figure = gradient_plots.side_by_side(laboratory.curves, laboratory.options.batch_size)
-        report.save(folder / "training.png", figure)
+        results.save(folder / "training.png", figure)
 
 
 def _table(laboratory: Laboratory) -> Table:

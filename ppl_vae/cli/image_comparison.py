@@ -8,7 +8,7 @@ import pyro
 import torch
 from pyro.infer import ELBO
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, names, objective, widths
@@ -60,14 +60,14 @@ def compare_on_images(options: CompareOptions) -> None:
         trained_with = None if options.joint else builder.guide(base, model)
         guides: dict[str, torch.nn.Module] = {name: builder.guide(name, model) for name in guide_names}
         data = data_for(model, source, options.seed, options.images)
-        report.tell_images(source, data.transform is not None)
+        results.tell_images(source, data.transform is not None)
         with whole("compare"):
             comparison = _compared(options, settings, model, trained_with, guides, builder.elbo, data, running.parts)
         _write(running.path, comparison, settings, data)
         files = write_pairs(running.path, comparison.pairs)
         of_data = image_record(source, builder)
         running.finish(kind="images", settings=settings, data=of_data, pairs=files, results="table.json")
-    report.tell(report.summary(comparison, settings), report.table(comparison), options.as_json, running.path)
+    results.tell(results.summary(comparison, settings), results.table(comparison), options.as_json, running.path)
 
 
 def _compared(
@@ -108,6 +108,6 @@ def _compared(
 
 
 def _write(folder: Path, comparison: Comparison, settings: dict[str, Any], data: ImageData) -> None:
-    report.write_comparison(folder, comparison, settings)
-    report.write_diagnostics(folder, comparison, data.test[0], data.shape)
-    report.write_images(folder, comparison.pairs, data.test, data.shape)
+    results.write_comparison(folder, comparison, settings)
+    results.write_diagnostics(folder, comparison, data.test[0], data.shape)
+    results.write_images(folder, comparison.pairs, data.test, data.shape)

@@ -13,7 +13,7 @@ import xarray as xr
 from pyro.infer import ELBO
 from rich.table import Table
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.options import OF_TABLES, TrainOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.values import BATCH_SIZE, default_epochs, objective, widths
@@ -99,7 +99,7 @@ def train_on_images(options: TrainOptions) -> None:
         for line in result["advice"][len(history.advice) :]:  # those of the training are told already
             warn_caller(line, TrainingWarning)
         _write(running, options.guide, start, history, measured, result)
-    report.tell(result, _table(options, history, measured, result), options.as_json, running.path)
+    results.tell(result, _table(options, history, measured, result), options.as_json, running.path)
 
 
 def _start(options: TrainOptions, folder: Path) -> _Setting:
@@ -119,7 +119,7 @@ def _start(options: TrainOptions, folder: Path) -> _Setting:
     else:
         elbo = builder.elbo(guide)
     data = data_for(model, source, options.seed, options.images)
-    report.tell_images(source, data.transform is not None)
+    results.tell_images(source, data.transform is not None)
     settings = options.recorded(
         without=OF_TABLES,
         hidden=builder.hidden,
@@ -185,11 +185,11 @@ def _write(
     result: dict[str, Any],
 ) -> None:
     folder, pairs = running.path, {name: (start.model, start.guide)}
-    report.write_json(folder / "result.json", result)
+    results.write_json(folder / "result.json", result)
     write_histories(folder, {name: history})
     write_bounds(folder, measured)
-    report.save(folder / "training.png", training_curves({name: history}))
-    report.write_images(folder, pairs, start.data.test, start.data.shape)
+    results.save(folder / "training.png", training_curves({name: history}))
+    results.write_images(folder, pairs, start.data.test, start.data.shape)
     files = write_pairs(folder, pairs)
     data = image_record(start.source, start.builder)
     running.finish(
@@ -204,8 +204,8 @@ def _table(options: TrainOptions, history: History, measured: xr.Dataset, result
     remark = f" (no error: the weights of {doubted:.0%} of the images can't be trusted)" if doubted > 0 else ""
     curve = _curve(measured)
     table = Table("", "on the test images", title=f"{options.model}, {options.guide} guide, {options.data}")
-    table.add_row(f"ELBO{mark}", f"{report.with_error(result['test_elbo'], result['test_elbo_se'])} nats/image")
-    table.add_row(f"IWELBO K={max(curve)}{mark}", f"{report.with_error(*curve[max(curve)])} nats/image{remark}")
+    table.add_row(f"ELBO{mark}", f"{results.with_error(result['test_elbo'], result['test_elbo_se'])} nats/image")
+    table.add_row(f"IWELBO K={max(curve)}{mark}", f"{results.with_error(*curve[max(curve)])} nats/image{remark}")
     if "test_log_evidence" in result:
         table.add_row("log p(x), exact", f"{result['test_log_evidence']:.3f} nats/image")
     for what, said in ending_rows(history, "/image").items():

@@ -8,7 +8,7 @@ from typing import Any
 import pyro
 from torch import Tensor
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.options import GradientsOptions
 from ppl_vae.cli.values import counts, names, widths
 from ppl_vae.data.images import Images
@@ -59,7 +59,7 @@ class Laboratory:
             builder, model, guide = self._pair(latents)
             data = data_for(model, self.source, self.options.seed)
             if latents == self.latents[0]:
-                report.tell_images(self.source, data.transform is not None)
+                results.tell_images(self.source, data.transform is not None)
             self._follow(latents, builder, model, guide, data.training, data.transform)
         if self.options.race:
             self._race(data.training, data.transform)

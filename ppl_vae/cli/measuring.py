@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.opening_options import EvaluateOptions
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.resuming import run_of
@@ -42,7 +42,7 @@ def measure_runs(options: EvaluateOptions) -> None:
     run = open_run(options.folder)
     comparison = measured([run], options, "evaluate")
     settings = options.recorded(without=("folder",)) | {"run": options.folder}
-    report.tell(report.summary(comparison, settings), _table(comparison, run), options.as_json)
+    results.tell(results.summary(comparison, settings), _table(comparison, run), options.as_json)
 
 
 def compare_runs(options: CompareOptions) -> None:
@@ -58,15 +58,15 @@ def compare_runs(options: CompareOptions) -> None:
     with run_of(options, "compare", "compare-runs") as running:
         comparison = measured(opened, options, "compare")
         settings = options.recorded(without=_OF_TRAINING, run=running.path)
-        report.write_comparison(running.path, comparison, settings)
-        report.write_gaps(running.path, comparison)
+        results.write_comparison(running.path, comparison, settings)
+        results.write_gaps(running.path, comparison)
         first = opened[0]
         running.finish(kind=first.kind, settings=settings, data=first.data, pairs={}, results="table.json")
-    report.tell(report.summary(comparison, settings), _table(comparison, first), options.as_json, running.path)
+    results.tell(results.summary(comparison, settings), _table(comparison, first), options.as_json, running.path)
 
 
 def _table(comparison: Comparison, run: Run) -> Table:
-    return report.table(comparison, "row" if run.kind == "table" else "image")
+    return results.table(comparison, "row" if run.kind == "table" else "image")
 
 
 def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, description: str) -> Comparison:

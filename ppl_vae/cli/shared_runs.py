@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.options import OF_TABLES, CompareOptions, TrainOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.values import names, objective
@@ -60,7 +60,7 @@ def compare_on_shared(options: CompareOptions) -> None:
                 checkpoint=running.parts,
             )
         _write(running, comparison, settings, data)
-    report.tell(report.summary(comparison, settings), report.table(comparison), options.as_json, running.path)
+    results.tell(results.summary(comparison, settings), results.table(comparison), options.as_json, running.path)
 
 
 def train_on_shared(options: TrainOptions) -> None:
@@ -87,7 +87,7 @@ def train_on_shared(options: TrainOptions) -> None:
                 checkpoint=running.parts,
             )
         _write(running, comparison, settings, data)
-    report.tell(report.summary(comparison, settings), report.table(comparison), options.as_json, running.path)
+    results.tell(results.summary(comparison, settings), results.table(comparison), options.as_json, running.path)
 
 
 def _start(options: CompareOptions | TrainOptions, refused: Sequence[str]) -> tuple[BayesianModel, tuple[Tensor, ...]]:
@@ -136,8 +136,8 @@ def _compared(
 
 
 def _write(running: RunFolder, comparison: Comparison, settings: dict[str, Any], data: tuple[Tensor, ...]) -> None:
-    report.write_comparison(running.path, comparison, settings)
-    report.write_gaps(running.path, comparison)
+    results.write_comparison(running.path, comparison, settings)
+    results.write_gaps(running.path, comparison)
     files = write_pairs(running.path, comparison.pairs)
     of_data = data_record(settings["model"], data)
     running.finish(keep_parts=True, kind="shared", settings=settings, data=of_data, pairs=files, results="table.json")

@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.optim import AdamW
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.options import OF_IMAGES, TrainOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.table_report import density_figure, histories, tell_starts
@@ -101,7 +101,7 @@ def train_on_table(options: TrainOptions) -> None:
             figure = density_figure(best, table, parts.training)
         _write(running, result, best, starts, table, figure)
     if options.as_json:
-        print(json.dumps(report.plain(result)))
+        print(json.dumps(results.plain(result)))
         return
     tell_starts(result, starts)
     print(running.path)
@@ -127,13 +127,13 @@ def _write(
     table: Table,
     figure: Figure | None,
 ) -> None:
-    report.write_json(running.path / "result.json", result)
+    results.write_json(running.path / "result.json", result)
     curves = histories(starts)
     write_histories(running.path, curves)
-    report.save(running.path / "training.png", training_curves(curves))
+    results.save(running.path / "training.png", training_curves(curves))
     write_module(running.path / "model.safetensors", best)
     if figure is not None:
-        report.save(running.path / "density.png", figure)
+        results.save(running.path / "density.png", figure)
     files = {"exact-posterior": {"model": "model.safetensors"}}
     running.finish(
         kind="table", settings=result["settings"], data=table_record(table), pairs=files, results="result.json"

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from safetensors.torch import load_file
 
-from ppl_vae.cli import report
+from ppl_vae.cli import results
 from ppl_vae.cli.base_options import ordered_fields
 from ppl_vae.cli.options import (
     OF_IMAGES,
@@ -292,7 +292,7 @@ def test_a_failure_while_writing_loses_nothing(run, tmp_path, monkeypatch):
 
 
 def test_json_has_no_nan():
-    assert json.dumps(report.plain({"a": [float("nan"), np.inf, 1.5]})) == '{"a": [null, null, 1.5]}'
+    assert json.dumps(results.plain({"a": [float("nan"), np.inf, 1.5]})) == '{"a": [null, null, 1.5]}'
 
 
 @pytest.mark.parametrize("estimator", ["score-function", "dreg"])
