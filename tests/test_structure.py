@@ -77,7 +77,7 @@ def test_nothing_is_flat_but_what_models_and_guides_are_written_with():
 
 def test_the_tests_lie_in_the_same_folders():
     rooms = {folder.name for folder in (ROOT / "tests").iterdir() if folder.is_dir() and folder.name[0] not in "._"}
-    assert rooms - {"models", "__pycache__"} <= set(ROOMS)
+    assert rooms - {"models", "examples", "__pycache__"} <= set(ROOMS)
 
 
 def test_a_file_and_a_function_are_short_enough_to_read():
