@@ -2,26 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from rich.table import Table
-from torch import Tensor
 
 from ppl_vae.cli import results
 from ppl_vae.cli.opening_options import EvaluateOptions
 from ppl_vae.cli.options import CompareOptions
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.watching import WATCHING
-from ppl_vae.data.images import load
-from ppl_vae.data.tables import load_table
 from ppl_vae.errors import InputError
 from ppl_vae.measure.side_by_side import Comparison, side_by_side
 from ppl_vae.pairs.progress import whole
-from ppl_vae.runs.data_records import image_tensors, table_tensors
-from ppl_vae.runs.image_data import data_for
 from ppl_vae.runs.opened import Run, open_run
-from ppl_vae.runs.rebuilt import Pairs, shared_start
-from ppl_vae.training.digests import digest
+from ppl_vae.runs.rebuilt import Pairs
+from ppl_vae.runs.run_data import test_data
 from ppl_vae.training.health import TrainingWarning
 from ppl_vae.training.history import History
 from ppl_vae.training.warning import warn_caller
@@ -96,7 +90,7 @@ def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, des
                 warn_caller(f"{label}: {line}", TrainingWarning)
     if not pairs:
         raise InputError(f"{first.folder} is a run of `{first.command}`, which keeps no pair: take one of train")
-    data = test_data(first, next(iter(pairs.values()))[0], options)
+    data = test_data(first, next(iter(pairs.values()))[0], options.data_root, options.images)
     with whole(description):
         return side_by_side(
             pairs,
@@ -110,36 +104,6 @@ def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, des
             progress=not options.quiet,
             seconds=seconds,
             histories=histories,
-        )
-
-
-def test_data(run: Run, model: Any, options: EvaluateOptions | CompareOptions) -> tuple[Tensor, ...]:
-    """The data that a run's pairs are measured on: its test images, a table's rows, or those that its model comes with.
-
-    Raises:
-        InputError: where the data are no longer those of the run.
-    """
-    settings = run.settings
-    if run.kind == "images":
-        source = load(settings["data"], run.data_root(options.data_root))
-        _require_same(run, image_tensors(source))
-        return data_for(model, source, settings["seed"], options.images or settings.get("images")).test
-    if run.kind == "table":
-        table = load_table(settings["data"], run.data_root(options.data_root), run.data["target"])
-        _require_same(run, table_tensors(table))
-        if model.given_count and table.targets is not None:
-            return table.targets[:, None], table.values
-        return (table.values,)
-    _, data = shared_start(settings["model"], settings["seed"])
-    _require_same(run, data)
-    return data
-
-
-def _require_same(run: Run, tensors: Sequence[Tensor]) -> None:
-    if digest(tensors) != run.data["fingerprint"]:
-        raise InputError(
-            f"the data {run.data['name']} are not those of {run.folder}, whose values were others: give the folder of "
-            "those by --data-root"
         )
 
 
