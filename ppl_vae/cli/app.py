@@ -25,6 +25,7 @@ from ppl_vae.cli.evaluate import evaluate
 from ppl_vae.cli.gradients import gradients
 from ppl_vae.cli.members import list_members
 from ppl_vae.cli.new import new
+from ppl_vae.cli.report import report
 from ppl_vae.cli.reproduce import reproduce
 from ppl_vae.cli.sample import sample
 from ppl_vae.cli.train import train
@@ -41,6 +42,7 @@ _COMMANDS: dict[str, Callable[[Any], None]] = {
     "gradients": gradients,
     "evaluate": evaluate,
     "sample": sample,
+    "report": report,
     "reproduce": reproduce,
     "new": new,
     "list": list_members,

@@ -8,6 +8,7 @@ from rich.table import Table
 from ppl_vae.cli import results
 from ppl_vae.cli.opening_options import EvaluateOptions
 from ppl_vae.cli.options import CompareOptions
+from ppl_vae.cli.reporting import report
 from ppl_vae.cli.resuming import run_of
 from ppl_vae.cli.watching import WATCHING
 from ppl_vae.errors import InputError
@@ -28,7 +29,7 @@ _OF_TRAINING = (
 
 
 def measure_runs(options: EvaluateOptions) -> None:
-    """Measures one run's pairs and prints their table.
+    """Measures one run's pairs, prints their table, and adds it to the run's report.
 
     Raises:
         InputError: for a run without pairs, data that are not those of the run, or what ``tightness`` refuses.
@@ -36,7 +37,11 @@ def measure_runs(options: EvaluateOptions) -> None:
     run = open_run(options.folder)
     comparison = measured([run], options, "evaluate")
     settings = options.recorded(without=("folder",)) | {"run": options.folder}
-    results.tell(results.summary(comparison, settings), _table(comparison, run), options.as_json)
+    summary = results.summary(comparison, settings)
+    results.tell(summary, _table(comparison, run), options.as_json)
+    page = report(run.folder, summary)
+    if page is not None and not options.as_json:
+        print(f"report: {page}")
 
 
 def compare_runs(options: CompareOptions) -> None:

@@ -1,4 +1,4 @@
-"""What the commands take that open an earlier run: evaluate, sample and reproduce."""
+"""What the commands take that open an earlier run: evaluate, sample, report and reproduce."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,18 @@ class SampleOptions(Options):
     guide: Annotated[str, typer.Option(help="Whose model, where each guide of the run has its own.")] = ""
     to: Annotated[Path | None, typer.Option(help="The folder to write to, by default that of the run.")] = None
     seed: SeedOption = 0
+    data_root: RootOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """The options of ``ppl-vae report``."""
+
+    folder: FolderArgument
+    open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False
+    to: Annotated[
+        Path | None, typer.Option(help="The file to write, or a folder for it; by default report.html in the run's.")
+    ] = None
     data_root: RootOption = None
 
 

@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
+from ppl_vae.cli.reporting import report
 from ppl_vae.cli.terminal import show
 from ppl_vae.cli.watching import ending, ending_lines
 from ppl_vae.data.images import DATASETS, Images
@@ -37,13 +38,20 @@ def tell_images(source: Images, binarized: bool) -> None:
 
 
 def tell(content: Mapping[str, Any], shown: Table, as_json: bool, folder: Path | None = None) -> None:
-    """Prints JSON alone, or a table for a terminal and the run's folder, where it has one."""
+    """Prints JSON alone, or a table for a terminal; then writes the report of the run, where it left a folder."""
     if as_json:
         print(json.dumps(plain(content)))
-        return
-    show(shown)
+    else:
+        show(shown)
     if folder is not None:
-        print(folder)
+        tell_folder(folder, as_json)
+
+
+def tell_folder(folder: Path, as_json: bool) -> None:
+    """Writes the report of a run, and prints where it and the run's folder are."""
+    page = report(folder)
+    if not as_json:
+        print(*([f"report: {page}"] if page is not None else []), folder, sep="\n")
 
 
 def table(comparison: Comparison, unit: str = "image") -> Table:

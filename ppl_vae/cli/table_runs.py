@@ -102,9 +102,9 @@ def train_on_table(options: TrainOptions) -> None:
         _write(running, result, best, starts, table, figure)
     if options.as_json:
         print(json.dumps(results.plain(result)))
-        return
-    tell_starts(result, starts)
-    print(running.path)
+    else:
+        tell_starts(result, starts)
+    results.tell_folder(running.path, options.as_json)
 
 
 def _watching(options: TrainOptions, folder: Path) -> dict[str, Any]:
