@@ -19,7 +19,7 @@ class DisARM(LogWeightELBO):
     Yin et al. 2020 found the same and call it U2G.
 
     With b = 1[u < s], b' = 1[1 - u < s] and s = sigmoid(logit), the gradient of a logit is
-    (f(b) - f(b')) / 2 * (-1)^b' * 1[b != b'] * sigmoid(|logit|).
+    (f(b) - f(b')) / 2 * (-1)^b' * 1[b != b'] * sigmoid(``|logit|``).
 
     Args:
         num_particles: evaluations of the model for each data point, two for each pair.
