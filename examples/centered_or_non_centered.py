@@ -1,115 +1,128 @@
-"""Eight schools in two forms: the same posterior, and one of the forms defeats a Gaussian guide.
+# %% [markdown]
+# # Which form of a hierarchy can a Gaussian guide fit, and is it biased?
+#
+# *"The same model, written in two ways, gives me two different answers. Which one may I believe?"*
+#
+# The effects of coaching in eight schools (Rubin 1981) can be written with the effects themselves as latents, the
+# centered form, or with standard normal ones, the non-centered form:
+#
+# $$\theta_j \sim N(\mu, \tau^2) \qquad\text{or}\qquad \theta_j = \mu + \tau \, \eta_j, \quad \eta_j \sim N(0, 1)$$
+#
+# Both say the same of $\mu$, $\tau$ and $\theta$. But where $\tau$ is small, the centered $\theta_j$ have to be close
+# to $\mu$. That is a funnel, which no guide of one width fits. Three questions tell (Yao et al. 2018):
+#
+# - **k-hat**: can the guide's draws be corrected by importance weights? Below about 0.7 they can, at 1 they cannot.
+# - **beside NUTS**: how far are the guide's means and standard deviations off?
+# - **calibration**: over data sets drawn from the model, where do the true $\mu$ and $\tau$ lie among the guide's
+#   draws? The share $p$ of the draws below the truth should be 1/2 on average. Above it, the guide's draws are too low.
+#
+#     python examples/centered_or_non_centered.py                       # TIME
+#     python examples/centered_or_non_centered.py --simulations 200     # FULL
 
-A hierarchy is written with the schools' effects as latents, theta_j ~ N(mu, tau^2) (centered), or with standard normal
-ones, theta_j = mu + tau * raw_j (non-centered). Both say the same of mu, tau and theta, but where tau is small the
-centered theta has to be close to mu, a funnel, which no guide of one width fits (Yao et al. 2018, section 4.2).
-
-- k-hat: can the guide's draws be corrected by importance weights? Below about 0.7 they can, at 1 they can't.
-- beside NUTS: by how much are the means and standard deviations of the guide off?
-- calibration: of data sets drawn from the model, is the guide biased? For mu or tau, the share p of its draws below the
-  true value should be symmetric about 1/2. A mean of p above 1/2 says that the guide's draws are too low.
-
-    python examples/centered_or_non_centered.py
-    python examples/centered_or_non_centered.py --simulations 0    # without the calibration, which takes longest
-"""
-
+# %%
 import argparse
-from typing import Any
+import sys
+from pathlib import Path
 
-import xarray as xr
 from pyro.infer import Trace_ELBO
 
 from ppl_vae import cooldown, fit, nuts, posterior, posterior_quality, simulation_based_calibration, tightness
-from ppl_vae.cli import results
 from ppl_vae.guides import AUTOGUIDES
 from ppl_vae.models import EightSchools
-from ppl_vae.plots import posterior as figures
-from ppl_vae.runs.folder import begun
+from ppl_vae.plots.style import PALETTE, new_figure, show, tidy
 
-FORMS = {"centered": EightSchools(centered=True), "non-centered": EightSchools(centered=False)}
-GUIDES = ("auto-normal", "auto-mvn")
-PUBLISHED = {("centered", "auto-normal"): "1.0", ("non-centered", "auto-normal"): "0.64"}  # Yao et al. 2018
-PARAMETERS = ["mu", "tau", "theta[0]"]
-DATA = EightSchools.example_data()
+parser = argparse.ArgumentParser(description="Which form of a hierarchy can a Gaussian guide fit, and is it biased?")
+parser.add_argument("--epochs", type=int, default=3000, help="steps for each guide; a fifth of them in simulations")
+parser.add_argument("--simulations", type=int, default=30, help="at least 10")
+parser.add_argument("--draws", type=int, default=1000, help="of each of two chains of NUTS")
+parser.add_argument("--particles", type=int, default=20_000)
+parser.add_argument("--figure", type=Path, default=Path("runs/centered_or_non_centered.png"))
+options = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has no command line
 
+# %% [markdown]
+# The reference: NUTS in the non-centered form, which has no funnel.
 
-def training(epochs: int, lr: float) -> dict[str, Any]:
-    """The options of every fit: ten draws a step, and a learning rate that falls to 0 at the end."""
-    elbo = Trace_ELBO(num_particles=10, vectorize_particles=True)
-    return {"epochs": epochs, "lr": lr, "schedule": cooldown, "elbo": elbo}
+# %%
+data = EightSchools.example_data()
+forms = {"centered": EightSchools(centered=True), "non-centered": EightSchools(centered=False)}
+parameters = ["mu", "tau", "theta[0]"]
+length = {"draws": options.draws, "warmup": options.draws, "chains": 2}
+reference = nuts(forms["non-centered"], data, **length, seed=0, progress=False)
+print(f"NUTS: r-hat {reference.max_r_hat:.3f}, {reference.divergences} divergent of {2 * options.draws}")
 
+# %% [markdown]
+# Two guides for each form: `AutoNormal`, mean-field, and `AutoMultivariateNormal`.
 
-def fitted(form: str, name: str, epochs: int) -> Any:
-    """A guide, fitted to Rubin's schools."""
-    guide = AUTOGUIDES[name](FORMS[form])
-    fit(FORMS[form], guide, DATA, seed=0, description=f"{form}, {name}", **training(epochs, 0.05))
-    return guide
+# %%
+elbo = Trace_ELBO(num_particles=10, vectorize_particles=True, max_plate_nesting=1)
+measured, drawn = {}, {}
+print(
+    f"{'form':<14}{'guide':<13}{'ELBO, nats':>17}{'k-hat':>7}   mean (sd) of " + "".join(f"{p:<16}" for p in parameters)
+)
+for form, model in forms.items():
+    for name in ("auto-normal", "auto-mvn"):
+        guide = AUTOGUIDES[name](model)
+        fit(model, guide, data, epochs=options.epochs, lr=0.05, schedule=cooldown, elbo=elbo, seed=0, progress=False)
+        bound = tightness(model, guide, data, particles=options.particles, seed=1, progress=False)
+        quality = posterior_quality(
+            model, guide, data, reference=reference, draws=options.particles, seed=2, progress=False
+        ).sel(parameter=parameters)
+        measured[form, name] = bound, quality
+        drawn[form, name] = posterior(model, guide, data, draws=1000, seed=3, progress=False)
+        moments = (f"{m:.2f} ({s:.2f})" for m, s in zip(quality["mean"].values, quality.sd.values, strict=True))
+        figures = f"{float(bound.elbo[0]):.3f} ± {float(bound.elbo_se[0]):.3f}{float(bound.khat[0]):>7.2f}"
+        print(f"{form:<14}{name:<13}{figures:>24}{'':<16}" + "".join(f"{text:<16}" for text in moments))
+moments = (
+    f"{m:.2f} ({s:.2f})" for m, s in zip(quality.reference_mean.values, quality.reference_sd.values, strict=True)
+)
+print(f"{'':<14}{'NUTS':<13}{'':>40}" + "".join(f"{text:<16}" for text in moments))
 
+# %% [markdown]
+# Calibration of the mean-field guides. Some simulated schools are hundreds of points apart, and a guide of $\theta$
+# itself has a long way to go, so the learning rate is higher. The p-value is that of the hypothesis of no bias.
 
-def calibrated(form: str, simulations: int, epochs: int) -> xr.Dataset:
-    """Where the true mu and tau of simulated schools lie among the draws of mean-field guides fitted to them."""
-    # some simulated schools are hundreds of points apart: a guide of theta itself has a long way to go
-    options = training(epochs, 0.3)
-    return simulation_based_calibration(
-        FORMS[form], AUTOGUIDES["auto-normal"], DATA, simulations=simulations, seed=0, **options
+# %%
+calibrated = {}
+print(f"{'form':<14}{'':<5}{'mean of p - 1/2':>18}{'p-value':>9}{'failed':>8}   of {options.simulations} simulations")
+for form, model in forms.items():
+    calibrated[form] = simulation_based_calibration(
+        model,
+        AUTOGUIDES["auto-normal"],
+        data,
+        simulations=options.simulations,
+        seed=0,
+        epochs=max(1, options.epochs // 5),
+        lr=0.3,
+        schedule=cooldown,
+        elbo=elbo,
+        progress=False,
     ).sel(parameter=["mu", "tau"])
+    for one in calibrated[form].transpose("parameter", ...).parameter.values:
+        row = calibrated[form].sel(parameter=one)
+        skew = f"{float(row.skew):+.3f} ± {float(row.skew_se):.3f}"
+        print(f"{form:<14}{one:<5}{skew:>18}{float(row.symmetry_p_value):>9.4f}{row.failed:>8}")
 
+# %%
+figure = new_figure(11, 4.4)
+panels = figure.subplots(1, 2, sharex=True, sharey=True)
+for axes, form in zip(panels, forms, strict=True):
+    tidy(axes)
+    guided = drawn[form, "auto-normal"]
+    khat = float(measured[form, "auto-normal"][0].khat[0])
+    axes.plot(reference.theta.values[..., 0].ravel(), reference.tau.values.ravel(), ".", color="black", markersize=2)
+    axes.plot(guided.theta.values[..., 0].ravel(), guided.tau.values.ravel(), ".", color=PALETTE[0], markersize=3)
+    axes.set(yscale="log", ylim=(0.05, 60), xlim=(-20, 40), xlabel="effect θ of the first school, points")
+    axes.set_title(f"{form}: k-hat {khat:.2f}")
+    axes.text(0.02, 0.1, "NUTS", transform=axes.transAxes)
+    axes.text(0.02, 0.04, "the mean-field guide", color=PALETTE[0], transform=axes.transAxes)
+panels[0].set_ylabel("spread τ of the schools, points")
+show(figure, options.figure)
 
-def main(epochs: int = 3000, simulations: int = 100, draws: int = 1000, particles: int = 20_000) -> None:
-    """Fits two guides to either form, holds them against NUTS, calibrates, prints tables and writes figures."""
-    if epochs < 10:  # a smoke run
-        simulations, draws, particles = min(simulations, 10), 30, 100
-    reference = nuts(FORMS["non-centered"], DATA, draws=draws, warmup=draws, chains=2, seed=0)
-    good = [f"r-hat {reference.max_r_hat:.3f}", f"ESS {reference.min_ess_bulk:.0f}"]
-    print(f"NUTS, non-centered: {', '.join(good)}, {reference.divergences} divergent of {2 * draws}\n")
-    print(f"{'form':<14}{'guide':<13}{'ELBO, nats':>20}{'k-hat':>8}{'published':>11}   mean (sd) of ", end="")
-    print("".join(f"{name:<16}" for name in PARAMETERS))
-    drawn, compared = {}, {}
-    for form, model in FORMS.items():
-        for name in GUIDES:
-            guide = fitted(form, name, epochs)
-            bound = tightness(model, guide, DATA, particles=particles, seed=1)
-            options: dict[str, Any] = {"draws": particles, "seed": 2}
-            drawn[form, name] = posterior(model, guide, DATA, **options)
-            found = posterior_quality(model, guide, DATA, reference=reference, **options)
-            compared[form, name] = found
-            elbo = results.with_error(float(bound.elbo[0]), float(bound.elbo_se[0]))
-            row = f"{form:<14}{name:<13}{elbo:>20}{float(bound.khat[0]):>8.2f}{PUBLISHED.get((form, name), '-'):>11}"
-            print(f"{row}{'':<16}" + cells(found, ""))
-    print(f"{'':<14}{'NUTS':<13}{'':>55}" + cells(found, "reference_"))
-
-    with begun(None, "centered-or-non-centered", "examples/centered_or_non_centered.py", {}) as running:
-        place = running.path
-        for (form, name), found in compared.items():
-            figures.moments(found).savefig(place / f"moments-{form}-{name}.png", dpi=110)
-            few = drawn[form, name][["mu", "tau", "theta"]]
-            figures.quantiles(few, reference).savefig(place / f"quantiles-{form}-{name}.png", dpi=110)
-        if simulations:
-            print(f"\ncalibration of auto-normal, {simulations} simulations")
-            print(f"{'form':<14}{'':<5}{'mean of p - 1/2':>20}{'p-value, symmetric':>20}{'uniform':>10}{'failed':>8}")
-        for form in FORMS if simulations else ():
-            result = calibrated(form, simulations, max(1, epochs // 5))
-            figures.calibration_histograms(result).savefig(place / f"calibration-{form}.png", dpi=110)
-            for name in result.parameter.values:
-                one = result.sel(parameter=name)
-                skew = results.with_error(float(one.skew), float(one.skew_se))
-                tests = f"{float(one.symmetry_p_value):>20.4f}{float(one.uniformity_p_value):>10.4f}"
-                print(f"{form:<14}{name:<5}{skew:>20}{tests}{result.failed:>8}")
-        running.finish()
-    print(running.path)
-
-
-def cells(found: xr.Dataset, prefix: str) -> str:
-    """Means and standard deviations of the parameters."""
-    chosen = (found.sel(parameter=name) for name in PARAMETERS)
-    texts = (f"{float(one[f'{prefix}mean']):.2f} ({float(one[f'{prefix}sd']):.2f})" for one in chosen)
-    return "".join(f"{text:<16}" for text in texts)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3000, help="steps for each guide; a fifth of them in simulations")
-    parser.add_argument("--simulations", type=int, default=100)
-    parser.add_argument("--draws", type=int, default=1000, help="of each of two chains of NUTS")
-    parser.add_argument("--particles", type=int, default=20_000)
-    main(**vars(parser.parse_args()))
+# %%
+khats = {form: float(measured[form, "auto-normal"][0].khat[0]) for form in forms}
+biases = {form: calibrated[form].sel(parameter="tau").skew for form in forms}
+print(
+    f"Write it non-centered: a mean-field guide then has a k-hat of {khats['non-centered']:.2f} instead of "
+    f"{khats['centered']:.2f}. The mean of p - 1/2 for τ is {float(biases['non-centered']):+.2f} instead of "
+    f"{float(biases['centered']):+.2f} (0 is unbiased)."
+)

@@ -46,8 +46,8 @@ options = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a not
 
 # %% [markdown]
 # One VAE for each $\sigma$, with the same networks and the same start. `scale=None` learns $\sigma$ with everything
-# else. It starts at the spread of the data, where the latents are worth little, and there lies a trap: two hidden layers
-# of 200 units without the warm-up of the KL (`--hidden 200 200 --warm-up 0`) never come to use their latents.
+# else. It starts at the spread of the data, where the latents are worth little, and there lies a trap: two hidden
+# layers of 200 units without the warm-up of the KL (`--hidden 200 200 --warm-up 0`) never come to use their latents.
 # $\sigma$ stays at 0.27, and the ELBO at -7.5 nats instead of 27. At a fixed $\sigma = 1$ the latents stay unused
 # whatever one does. `fit` warns of both; here the warning is silenced, since the table shows it as a rate of 0 bits.
 
