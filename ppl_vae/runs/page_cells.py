@@ -45,6 +45,11 @@ class Column:
     meaning: str
     cells: list[Cell]
 
+    @property
+    def is_words(self) -> bool:
+        """Whether the cells are words rather than numbers."""
+        return any(isinstance(cell.value, str) for cell in self.cells)
+
 
 @dataclass(frozen=True)
 class PageTable:

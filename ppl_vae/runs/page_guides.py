@@ -99,7 +99,8 @@ def _khat(rows: _Rows, run: Run) -> Column:
     threshold = 0.7 if run.bounds is None else float(run.bounds.attrs["khat_threshold"])
     tail = f"Above {threshold:.2f} a few draws decide everything, and neither IWELBO nor its error can be relied on."
     if run.kind == "shared":
-        cells = [number(r["khat"]) if r["khat_good"] is not None else Cell("–") for r in rows]
+        values = [r["khat"] if r["khat_good"] is not None else None for r in rows]
+        cells = [Cell("–") if v is None else Cell(f"{v:.2f}".replace("-", "−"), v) for v in values]
         return Column("k-hat", f"How heavy the tail of the importance weights is (Pareto smoothing). {tail}", cells)
     what = "rows" if run.kind == "table" else "images"
     shares = [r["khat_good"] for r in rows]

@@ -18,7 +18,7 @@ from ppl_vae.plots.style import colors
 from ppl_vae.programs import LatentVariableModel
 from ppl_vae.runs.decoder_export import NotExportable, exported_decoder
 from ppl_vae.runs.opened import Run
-from ppl_vae.runs.page_words import nats
+from ppl_vae.runs.page_words import nats, rows_of
 
 SHOWN = 24  # images with their reconstructions
 _POINTS = 1000  # test images in the latent plane, at most
@@ -35,7 +35,7 @@ def single_images(run: Run, data: tuple[Tensor, ...], labels: Tensor | None) -> 
     """
     shape = tuple(run.data["shape"])
     first = tuple(part[:SHOWN] for part in data)
-    made = {name: reconstruct(model, guide, first) for name, (model, guide) in run.pairs.items()}
+    made = {name: reconstruct(model, guide, first) for name, (model, guide) in in_order(run).items()}
     by_guide = colors(run.pairs)
     return [
         {
@@ -50,6 +50,21 @@ def single_images(run: Run, data: tuple[Tensor, ...], labels: Tensor | None) -> 
         }
         for number, image in enumerate(first[0])
     ]
+
+
+def in_order(run: Run) -> dict[str, tuple[nn.Module, nn.Module]]:
+    """The pairs of a run in the order of its table, those that are not in it last.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ppl_vae import Run
+        >>> from ppl_vae.runs.page_images import in_order
+        >>> in_order(Run(Path("runs/a"), "train", "images", {}, {}, {}, {}, {}, None, {}, None))
+        {}
+    """
+    ranked = [row["guide"] for row in rows_of(run)]
+    names = sorted(run.pairs, key=lambda name: ranked.index(name) if name in ranked else len(ranked))
+    return {name: run.pairs[name] for name in names}
 
 
 def labels_of(run: Run, data_root: Path | None) -> Tensor | None:
@@ -67,7 +82,7 @@ def explorer(run: Run, data: tuple[Tensor, ...], labels: Tensor | None) -> dict[
     points: dict[str, Any] = {}
     by_guide = colors(run.pairs)
     shown = tuple(part[:_POINTS] for part in data)
-    for name, (model, guide) in run.pairs.items():
+    for name, (model, guide) in in_order(run).items():
         _require_plane(run, model)
         if id(model) not in models:
             models[id(model)] = exported_decoder(model, getattr(model, "given_dim", 0)) | {"name": name}
@@ -126,7 +141,13 @@ def _figures(bounds: xr.Dataset | None, name: str, number: int) -> Mapping[str, 
     if math.isnan(khat):
         return {"gap": gap, "gap_text": words}
     trusted = khat < threshold
-    return {"gap": gap, "gap_text": words, "khat": khat, "khat_text": f"k-hat {khat:.2f}", "trusted": trusted}
+    return {
+        "gap": gap,
+        "gap_text": words,
+        "khat": khat,
+        "khat_text": "k-hat " + f"{khat:.2f}".replace("-", "−"),
+        "trusted": trusted,
+    }
 
 
 def _png(image: Tensor, shape: tuple[int, ...]) -> str:

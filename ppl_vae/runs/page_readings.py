@@ -29,7 +29,7 @@ def reading(run: Run, figure: str) -> str:
     for name, words in _READINGS.items():
         if figure == name or figure.startswith(f"{name}-"):
             return words(run)
-    return ""
+    return _variance(run, figure.removeprefix("variance-")) if figure.startswith("variance-") else ""
 
 
 def _bounds(run: Run) -> str:
@@ -112,19 +112,19 @@ def _training(run: Run) -> str:
             f"After {len(races[best]['elbo'])} epochs from the same start, {best} has trained the pair furthest, to "
             f"{nats(ends[best])} nats per image; {worst} has reached {nats(ends[worst])}."
         )
-    return " ".join(_trained(name, history, run) for name, history in list(curves.items())[:1])
+    return " ".join(_trained(name, history) for name, history in list(curves.items())[:1])
 
 
-def _trained(name: str, history: History, run: Run) -> str:
+def _trained(name: str, history: History) -> str:
     late = history.elbo[-max(1, len(history.elbo) // 10) :]
     before = history.elbo[-2 * len(late) : -len(late)]
-    unit = "nats for all the data" if run.kind == "shared" else "nats per data point"
-    words = f"The training of {name} took {len(history.elbo)} epochs ({history.ended}) and ended at {nats(late[-1])}"
+    whose = "the model" if name == "model" else name
+    words = f"The training of {whose} took {len(history.elbo)} epochs ({history.ended}) and ended at {nats(late[-1])}"
     if not before:
-        return f"{words} {unit}."
+        return f"{words} nats per data point."
     gained = float(np.mean(late) - np.mean(before))
     how = "rose by" if gained >= 0 else "fell by"
-    return f"{words} {unit}; over its last tenth the curve {how} {nats(abs(gained))} on average."
+    return f"{words} nats per data point; over its last tenth the curve {how} {nats(abs(gained))} on average."
 
 
 def _samples(run: Run) -> str:
@@ -155,14 +155,28 @@ def _reconstructions(run: Run) -> str:
     return "Above, ten test images; below each, the mean of p(x | z) for one z drawn from each guide."
 
 
-def _variance(run: Run) -> str:
+def _variance(run: Run, axis: str) -> str:
+    """How the variance of the best estimator at the end moves along the figure's axis."""
     final = final_records(run)
     if not final:
         return ""
-    times = final[-1]["variance"] / final[0]["variance"]
+    best, worst = final[0], final[-1]
+    apart = f"At the end {best['estimator']} has the smallest variance"
+    if best is not worst:
+        apart += f"; that of {worst['estimator']} is {worst['variance'] / best['variance']:.3g} times as large"
+    line = {
+        record[axis]: record["variance"]
+        for record in run.results["records"]
+        if record["estimator"] == best["estimator"] and record["group"] == "total" and record["variance"] is not None
+        if all(record[other] == best[other] for other in ("epoch", "latents", "particles") if other != axis)
+    }
+    if len(line) < 2:
+        return f"{apart}."
+    low, high = min(line), max(line)
+    what = {"epoch": "epochs"}.get(axis, axis)
     return (
-        f"At the end of the last training, {final[0]['estimator']} has the smallest variance; that of "
-        f"{final[-1]['estimator']} is {times:.3g} times as large."
+        f"{apart}. From {low} to {high} {what} the variance of {best['estimator']} goes from {line[low]:.3g} to "
+        f"{line[high]:.3g}."
     )
 
 
@@ -183,6 +197,5 @@ _READINGS: dict[str, Callable[[Run], str]] = {
     "reconstructions": _reconstructions,
     "samples": _samples,
     "manifold": _manifold,
-    "variance": _variance,
     "density": _density,
 }

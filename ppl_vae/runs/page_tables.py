@@ -91,7 +91,9 @@ def _starts(found: Mapping[str, Any]) -> PageTable:
     seconds = [Cell(f"{s['seconds']:.1f}", s["seconds"]) for s in starts]
     columns.append(Column("seconds", "What the training took.", seconds))
     columns.append(Column("note", "", [Cell(note or "–", note) for note in notes]))
-    return PageTable(f"All starts; kept is the one with the best {found['kept_by'].partition(',')[0]}", columns)
+    return PageTable(
+        f"All starts; kept is the one with the best {found['kept_by'].partition(',')[0].replace('_', ' ')}", columns
+    )
 
 
 def _components(found: Mapping[str, Any]) -> PageTable:
