@@ -7,7 +7,7 @@ FOLDERS := ppl_vae models guides tests examples benchmarks
 
 SOAK ?= 10000  # damaged files of each kind
 
-.PHONY: compare test soak check types clean
+.PHONY: compare test soak check types docs docs-links clean
 
 compare: $(STAMP)
 	$(VENV)/bin/ppl-vae compare --data digits --latents 2
@@ -27,6 +27,19 @@ check: types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check $(FOLDERS)
 
+# The site, in docs/_build/html: warnings and links that lead nowhere are errors. Pages of examples are run where they or the
+# package have changed, about a minute each; PPL_VAE_DOCS_EXECUTE=off runs none.
+docs: $(VENV)/.docs
+	$(VENV)/bin/python -m sphinx -W -n --keep-going -b html docs docs/_build/html
+
+# Links to other sites, which needs the network.
+docs-links: $(VENV)/.docs
+	PPL_VAE_DOCS_EXECUTE=off $(VENV)/bin/python -m sphinx -b linkcheck docs docs/_build/links
+
+$(VENV)/.docs: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 # Type checks the package as a wheel installs it: an editable install is out of mypy's sight.
 types: $(STAMP)
 	rm -rf build
@@ -41,4 +54,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build docs/_build docs/questions *.egg-info .pytest_cache .mypy_cache .ruff_cache

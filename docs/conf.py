@@ -34,6 +34,7 @@ html_title = "ppl_vae"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
+highlight_language = "none"  # of blocks that name no language: commands and outputs
 html_show_sourcelink = False
 html_copy_source = False
 copybutton_exclude = ".linenos, .gp, .go"
@@ -77,6 +78,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!ppl_vae).*"),  # torch, Pyro, xarray: their pages are not looked up
     ("py:.*", r"ppl_vae\.(.*\.)?_.*"),
+    ("py:class", r"ppl_vae\.training\.batches\.Batches"),  # only the judge of a training reads them
 ]
 
 linkcheck_anchors = False

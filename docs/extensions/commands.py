@@ -28,8 +28,9 @@ def described(name: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """What is Markdown by accident is text, and what is set apart by single backticks is code already."""
-    return re.sub(r"([$*_<\[\]])", r"\\\1", text)
+    """What is Markdown by accident is text; what lies between backticks is code already."""
+    parts = re.split(r"(`+[^`]*`+)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([$*_<\[\]])", r"\\\1", part) for part in parts)
 
 
 class Command(SphinxDirective):
