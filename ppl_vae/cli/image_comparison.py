@@ -110,4 +110,5 @@ def _compared(
 def _write(folder: Path, comparison: Comparison, settings: dict[str, Any], data: ImageData) -> None:
     results.write_comparison(folder, comparison, settings)
     results.write_diagnostics(folder, comparison, data.test[0], data.shape)
-    results.write_images(folder, comparison.pairs, data.test, data.shape)
+    in_order = {row.guide: comparison.pairs[row.guide] for row in comparison.rows}
+    results.write_images(folder, in_order, data.test, data.shape)

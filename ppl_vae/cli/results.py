@@ -63,9 +63,12 @@ def table(comparison: Comparison, unit: str = "image") -> Table:
     threshold = comparison.bounds.attrs["khat_threshold"]
     trusted = f"the share of {unit}s whose importance weights can be trusted"
     khat = f"importance weights can be trusted below {threshold:.2f}" if whole else trusted
-    caption = f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: {khat}."
+    tied = any(row.tie for row in comparison.rows)
+    error = "their Monte Carlo standard errors" if whole else f"its standard errors over the {unit}s"
+    tie = f" tie: the ELBO differs from that of the line above by less than two of {error}." if tied else ""
+    caption = f"K=...: IWELBO. log p(x): {comparison.evidence}. gap = log p(x) - ELBO. k-hat: {khat}.{tie}"
     shown = Table(
-        title=f"Tightest first; {units} ± Monte Carlo standard error",
+        title=f"Tightest first{', ties marked' if tied else ''}; {units} ± Monte Carlo standard error",
         caption="\n".join([caption, *ending_lines(comparison.histories, "" if whole else f"/{unit}")]),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -84,7 +87,7 @@ def table(comparison: Comparison, unit: str = "image") -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.rows:
         shown.add_row(
-            row.guide if row.is_bound else f"{row.guide} ({bounds.NOT_A_BOUND})",
+            f"{row.guide}{' (tie)' if row.tie else ''}{'' if row.is_bound else f' ({bounds.NOT_A_BOUND})'}",
             f"{row.elbo:.3f} ± {row.elbo_se:.3f}",
             *(f"{row.iwelbo[count][0]:.3f}" if row.is_bound else "-" for count in counts),
             "-" if row.log_evidence is None else f"{row.log_evidence:.3f}",
@@ -138,7 +141,7 @@ def write_comparison(folder: Path, comparison: Comparison, settings: Mapping[str
     write_histories(folder, comparison.histories)
     save(folder / "bounds.png", bounds.bound_curves(comparison))
     if comparison.histories:
-        save(folder / "training.png", bounds.training_curves(comparison.histories))
+        save(folder / "training.png", bounds.training_curves(comparison.histories, comparison.pairs))
 
 
 def write_diagnostics(folder: Path, comparison: Comparison, x: Tensor, shape: tuple[int, int]) -> None:
@@ -148,7 +151,7 @@ def write_diagnostics(folder: Path, comparison: Comparison, x: Tensor, shape: tu
         return
     write_gaps(folder, comparison)
     tightest = comparison.bounds.sel(guide=sound[0])
-    save(folder / "khat.png", gaps.khat_by_image(tightest, x, shape))
+    save(folder / "khat.png", gaps.khat_by_image(tightest, x, shape, guides=comparison.pairs))
 
 
 def write_gaps(folder: Path, comparison: Comparison) -> None:

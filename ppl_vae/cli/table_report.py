@@ -12,6 +12,7 @@ from ppl_vae.cli.watching import ending_lines
 from ppl_vae.data.tables import Table
 from ppl_vae.models import GaussianMixture, MixtureDensityNetwork
 from ppl_vae.plots.mixtures import clusters, conditional_density
+from ppl_vae.plots.style import new_figure, write_title
 from ppl_vae.training.history import History
 from ppl_vae.training.several_starts import Start
 
@@ -45,17 +46,18 @@ def density_figure(model: torch.nn.Module, table: Table, batch: tuple[Tensor, ..
             model.means,
             model.covariances,
             table.columns,
-            f"{table.name}: {model.components} Gaussians, {model.covariance}",
+            f"{table.name}: {model.components} Gaussians, covariance: {model.covariance}",
             labels,
         )
     if not isinstance(model, MixtureDensityNetwork) or batch[1].shape[1] != 1:
         return None
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = new_figure(6, 4.5)
     axes = figure.add_subplot()
     spans = [(float(part.min()), float(part.max())) for part in (batch[1], batch[0])]
     conditional_density(model.log_evidence, spans[0], spans[1], axes)
     axes.plot(batch[1], batch[0], ".", ms=2, color="0.3")
-    axes.set(xlabel=table.columns[0], ylabel=table.target, title="p(target | column), shades of its root")
+    axes.set(xlabel=table.columns[0], ylabel=table.target)
+    write_title(figure, f"p({table.target} | {table.columns[0]}): the darker, the denser. Points: the training rows")
     return figure
 
 

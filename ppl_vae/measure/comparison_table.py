@@ -1,8 +1,9 @@
 """The table of a comparison, a line for each guide, and the measurements of all guides in one dataset."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import xarray as xr
 
@@ -29,6 +30,8 @@ class Row:
         rate: KL(q(z | x) || p(z)), None where the guide is a point mass.
         active_units: coordinates of z whose posterior mean varies over the data, None where they can't be told apart.
         seconds: the time it took to fit this guide (with ``joint``, the model too).
+        tie: True where the ELBO can't be told from that of the line above: their difference is within two of its
+            standard errors, over the data points, or of their Monte Carlo errors where there is one data point.
     """
 
     guide: str
@@ -49,6 +52,7 @@ class Row:
     rate: float | None
     active_units: int | None
     seconds: float
+    tie: bool = False
 
 
 def row_of(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -> Row:
@@ -78,6 +82,26 @@ def row_of(name: str, dataset: xr.Dataset, seconds: float, columns: list[int]) -
         None if math.isnan(units) else units,
         seconds,
     )
+
+
+def with_ties(rows: Sequence[Row], elbo: xr.DataArray) -> list[Row]:
+    """Marks the lines whose ELBO can't be told from that of the line above.
+
+    The differences at the data points have both errors in them, the Monte Carlo error and that of other data.
+
+    Args:
+        rows: the table, tightest first.
+        elbo: of each guide and data point, with the dimensions guide and data.
+    """
+    marked = list(rows[:1])
+    for above, row in pairwise(rows):
+        differences = (elbo.sel(guide=above.guide) - elbo.sel(guide=row.guide)).values
+        error = math.hypot(above.elbo_se, row.elbo_se)
+        if differences.size > 1:
+            error = float(differences.std(ddof=1)) / math.sqrt(differences.size)
+        tie = above.is_bound and row.is_bound and abs(float(differences.mean())) <= 2 * error
+        marked.append(replace(row, tie=tie))
+    return marked
 
 
 def stacked_by_guide(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Dataset:

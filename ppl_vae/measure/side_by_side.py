@@ -13,7 +13,7 @@ from torch import nn
 from ppl_vae.errors import InputError
 from ppl_vae.measure.best_evidence import Evidence, Source
 from ppl_vae.measure.bounds import whole_numbers
-from ppl_vae.measure.comparison_table import Row, row_of, stacked_by_guide
+from ppl_vae.measure.comparison_table import Row, row_of, stacked_by_guide, with_ties
 from ppl_vae.measure.contestants import can_be_split, leave_out, pairs_of
 from ppl_vae.measure.health import told_of
 from ppl_vae.measure.kept_parts import KeptParts, from_dataset, in_dataset
@@ -33,7 +33,7 @@ class Comparison:
     """The result of :func:`compare`.
 
     Attributes:
-        rows: the table, tightest first; guides whose figures bound nothing come last.
+        rows: the table, tightest first, with ties marked; guides whose figures bound nothing come last.
         bounds: what :func:`ppl_vae.tightness` finds of each guide, along the dimension guide: ``elbo``, ``gap``,
             ``khat``, ``rate``, ... (guide, data), ``iwelbo`` (guide, K, data), and ``log_evidence``,
             ``log_evidence_se``, which have dimension guide too where each guide has its own model.
@@ -134,6 +134,7 @@ def side_by_side(
     table = [row_of(name, measured[name], took.get(name, math.nan), columns) for name in programs]
     table.sort(key=lambda row: (row.is_bound, row.elbo), reverse=True)
     stacked = stacked_by_guide(measured, own)
+    table = with_ties(table, stacked.elbo)
     known = {name: " ".join(history.advice) for name, history in of_others.items()}
     whole = stacked.attrs["unit"] == "data set"
     advice = told_of(table, batch_of(data)[0], stacked.attrs["khat_threshold"], whole, known)

@@ -1,11 +1,11 @@
 """Figures of the results of :func:`ppl_vae.tightness` and :func:`ppl_vae.compare`."""
 
-import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ppl_vae.measure.bounds import average
@@ -13,6 +13,7 @@ from ppl_vae.measure.side_by_side import Comparison
 from ppl_vae.pairs.psis import shares
 from ppl_vae.plots.bounds import units
 from ppl_vae.plots.images import show_image
+from ppl_vae.plots.style import PALETTE, colors, label_ends, new_figure, tidy, write_title
 
 
 def stacked_gaps(comparison: Comparison) -> Figure:
@@ -29,30 +30,35 @@ def stacked_gaps(comparison: Comparison) -> Figure:
         >>> stacked_gaps(comparison).axes[0].get_xlabel()
         'log p(x) - ELBO, nats per image'
     """
-    figure = Figure(figsize=(7, 0.5 * len(comparison.rows) + 2), layout="constrained")
-    axes = figure.add_subplot()
     rows = [row for row in comparison.rows if row.gap is not None][::-1]
-    names = [row.guide for row in rows]
-    gaps = np.array([row.gap or 0.0 for row in rows])
-    approximation = np.array([row.approximation_gap or 0.0 for row in rows])
-    amortization = np.array([row.amortization_gap or 0.0 for row in rows])
-    split = np.array([row.approximation_gap is not None for row in rows], dtype=bool)
+    figure = new_figure(7.5, 0.5 * len(rows) + 2)
+    axes = tidy(figure.add_subplot())
+    axes.grid(visible=False, axis="y")
+    shades = colors(row.guide for row in comparison.rows)
     whole = comparison.bounds.attrs["unit"] == "data set"
-    left_over = "optimization: what training has left" if whole else "amortization: the encoder's part"
-    for label, color, values, left in (
-        ("approximation: the family's best member", "C0", approximation, 0 * gaps),
-        (left_over, "C1", amortization, approximation),
-        ("not split", "0.7", np.where(split, 0.0, gaps), 0 * gaps),
-    ):
-        if values.any():
-            axes.barh(names, values, left=left, color=color, label=label)
-    for row, gap in zip(rows, gaps, strict=True):
-        if row.gap_se is not None:  # an unknown error is not drawn
-            axes.errorbar(gap, row.guide, xerr=2 * row.gap_se, fmt="none", color="black", capsize=3, linewidth=1)
+    for place, row in enumerate(rows):
+        gap, part, error = row.gap or 0.0, row.approximation_gap, 2 * (row.gap_se or 0.0)
+        axes.barh(place, gap if part is None else part, color=shades[row.guide])
+        if part is not None:
+            axes.barh(place, row.amortization_gap or 0.0, left=part, color=shades[row.guide], alpha=0.4)
+        if error:  # an unknown error is not drawn
+            axes.errorbar(gap, place, xerr=error, fmt="none", color="0.25", capsize=3, linewidth=1)
+        end = max(gap, part or 0.0, 0.0) + error
+        axes.annotate(f"{gap:.3f}", (end, place), (5, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(rows)), [row.guide for row in rows])
+    axes.margins(x=0.12)
     axes.set(xlabel=f"log p(x) - ELBO, {units(comparison)}")
-    source = textwrap.fill(f"log p(x): {comparison.evidence}", 80)
-    axes.set_title(f"Inference gap (lines: two Monte Carlo errors)\n{source}", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    unknown = any(row.gap_se is None for row in rows)
+    split = [row.approximation_gap is not None for row in rows]
+    left_over = "optimization, what training has left" if whole else "amortization, what the encoder adds"
+    write_title(
+        figure,
+        "The inference gap: how far the ELBO lies below log p(x)",
+        f"Full color: approximation, the family's best member; pale: {left_over}." if any(split) else "",
+        "Full color without a pale part: not split." if any(split) and not all(split) else "",
+        "Lines: two Monte Carlo errors" + (", where they are known." if unknown else ".") if rows else "",
+        f"log p(x): {comparison.evidence}.",
+    )
     return figure
 
 
@@ -69,26 +75,36 @@ def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = No
         >>> annealing_curve(runs, reference=model.log_evidence(x).mean().item()).axes[0].get_xscale()
         'log'
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure = new_figure(7.5, 4.5)
+    axes = tidy(figure.add_subplot())
     lengths = sorted(runs)
-    for name, label in (("lower", "lower bound"), ("log_evidence", "annealed"), ("upper", "upper bound")):
+    names = {"lower": "lower bound", "log_evidence": "annealed", "upper": "upper bound"}
+    for (name, label), color in zip(names.items(), PALETTE, strict=False):
         measured = {length: runs[length] for length in lengths if name in runs[length]}
         if not measured or (name == "log_evidence" and "lower" in runs[lengths[0]]):
             continue
         averages = [average(run[name], run[f"{name}_se"], run.get(f"{name}_bias")) for run in measured.values()]
         means, errors = np.array(averages).T
-        axes.errorbar(list(measured), means, yerr=2 * errors, fmt="o-", capsize=3, label=label)
+        axes.errorbar(list(measured), means, yerr=2 * errors, fmt="o-", color=color, capsize=3, label=label)
     if reference is not None:
         axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="exact")
     axes.set(xscale="log", xlabel="distributions between start and posterior", ylabel="log p(x), nats per image")
-    axes.set_title("Annealed importance sampling (bars: two Monte Carlo errors)", fontsize=10)
-    axes.legend()
+    label_ends(axes)
+    write_title(figure, "Annealed importance sampling (bars: two Monte Carlo errors)")
     return figure
 
 
-def khat_by_image(bounds: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: int = 8) -> Figure:
+def khat_by_image(
+    bounds: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: int = 8, guides: Iterable[str] = ()
+) -> Figure:
     """Draws the k-hat of every image in order, and the images where it is highest, from one guide's bounds.
+
+    Args:
+        bounds: of :func:`ppl_vae.bounds`, or one guide's of a comparison, which tell its name.
+        x: the images, one a row.
+        shape: their height and width.
+        worst: how many images are shown.
+        guides: all guides of the run, so that this one has the color of the run's other figures.
 
     Examples:
         >>> import torch
@@ -103,18 +119,30 @@ def khat_by_image(bounds: xr.Dataset, x: Tensor, shape: tuple[int, int], worst: 
         2
     """
     khat, threshold = bounds.khat.values, bounds.attrs["khat_threshold"]
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    guide = str(bounds.guide.item()) if "guide" in bounds.coords else ""
+    color = colors([*guides, guide])[guide] if guide else PALETTE[0]
+    figure = new_figure(10, 4.2)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(3, 2))[0]
-    axes = left.add_subplot()
-    axes.plot(np.sort(khat), ".", markersize=3)
-    for level, style in ((threshold, "--"), (1.0, ":")):
-        axes.axhline(level, color="black", linestyle=style, linewidth=1)
+    axes = tidy(left.add_subplot())
+    axes.plot(np.sort(khat), ".", markersize=4, color=color)
+    levels = {
+        threshold: (f"{threshold:.2f}: below it, the\nweights can be trusted", "--"),
+        1.0: ("1: above it, the weights\nhave no finite mean", ":"),
+    }
+    for level, (meaning, style) in levels.items():
+        axes.axhline(level, color="0.3", linestyle=style, linewidth=1, label=meaning)
+    axes.set(xlabel="images, sorted by k-hat", ylabel="k-hat", ylim=(None, max(np.nanmax(khat, initial=1), 1) + 0.1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    label_ends(axes)
     share = shares(khat, threshold)
-    axes.set(xlabel="images, sorted", ylabel="k-hat")
-    axes.set_title(", ".join(f"{name} {value:.1%}" for name, value in share.items()), fontsize=10)
+    write_title(
+        figure,
+        f"Can the importance weights{f' of the guide {guide}' if guide else ''} be trusted? "
+        + ", ".join(f"{name} {value:.1%}" for name, value in share.items()),
+    )
     order = np.argsort(khat)[::-1][:worst]
     cells = right.subplots(-(-worst // 4), 4, squeeze=False).flatten()
-    right.suptitle("the worst images, with k-hat", fontsize=10)
+    right.suptitle(f"the {len(order)} images with the highest k-hat", fontsize=9)
     for cell in cells[len(order) :]:
         cell.set_axis_off()
     for cell, index in zip(cells, order, strict=False):  # with a frame: white pixels would be lost on white paper
@@ -137,13 +165,15 @@ def rate_distortion(comparison: Comparison) -> Figure:
         >>> rate_distortion(comparison).axes[0].get_xlabel()
         'rate KL(q(z | x) || p(z)), nats per image'
     """
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure = new_figure(7, 4.5)
+    axes = tidy(figure.add_subplot())
+    axes.grid(visible=False)
     data = comparison.bounds
-    points = [(row, float(data.distortion.sel(guide=row.guide).mean())) for row in comparison.rows]
-    for number, (row, distortion) in enumerate(points):
+    shades = colors(row.guide for row in comparison.rows)
+    for row in comparison.rows:
         if row.rate is not None:
-            axes.plot(row.rate, distortion, "o", color=f"C{number}", label=f"{row.guide}: ELBO {row.elbo:.2f}")
+            distortion = float(data.distortion.sel(guide=row.guide).mean())
+            axes.plot(row.rate, distortion, "o", color=shades[row.guide], label=f"{row.guide}: ELBO {row.elbo:.3f}")
     axes.margins(0.25)
     low, high = axes.get_xlim()
     bottom, top = axes.get_ylim()
@@ -151,6 +181,10 @@ def rate_distortion(comparison: Comparison) -> Figure:
         axes.plot([low, high], [level - low, level - high], color="0.85", linewidth=0.8, zorder=0)
     axes.set(xlim=(low, high), ylim=(bottom, top), xlabel=f"rate KL(q(z | x) || p(z)), {units(comparison)}")
     axes.set_ylabel(f"distortion, minus E log p(x | z),\n{units(comparison)}")
-    axes.set_title("Rate and distortion (grey: equal ELBO)", fontsize=10)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    label_ends(axes, beside=True)
+    write_title(
+        figure,
+        "Rate and distortion: ELBO = - rate - distortion",
+        "Along a grey line the ELBO is the same; it is higher to the lower left.",
+    )
     return figure

@@ -14,6 +14,7 @@ from ppl_vae.pairs.modules import Program
 from ppl_vae.pairs.pair import Pair
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.pairs.traces import random_sites
+from ppl_vae.plots.style import colors, new_figure, write_title
 from ppl_vae.programs import LatentVariableModel
 
 Programs = tuple[Program, Program]
@@ -33,12 +34,14 @@ def reconstructions(pairs: Mapping[str, Programs], data: Data, shape: tuple[int,
     """
     x = batch_of(data)[0]
     rows = {"x": x} | {name: reconstruct(*pair, data) for name, pair in pairs.items()}
-    figure = Figure(figsize=(0.8 * len(x) + 1.2, 0.85 * len(rows)), layout="constrained")
+    figure = new_figure(0.8 * len(x) + 1.2, 0.85 * len(rows) + 0.5)
+    shades = colors(pairs) | {"x": "black"}
     grid = figure.subplots(len(rows), len(x), squeeze=False)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
-        axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        axes[0].set_ylabel(name, rotation=0, ha="right", va="center", color=shades[name])
         for cell, image in zip(axes, images, strict=True):
             show_image(cell, image, shape)
+    write_title(figure, "Data x, and below their reconstructions: the mean of p(x | z) for one z drawn from each guide")
     return figure
 
 
@@ -91,7 +94,14 @@ def manifold(model: LatentVariableModel, shape: tuple[int, int], side: int = 20)
     grid = torch.cartesian_prod(-ticks, ticks).flip(1).to(model.prior_loc)
     with evaluating(model):
         images = model.likelihood(grid).mean
-    return tiles(images, shape, side, "The mean of p(x | z) over the two latents, at the prior's quantiles")
+    figure = tiles(images, shape, side, "The mean of p(x | z) over the two latents, at the prior's quantiles")
+    axes, deviations = figure.axes[0], torch.arange(-1, 2)  # which lie at these shares of the sides
+    shares = Normal(0.0, 1.0).cdf(deviations.float())
+    width, height = (side * (length + 2) for length in (shape[1], shape[0]))
+    axes.set_xticks((width * shares - 0.5).tolist(), deviations.tolist())
+    axes.set_yticks((height * shares - 0.5).tolist(), (-deviations).tolist())
+    axes.set(xlabel="first latent, in the prior's standard deviations", ylabel="second latent, likewise")
+    return figure
 
 
 def tiles(images: Tensor, shape: tuple[int, int], side: int, title: str) -> Figure:
@@ -106,7 +116,7 @@ def tiles(images: Tensor, shape: tuple[int, int], side: int, title: str) -> Figu
     height, width = shape
     padded = pad(images.reshape(side, side, height, width), (1, 1, 1, 1), value=0.4)
     canvas = padded.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
-    figure = Figure(figsize=(6, 6.3), layout="constrained")
+    figure = new_figure(6, 6.3)
     axes = figure.add_subplot()
     show_image(axes, canvas, (len(canvas), canvas.shape[1]))
     axes.set_title(title, fontsize=10)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from torch import Tensor
+
+from ppl_vae.plots.style import PALETTE, new_figure, tidy, write_title
 
 _MOST_COLUMNS = 5
 
@@ -57,25 +60,25 @@ def clusters(
     count = points.shape[1]
     color = responsibilities.argmax(-1).cpu().numpy()
     side = max(1, count - 1)
-    figure = Figure(figsize=(5.5, 4.8) if side == 1 else (2.6 * side + 0.8, 2.4 * side + 0.6), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure = new_figure(5.5, 5.3) if side == 1 else new_figure(2.6 * side + 0.8, 2.4 * side + 1.1)
+    shapes = "" if labels is None else " Shape of a point: its true class."
+    said = f"Color: the likeliest component.{shapes} Ellipses: one and two standard deviations."
+    write_title(figure, title, said)
     grid = figure.subplots(side, side, squeeze=False)
     for row in range(side):
         for column in range(side):
-            axes = grid[row][column]
+            axes = tidy(grid[row][column])
             if column > row:
                 axes.set_visible(False)
                 continue
             pair = [column, row + 1] if count > 1 else [0, 0]
-            shapes = np.zeros(len(points), dtype=int) if labels is None else np.asarray(labels)
-            for shape, marker in zip(
-                np.unique(shapes), "os^Dv<>p*h" * (1 + len(np.unique(shapes)) // 10), strict=False
-            ):
-                chosen = shapes == shape
-                hues = [f"C{index % 10}" for index in color[chosen]]
-                axes.scatter(*points[chosen][:, pair].T, c=hues, s=9, marker=marker, alpha=0.6, linewidths=0)
+            classes = np.zeros(len(points), dtype=int) if labels is None else np.asarray(labels)
+            for shape, marker in zip(np.unique(classes), cycle("os^Dv<>p*h"), strict=False):
+                chosen = classes == shape
+                hues = [PALETTE[index % len(PALETTE)] for index in color[chosen]]
+                axes.scatter(*points[chosen][:, pair].T, c=hues, s=14, marker=marker, alpha=0.6, linewidths=0)
             for index, (center, spread) in enumerate(zip(centers, spreads, strict=True)):
-                _ellipses(axes, center[pair], spread[np.ix_(pair, pair)], f"C{index % 10}")
+                _ellipses(axes, center[pair], spread[np.ix_(pair, pair)], PALETTE[index % len(PALETTE)])
             if row == side - 1:
                 axes.set_xlabel(columns[pair[0]])
             if column == 0:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from ppl_vae.measure.posterior_quality import paired
+from ppl_vae.plots.style import PALETTE, new_figure, tidy, write_title
 
 _MOST_PANELS = 12
 _MOST_ROWS = 40
@@ -43,16 +44,18 @@ def quantiles(draws: Any, reference: Any) -> Figure:
         expected, found = (np.quantile(values[:, :, number], _LEVELS) for values in (theirs, ours))
         ends = expected[[0, -1]]
         axes.plot(ends, ends, color="black", linestyle="--", linewidth=1)
-        axes.plot(expected, found, color="C0")
+        axes.plot(expected, found, color=PALETTE[0])
         at = np.searchsorted(_LEVELS, np.array(_NAMED) - 1e-9)
-        axes.plot(expected[at], found[at], "o", color="C0", markersize=4)
+        axes.plot(expected[at], found[at], "o", color=PALETTE[0], markersize=4)
         axes.set_title(label, fontsize=9)
         axes.tick_params(labelsize=8)
         axes.locator_params(nbins=5)
     figure.supxlabel("quantile of the reference", fontsize=9)
     figure.supylabel("quantile of the guide", fontsize=9)
-    figure.suptitle(
-        "Marginal quantiles, 1% to 99% (dots: 5%, 50%, 95%; dashed: equal)" + _rest(len(shown), len(labels)), fontsize=9
+    write_title(
+        figure,
+        "Marginal quantiles, 1% to 99% (dots: 5%, 50%, 95%; dashed: equal)",
+        _rest(len(shown), len(labels)),
     )
     return figure
 
@@ -91,7 +94,12 @@ def calibration_histograms(calibration: xr.Dataset) -> Figure:
         # p is k / draws with k from 0 to draws: moved to the middle of the k-th of draws + 1 equal parts
         draws = calibration.attrs["draws"]
         axes.hist(
-            (one.p.values * draws + 0.5) / (draws + 1), edges.tolist(), color="C0", alpha=0.8, rwidth=0.92, zorder=2
+            (one.p.values * draws + 0.5) / (draws + 1),
+            edges.tolist(),
+            color=PALETTE[0],
+            alpha=0.8,
+            rwidth=0.92,
+            zorder=2,
         )
         words = [f"{name} {_in_words(float(one[f'{name}_p_value']))}" for name in ("symmetry", "uniformity")]
         axes.set_title("\n".join([str(one.parameter.item()), *words]), fontsize=8)
@@ -100,7 +108,7 @@ def calibration_histograms(calibration: xr.Dataset) -> Figure:
     figure.supxlabel("p, the share of the guide's draws below the true value", fontsize=9)
     figure.supylabel(f"simulations, of {simulations}", fontsize=9)
     rest = _rest(len(order), count, "with the smallest p-values ")
-    figure.suptitle(f"Calibration (grey: 95% of a uniform p's bars){rest}", fontsize=9)
+    write_title(figure, "Calibration (grey: where 95% of the bars lie if the guide is calibrated)", rest)
     return figure
 
 
@@ -126,30 +134,39 @@ def moments(comparison: xr.Dataset) -> Figure:
     order = np.argsort(-np.abs(comparison.mean_difference.values), kind="stable")[:_MOST_ROWS]
     chosen = comparison.isel(parameter=np.sort(order))
     rows = np.arange(len(order))
-    figure = Figure(figsize=(9, 0.24 * len(rows) + 1.9), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    _dots(left, chosen.mean_difference.values, chosen.mean_difference_se.values, rows, "o", "C0", "the guide's draws")
+    figure = new_figure(9, 0.24 * len(rows) + 1.9)
+    left, right = (tidy(axes) for axes in figure.subplots(1, 2, sharey=True))
+    _dots(
+        left,
+        chosen.mean_difference.values,
+        chosen.mean_difference_se.values,
+        rows,
+        "o",
+        PALETTE[0],
+        "the guide's draws",
+    )
     if "khat" in chosen and np.isfinite(chosen.corrected_mean_difference_se.values).any():
         label = f"corrected by importance weights (k-hat {float(chosen.khat):.2f})"
         values = chosen.corrected_mean_difference.values, chosen.corrected_mean_difference_se.values
-        _dots(left, *values, rows + 0.25, "s", "C1", label)
+        _dots(left, *values, rows + 0.25, "s", PALETTE[1], label)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     left.axvline(0, color="black", linestyle="--", linewidth=1)
     ratio, error = chosen.log_sd_ratio.values, chosen.log_sd_ratio_se.values
     known = np.isfinite(ratio)
     ends = np.exp(np.array([ratio[known] - 2 * error[known], ratio[known] + 2 * error[known]]))
-    right.hlines(rows[known], *ends, color="C0", linewidth=1.2)
-    right.plot(np.exp(ratio[known]), rows[known], "o", color="C0", markersize=4)
+    right.hlines(rows[known], *ends, color=PALETTE[0], linewidth=1.2)
+    right.plot(np.exp(ratio[known]), rows[known], "o", color=PALETTE[0], markersize=4)
     right.axvline(1, color="black", linestyle="--", linewidth=1)
     left.set_yticks(rows, [str(label) for label in chosen.parameter.values], fontsize=8)
     left.set(xlabel="difference of means, posterior sds", ylim=(len(rows) - 0.4, -0.6))
     right.set(xlabel="sd of the guide / sd of the reference")
     rest = _rest(len(order), count, "whose means differ most ")
     distance, floor = float(chosen.sliced_wasserstein), float(chosen.sliced_wasserstein_floor)
-    figure.suptitle(
+    write_title(
+        figure,
         f"Sliced Wasserstein distance {distance:.3f} posterior sds (halves of the reference: {floor:.3f}); "
-        f"lines: two Monte Carlo errors{rest}",
-        fontsize=9,
+        "lines: two Monte Carlo errors",
+        rest,
     )
     return figure
 
@@ -166,16 +183,16 @@ def _panels(count: int, side: float, sharey: bool = False) -> tuple[Figure, list
     """Makes a figure of small panels, at most four in a row."""
     columns = min(count, _COLUMNS)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(max(4.5, side * columns + 0.6), side * rows + 0.9), layout="constrained")
+    figure = new_figure(max(4.5, side * columns + 0.6), side * rows + 0.9)
     grid = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten())
     for axes in grid[count:]:
         axes.set_visible(False)
-    return figure, grid[:count]
+    return figure, [tidy(axes) for axes in grid[:count]]
 
 
 def _rest(shown: int, count: int, which: str = "") -> str:
     """Says what is not drawn."""
-    return f"\n{shown} of {count} components {which}are drawn" if shown < count else ""
+    return f"{shown} of {count} components {which}are drawn" if shown < count else ""
 
 
 def _edges(simulations: int, draws: int) -> np.ndarray:
