@@ -149,9 +149,10 @@ def all_calls(folders: list[str]) -> Iterator[Call]:
         yield "evaluate", folder, "--particles", "5", "--images", "5", "--quiet"
         yield "sample", folder, "--count", "3", "--to", "drawn"
         yield "reproduce", folder, "--quiet"
+        yield "report", folder, "--to", "report.html"
         yield "compare", "--from", folder, "--particles", "5", "--quiet"
     for folder in NO_FILES[:-4] + NO_FILES[-3:]:
-        for command in ("evaluate", "sample", "reproduce"):
+        for command in ("evaluate", "sample", "report", "reproduce"):
             yield command, folder
     for place in NO_PLACES[:2] + NO_PLACES[3:]:
         yield "sample", "runs/vae", "--count", "3", "--to", place

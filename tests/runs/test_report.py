@@ -30,16 +30,16 @@ def ppl_vae(*arguments):
 def runs(tmp_path_factory):
     """One small run of each kind."""
     folder = tmp_path_factory.mktemp("runs")
-    small = ("--hidden", "16,16", "--latents", "2", "--images", "40")
+    small = ("--hidden", "16,16", "--latents", "2", "--images", "24")
     calls = {
         "compared": ("compare", *small, "--guides", "delta,diagonal,full", *FAST),
         "trained": ("train", *small, *FAST),
         "conditional": ("train", "--model", "conditional-vae", *small, *FAST),
-        "linear": ("train", "--model", "linear-gaussian", "--latents", "2", "--images", "40", *FAST),
-        "deep": ("train", "--latents", "3", "--hidden", "16", "--images", "40", *FAST),
+        "linear": ("train", "--model", "linear-gaussian", "--latents", "2", "--images", "24", *FAST),
+        "deep": ("train", "--latents", "3", "--hidden", "16", "--images", "24", *FAST),
         "schools": ("compare", "--model", "eight-schools", "--guides", "auto-normal,auto-mvn", *FAST),
         "table": ("train", "--model", "gaussian-mixture", "--data", "iris", "--epochs", "5", "--quiet"),
-        "gradients": ("gradients", "--estimators", "pathwise,score-function", "--latents", "2", "--hidden", "8",
+        "gradients": ("gradients", "--estimators", "score-function,pathwise", "--latents", "2", "--hidden", "8",
             "--epochs", "1", "--draws", "10", "--reference-draws", "50", "--quiet"),
     }  # fmt: skip
     for name, arguments in calls.items():
@@ -53,7 +53,7 @@ def opened(browser, folder, device="laptop", scheme="light"):
     said, asked = [], []
     context = browser.new_context(viewport=DEVICES[device], color_scheme=scheme)
     tab = context.new_page()
-    tab.on("console", lambda message: said.append(message.text))
+    tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: said.append(str(error)))
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto((folder / page.PAGE).as_uri())
@@ -133,7 +133,7 @@ def test_a_heading_sorts_the_table_by_the_keyboard_too(browser, runs):
     with opened(browser, runs / "compared") as tab:
         column = [row.text_content().split()[0] for row in tab.locator("#table tbody th").all()]
         assert column == [row["guide"] for row in results]
-        heading = tab.get_by_role("button", name="gap")
+        heading = tab.locator("#table").get_by_role("button", name="gap")
         heading.focus()
         tab.keyboard.press("Enter")
         tab.keyboard.press("Enter")
