@@ -138,7 +138,8 @@ def khat_by_image(
     write_title(
         figure,
         f"Can the importance weights{f' of the guide {guide}' if guide else ''} be trusted? "
-        + ", ".join(f"{name} {value:.1%}" for name, value in share.items()),
+        + f"{share['good']:.1%} good (below {threshold:.2f}), {share['bad']:.1%} bad, {share['very bad']:.1%} very bad "
+        "(above 1)",
     )
     order = np.argsort(khat)[::-1][:worst]
     cells = right.subplots(-(-worst // 4), 4, squeeze=False).flatten()

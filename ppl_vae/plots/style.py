@@ -101,12 +101,13 @@ def label_ends(axes: Axes, beside: bool = False) -> None:
     Examples:
         >>> from ppl_vae.plots.style import label_ends, new_figure, tidy
         >>> axes = tidy(new_figure(6, 4).add_subplot())
-        >>> for height in (1.0, 1.001):
+        >>> for height in (0.5, 1.0):
         ...     lines = axes.plot([0, 1], [0, height], label=f"up to {height}")
         >>> label_ends(axes)
         >>> [text.get_text() for text in axes.texts]
-        ['up to 1.0', 'up to 1.001']
+        ['up to 0.5', 'up to 1.0']
     """
+    axes.autoscale_view()  # limits that nobody set are late otherwise
     ends = []
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
         line: Any = handle.lines[0] if isinstance(handle, ErrorbarContainer) else handle

@@ -148,7 +148,7 @@ def test_labels_lie_on_none_of_the_others_and_inside_of_the_figure(heights, besi
     assert len(boxes) == len(heights)
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
     width, height = figure.get_size_inches() * figure.dpi
-    assert all(0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height for box in boxes)
+    assert all(box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height for box in boxes)
     order = [text.get_text() for text in sorted(texts(axes), key=lambda text: text.get_window_extent().y0)]
     assert order == [f"the line {number}" for number in range(len(heights))]
 
