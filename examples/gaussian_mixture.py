@@ -11,7 +11,7 @@
 # $q(k \mid x)$ can be held against it. An encoder of $q$ is trained in three ways: by the exact sum over $k$, by the
 # score function, and by the Gumbel-softmax relaxation, which is biased.
 #
-#     python examples/gaussian_mixture.py                                         # iris, TIME
+#     python examples/gaussian_mixture.py                                         # iris, about a minute
 #     PPL_VAE_DATA=folder python examples/gaussian_mixture.py --data old-faithful --components 2
 #
 # The second needs R's `faithful.csv` in that folder.
@@ -76,7 +76,8 @@ for covariance in COVARIANCES:
         reached = em.fit(x.numpy()).score(x.numpy()) * len(x)
     likelihoods[covariance] = gradients, reached
     others = ", ".join(f"{start.log_likelihood:.2f}{'*' if start.degenerate else ''}" for start in starts)
-    print(f"{covariance:<15}{gradients:>11.3f}{reached:>11.3f}   {others}")
+    beside = "-" if covariance == "tied-diagonal" else f"{reached:.3f}"
+    print(f"{covariance:<15}{gradients:>11.3f}{beside:>11}   {others}")
 
 # %% [markdown]
 # Now the mixture with full covariances is frozen, and guides are fitted to it. The exact posterior has no gap. The
@@ -108,7 +109,7 @@ gaps = {}
 print(f"{'guide':<17}{'gap, nats per row':>18}")
 for name, guide in guides.items():
     measured = tightness(model, guide, x, particles=1000, seed=1, progress=False)
-    gaps[name] = float(measured.gap.mean())
+    gaps[name] = round(float(measured.gap.mean()), 9) + 0.0  # without a sign where it is 0
     print(f"{name:<17}{gaps[name]:>18.5f}")
 
 # %%
@@ -124,9 +125,9 @@ for number in range(model.components):
     angle = float(torch.atan2(directions[1, 1], directions[0, 1]).rad2deg())
     wide, high = (4 * variances.sqrt()).flip(0).tolist()  # two standard deviations to either side
     left.add_patch(Ellipse(mean, wide, high, angle=angle, fill=False, color=color))
-left.set(
-    xlabel=table.columns[shown[0]], ylabel=table.columns[shown[1]], title="The components, two standard deviations"
-)
+unit = {"iris": ", cm", "old-faithful": ", minutes"}.get(table.name, "")
+across, up = (table.columns[column] + unit for column in shown)
+left.set(xlabel=across, ylabel=up, title="The components, two standard deviations")
 encoders = ("exact sum", "score function", "Gumbel-softmax")
 right.barh(encoders, [gaps[name] for name in encoders], color=PALETTE[: len(encoders)])
 right.margins(x=0.15)

@@ -13,7 +13,7 @@
 # The data are ten measurements of 442 diabetes patients, some of which are strongly correlated. The model is a linear
 # regression, whose posterior and evidence are exact.
 #
-#     python examples/how_wrong_is_mean_field.py                   # TIME
+#     python examples/how_wrong_is_mean_field.py                   # about 20 seconds
 #     python examples/how_wrong_is_mean_field.py --epochs 20000    # five times as many steps: the last digit
 
 # %%
