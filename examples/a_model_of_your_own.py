@@ -1,20 +1,44 @@
-"""From two functions to a table: how tight is the ELBO of a model and a guide that you wrote yourself?
+# %% [markdown]
+# # How do I measure a model and a guide of my own?
+#
+# *"I wrote a model and a guide in Pyro, and SVI prints a loss. Is the bound tight, and can I believe the number?"*
+#
+# Two functions are enough: `model` says how the data come about, `guide` approximates the posterior. Everything is
+# measured from the log-weights of the guide's draws,
+#
+# $$\log w = \log p(x, z) - \log q(z), \qquad \mathrm{ELBO} = \mathbb{E}[\log w], \qquad
+# \log p(x) - \mathrm{ELBO} = \mathrm{KL}(q(z) \,\|\, p(z \mid x)).$$
+#
+# Here five groups have effects of their own around a common mean. One guide is written by hand, another is made of the
+# model by Pyro's `AutoNormal`, a third, `AutoMultivariateNormal`, may also correlate the latents. Copy this page and
+# put in your own functions and tensors.
+#
+#     python examples/a_model_of_your_own.py    # about 20 seconds; there is no larger form
 
-Five groups have effects of their own around a common mean. The model is a function, and so is the first guide; the
-second is made of the model by Pyro.
-"""
-
+# %%
 import argparse
+import sys
+from pathlib import Path
 
 import pyro
 import torch
 from pyro.distributions import LogNormal, Normal
 from pyro.distributions.constraints import positive
-from pyro.infer.autoguide import AutoNormal
+from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch import Tensor
 
 from ppl_vae import bounds, check, fit, tightness
+from ppl_vae.plots.style import PALETTE, new_figure, show, tidy
 
+parser = argparse.ArgumentParser(description="How do I measure a model and a guide of my own?")
+parser.add_argument("--epochs", type=int, default=2000)
+parser.add_argument("--figure", type=Path, default=Path("runs/a_model_of_your_own.png"))
+options = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has no command line
+
+# %% [markdown]
+# The model. The data points lie in a plate, one row each.
+
+# %%
 GROUPS = 5
 
 
@@ -24,13 +48,18 @@ def model(x: Tensor, group: Tensor) -> None:
     spread = pyro.sample("spread", LogNormal(torch.tensor(0.0), 1.0))
     with pyro.plate("groups", GROUPS):
         effect = pyro.sample("effect", Normal(mean, spread))
-    with pyro.plate("data", len(x)):  # the data points are in a plate, one row each
+    with pyro.plate("data", len(x)):
         # [..., group]: many draws are run at once, in dimensions left of those that are written here
         pyro.sample("x", Normal(effect[..., group], 1.0), obs=x)
 
 
+# %% [markdown]
+# The guide samples the same latents from densities whose parameters are fitted.
+
+
+# %%
 def guide(x: Tensor, group: Tensor) -> None:
-    """Approximates the posterior: samples the same latents as the model, from densities with parameters to fit."""
+    """Approximates the posterior."""
     pyro.sample("mean", Normal(*parameters("mean", ())))
     pyro.sample("spread", LogNormal(*parameters("spread", ())))
     with pyro.plate("groups", GROUPS):
@@ -42,22 +71,46 @@ def parameters(name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return pyro.param(f"{name}_loc", torch.zeros(shape)), pyro.param(f"{name}_scale", torch.ones(shape), positive)
 
 
-def main(epochs: int = 2000) -> None:
-    """Checks and fits both guides, and prints how tight their ELBOs are."""
-    torch.manual_seed(0)
-    group = torch.arange(30) % GROUPS
-    data = (2 + torch.randn(GROUPS)[group] + torch.randn(30), group)  # simulated here; put your own tensors in
-    for name, program in {"by hand": guide, "AutoNormal": AutoNormal(model)}.items():
-        print(f"{name}: mistakes found: {check(model, program, data)}")  # in words, before any training
-        fit(model, program, data, epochs=epochs, lr=0.01, seed=0)  # any Pyro ELBO and torch optimizer
-        curve = bounds(model, program, data, particles=1000, seed=1)  # the ELBO, and IWELBO_K for several K
-        print(f"  ELBO {float(curve.elbo[0]):.3f} nats, IWELBO at K = 1000 {float(curve.iwelbo[-1, 0]):.3f}")
-        found = tightness(model, program, data, particles=10_000, seed=1)  # what is lost; k-hat: below 0.7, believe it
-        print(f"  log p(x) {float(found.log_evidence[0]):.3f}, k-hat {float(found.khat[0]):.2f}", end="; ")
-        print(f"the ELBO lies {float(found.gap[0]):.3f} ± {float(found.gap_se[0]):.3f} below it")
+# %% [markdown]
+# `check` says in words what is wrong with a pair, before any training. `fit` takes any ELBO and optimizer of Pyro's;
+# `bounds` and `tightness` measure. A k-hat below 0.7 says that the importance weights, and so log p(x), can be trusted.
 
+# %%
+torch.manual_seed(0)
+group = torch.arange(30) % GROUPS
+data = (2 + torch.randn(GROUPS)[group] + torch.randn(30), group)  # simulated here; put your own tensors in
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=2000)
-    main(parser.parse_args().epochs)
+guides = {"by hand": guide, "AutoNormal": AutoNormal(model), "AutoMultivariateNormal": AutoMultivariateNormal(model)}
+curves, found = {}, {}
+print(f"{'guide':<24}{'mistakes':>10}{'ELBO':>18}{'log p(x)':>18}{'gap':>16}{'k-hat':>7}")
+for name, program in guides.items():
+    mistakes = check(model, program, data)
+    fit(model, program, data, epochs=options.epochs, lr=0.01, seed=0, progress=False)
+    curves[name] = bounds(model, program, data, particles=1000, seed=1, progress=False)
+    found[name] = measured = tightness(model, program, data, particles=10_000, seed=1, progress=False)
+    cells = [
+        f"{float(measured[column][0]):.3f} ± {float(measured[f'{column}_se'][0]):.3f}"
+        for column in ("elbo", "log_evidence", "gap")
+    ]
+    print(f"{name:<24}{len(mistakes):>10}{cells[0]:>18}{cells[1]:>18}{cells[2]:>16}", end="")
+    print(f"{float(measured.khat[0]):>7.2f}")
+print("(nats of all the data together, since they share their latents)")
+
+# %%
+figure = new_figure(8, 4.2)
+axes = tidy(figure.add_subplot())
+for (name, curve), color in zip(curves.items(), PALETTE, strict=False):
+    axes.plot(curve.K, curve.iwelbo[:, 0], "o-", color=color, label=name)
+axes.legend(frameon=False, loc="lower right")
+axes.set(
+    xscale="log", xlabel="K, draws of the latents for one value of the bound", ylabel="IWELBO, nats of all the data"
+)
+axes.set_title("The more draws, the tighter the bound (K = 1: the ELBO)")
+show(figure, options.figure)
+
+# %%
+gap, error = float(found["by hand"].gap[0]), float(found["by hand"].gap_se[0])
+print(
+    f"The ELBO of the guide written by hand lies {gap:.3f} ± {error:.3f} nats below log p(x), and its k-hat of "
+    f"{float(found['by hand'].khat[0]):.2f} says that this can be believed."
+)

@@ -1,155 +1,163 @@
-"""Why is one gradient less noisy than the other? Pathwise against score function, with the variance measured.
+# %% [markdown]
+# # Why is one gradient less noisy than the other?
+#
+# *"Without the reparameterization trick you get stuck at $z$: you cannot backpropagate through a sampled value, and
+# will have to seek help from policy gradient. But both are unbiased. Why is one of them so much noisier?"*
+#
+# Both estimate the gradient of $\mathbb{E}_{q}[f(z)]$:
+#
+# $$\underbrace{\nabla_z f(z)\, \nabla_\phi (\mu + \sigma \varepsilon)}_{\text{pathwise}} \qquad
+# \underbrace{f(z)\, \nabla_\phi \log q(z)}_{\text{score function}}$$
+#
+# The first knows the slope of $f$. The second must find it from the values of $f$ alone, so its noise grows with the
+# size of $f$ itself. This page measures both: on a quadratic, where both variances are known, and on a VAE, where one
+# switch of the guide is all that differs.
+#
+#     python examples/reparameterized_or_score_function.py                          # 8x8 digits, under a minute
+#     python examples/reparameterized_or_score_function.py --data mnist --epochs 5 --draws 500    # some minutes
 
-Both estimate the gradient of E[f(z)] over z ~ q. The pathwise one writes z = mu + sigma * eps and asks how f changes
-when this z moves: it knows f's slope. The score function asks which z came out better than others, f(z) times the
-gradient of log q(z), and never looks at the slope: it must find it from the values of f alone, so its noise grows with
-the size of f itself, and with the number of latents whose noise every single one of them carries.
-
-1. f(z) = (z - k)^2 in one dimension, where both variances are known: 4 sigma^2 for the path, d^4 / sigma^2 + 14 d^2 +
-   15 sigma^2 for the score, with d = mu - k. Far from the goal, where a gradient is needed most, the score is worst.
-2. One VAE, one guide, one switch: `Trace_ELBO` on a reparameterized guide, `TraceGraph_ELBO` on the same guide with
-   `reparameterized=False`. The variance of each after a little training, by the number of latents, and what they train.
-
-    python examples/reparameterized_or_score_function.py --data mnist --epochs 5
-"""
-
+# %%
 import argparse
-from collections.abc import Sequence
-from functools import partial
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
+from torch import Tensor
 
-from ppl_vae import History, Images, fit, gradient_statistics, load
-from ppl_vae.cli import results
+from ppl_vae import fit, gradient_statistics, load
 from ppl_vae.estimators import estimator
 from ppl_vae.guides import Amortized, Diagonal
 from ppl_vae.measure.known_variances import known_variances, quadratic
 from ppl_vae.models import VAE
-from ppl_vae.plots.gradients import side_by_side
-from ppl_vae.runs.folder import begun
+from ppl_vae.plots.style import PALETTE, new_figure, show, tidy
 
-BATCH = 100
-Interval = tuple[float, float, float]
+parser = argparse.ArgumentParser(description="Why is one gradient less noisy than the other?")
+parser.add_argument("--data", default="digits", help="digits, mnist, fashion-mnist, or a .npy file of images")
+parser.add_argument("--epochs", type=int, default=20)
+parser.add_argument("--latents", default="2,10,50", help="comma-separated")
+parser.add_argument("--draws", type=int, default=300, help="gradients for each variance")
+parser.add_argument("--figure", type=Path, default=Path("runs/reparameterized_or_score_function.png"))
+options = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has no command line
 
 
-def variance(model: Any, guide: Any, name: str, x: torch.Tensor, draws: int) -> Interval:
-    """The summed variance of the gradient and its 95% interval; score-function needs draws without a gradient."""
-    guide.reparameterized = name != "score-function"
-    total = gradient_statistics(model, guide, x, elbo=estimator(name), draws=draws).sel(group="total")
+# %%
+def variance(model: Any, guide: Any, name: str, x: Tensor, draws: int, seed: int = 0) -> tuple[float, float, float]:
+    """The summed variance of the gradient and its 95% interval; the score function needs draws without a gradient."""
+    guide.reparameterized = name == "pathwise"
+    found = gradient_statistics(model, guide, x, elbo=estimator(name), draws=draws, seed=seed, progress=False)
     guide.reparameterized = True
+    total = found.sel(group="total")
     return float(total.variance), float(total.variance_low), float(total.variance_high)
 
 
-def toy(distances: Sequence[float], draws: int) -> Figure:
-    """The quadratic: measured beside known."""
-    print(f"1. variance of the gradient of E[(z - k)^2], {draws} draws: measured (95% interval), known")
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for number, (name, form) in enumerate((("pathwise", "pathwise"), ("score-function", "score function"))):
-        torch.manual_seed(0)
-        found = [
-            variance(*pair[:2], name, pair[2], draws)
-            for pair in (quadratic(distance, held=name != "pathwise") for distance in distances)
-        ]
-        for distance, (value, low, high) in zip(distances, found, strict=True):
-            known = known_variances(distance)[form]
-            print(f"   {name:<16}d = {distance:g}: {value:8.3f} ({low:.3f} to {high:.3f}), known {known:g}")
-        value, low, high = np.array(found).T
-        axes.errorbar(
-            distances, value, (value - low, high - value), fmt="o", color=f"C{number}", label=f"{name}, measured"
-        )
-        fine = np.linspace(min(distances), max(distances), 100)
-        axes.plot(fine, [known_variances(d)[form] for d in fine], color=f"C{number}", label=f"{form}, known")
-    axes.set(yscale="log", xlabel="d, the distance from the goal", ylabel="variance of the gradient")
-    axes.legend()
-    return figure
+# %% [markdown]
+# First $f(z) = (z - k)^2$ under $z \sim N(\mu, 1)$. With $d = \mu - k$ the pathwise variance is 4, wherever $\mu$ is,
+# and that of the score function $d^4 + 14 d^2 + 15$: it is worst far from the goal, where a gradient is needed most.
+
+# %%
+FORMS = {"pathwise": "pathwise", "score-function": "score function"}
+distances = (0.0, 1.0, 2.0, 4.0)
+toy = {}
+print(f"variance of the gradient of E[(z - k)^2], {80 * options.draws} draws: measured (95% interval), known")
+for name, form in FORMS.items():
+    for distance in distances:
+        toy_model, toy_guide, one = quadratic(distance, held=name != "pathwise")
+        toy[name, distance] = variance(toy_model, toy_guide, name, one, 80 * options.draws, int(distance))
+        value, low, high = toy[name, distance]
+        known = known_variances(distance)[form]
+        print(f"  {form:<16}d = {distance:g}: {value:8.3f} ({low:.3f} to {high:.3f}), known {known:g}")
+
+# %% [markdown]
+# Then a VAE, after some training, with more and more latents. The interval of a ratio takes the ends of both intervals
+# at once, which is cautious.
+
+# %%
+BATCH = 100
+images = load(options.data)
+pixels = images.train.shape[1]
+torch.manual_seed(0)
+x = images.train[:BATCH].bernoulli()
+counts = [int(count) for count in options.latents.split(",")]
 
 
-def contrast(images: Images, latents: Sequence[int], epochs: int, draws: int) -> tuple[Figure, Figure]:
-    """One VAE for each number of latents: variances after training, and the training by both for the last."""
-    print(f"2. variance of the VAE's gradient, {BATCH} images, after {epochs} epochs by Trace_ELBO")
+def trained(latents: int, elbo: Any, reparameterized: bool = True) -> tuple[VAE, Amortized, list[float]]:
+    """A VAE trained by one of Pyro's two classes, and its training curve."""
     torch.manual_seed(0)
-    pixels, x = images.train.shape[1], images.train[:BATCH].bernoulli()
-    factors = []
-    for count in latents:
-        torch.manual_seed(0)
-        model, guide = VAE(pixels, count, hidden=(200,)), Amortized(Diagonal(count), pixels, hidden=(200,))
-        fit(
-            model,
-            guide,
-            images.train,
-            elbo=Trace_ELBO(),
-            epochs=epochs,
-            batch_size=BATCH,
-            transform=torch.bernoulli,
-            seed=0,
-            progress=False,
-        )
-        path, score = (variance(model, guide, name, x, draws) for name in ("pathwise", "score-function"))
-        # The ends of both intervals at once: a cautious one for the ratio.
-        factors.append((score[0] / path[0], score[1] / path[2], score[2] / path[1]))
-        factor = "{:.1f} ({:.1f} to {:.1f})".format(*factors[-1])
-        print(f"   {count:3d} latents: pathwise {path[0]:.4g}, score function {score[0]:.4g}: {factor} times as much")
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    value, low, high = np.array(factors).T
-    axes.errorbar(latents, value, (value - low, high - value), fmt="o-", capsize=3)
-    axes.set(xscale="log", yscale="log", xlabel="latents", ylabel="variance, score function over pathwise")
-    axes.set_xticks(latents, [str(count) for count in latents])
-    axes.minorticks_off()
-    return figure, side_by_side(both_trained(images, latents[-1], epochs), BATCH)
+    model = VAE(pixels, latents, hidden=(200,))
+    guide = Amortized(Diagonal(latents), pixels, hidden=(200,), reparameterized=reparameterized)
+    history = fit(
+        model,
+        guide,
+        images.train,
+        elbo=elbo,
+        epochs=options.epochs,
+        batch_size=BATCH,
+        transform=torch.bernoulli,
+        seed=0,
+        progress=False,
+    )
+    return model, guide, history.elbo
 
 
-def both_trained(images: Images, latents: int, epochs: int) -> dict[str, History]:
-    """Pyro's two classes, as they are, on the same pair; the guide's switch is all that differs."""
-    pixels, found = images.train.shape[1], {}
-    for name, elbo, reparameterized in (
-        ("Trace_ELBO, reparameterized", Trace_ELBO(), True),
-        ("TraceGraph_ELBO, score function", TraceGraph_ELBO(), False),
-    ):
-        torch.manual_seed(0)
-        model = VAE(pixels, latents, hidden=(200,))
-        guide = Amortized(Diagonal(latents), pixels, hidden=(200,), reparameterized=reparameterized)
-        found[name] = fit(
-            model,
-            guide,
-            images.train,
-            elbo=elbo,
-            optimizer=partial(torch.optim.Adam, lr=1e-3),
-            epochs=epochs,
-            batch_size=BATCH,
-            transform=torch.bernoulli,
-            seed=0,
-            progress=False,
-        )
-        print(f"   {name}, {latents} latents: ELBO {found[name].elbo[-1]:.2f} nats in the last epoch")
-    return found
+ratios, by_path = [], []
+print(f"variance of a VAE's gradient, {BATCH} images, after {options.epochs} epochs by Trace_ELBO")
+for count in counts:
+    model, guide, by_path = trained(count, Trace_ELBO())
+    path, score = (variance(model, guide, name, x, options.draws) for name in FORMS)
+    ratios.append((score[0] / path[0], score[1] / path[2], score[2] / path[1]))
+    print(f"  {count:3d} latents: pathwise {path[0]:.4g}, score function {score[0]:.4g}: ", end="")
+    print("{:.1f} ({:.1f} to {:.1f}) times as much".format(*ratios[-1]))
+_, _, by_score = trained(counts[-1], TraceGraph_ELBO(), reparameterized=False)
+for name, curve in (("Trace_ELBO, pathwise", by_path), ("TraceGraph_ELBO, score function", by_score)):
+    print(f"  {name}, {counts[-1]} latents: training ELBO {curve[-1]:.2f} nats per image in the last epoch")
 
+# %%
+figure = new_figure(12, 4)
+left, middle, right = (tidy(axes) for axes in figure.subplots(1, 3))
+fine = np.linspace(min(distances), max(distances), 100)
+for (name, form), color in zip(FORMS.items(), PALETTE, strict=False):
+    left.plot(fine, [known_variances(d)[form] for d in fine], color="black", linewidth=1)
+    value, low, high = np.array([toy[name, distance] for distance in distances]).T
+    left.errorbar(distances, value, (value - low, high - value), fmt="o", color=color)
+    left.annotate(
+        form,
+        (2.1, known_variances(2.0)[form]),
+        xytext=(0, 8 if form == "pathwise" else -14),
+        textcoords="offset points",
+        color=color,
+    )
+left.set(yscale="log", xlabel="d, the distance from the goal", ylabel="variance of the gradient")
+left.set_title("A quadratic (black: known)", fontsize=10)
+value, low, high = np.array(ratios).T
+middle.errorbar(counts, value, (value - low, high - value), fmt="o-", capsize=3, color=PALETTE[2])
+middle.set(
+    xscale="log",
+    ylim=(0, 1.1 * float(np.nanmax(high))),
+    xlabel="latents",
+    ylabel="variance, score function over pathwise",
+)
+middle.set_xticks(counts, [str(count) for count in counts])
+middle.xaxis.minorticks_off()
+middle.set_title("A VAE (bars: 95% intervals)", fontsize=10)
+for form, curve, color in zip(FORMS.values(), (by_path, by_score), PALETTE, strict=False):
+    right.plot(range(1, len(curve) + 1), curve, color=color)
+    right.annotate(
+        form,
+        (len(curve), curve[-1]),
+        xytext=(0, 5 if form == "pathwise" else -16),
+        textcoords="offset points",
+        ha="right",
+        color=color,
+    )
+right.set(xlabel="epoch", ylabel="training ELBO, nats per image")
+right.set_title(f"What they train, {counts[-1]} latents", fontsize=10)
+show(figure, options.figure)
 
-def main(data: str = "digits", epochs: int = 20, latents: str = "2,10,50", draws: int = 500, run: str = "") -> None:
-    """Prints both parts and writes the figures."""
-    script = "examples/reparameterized_or_score_function.py"
-    with begun(Path(run) if run else None, f"gradient-{data}", script, {}) as running:
-        place = running.path
-        figures = {"quadratic.png": toy((0.0, 1.0, 2.0, 4.0), 80 * draws)}
-        counts = [int(count) for count in latents.split(",")]
-        figures["factor.png"], figures["training.png"] = contrast(load(data), counts, epochs, draws)
-        for name, figure in figures.items():
-            results.save(place / name, figure)
-        running.finish()
-    print(running.path)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--latents", default="2,10,50", help="comma-separated")
-    parser.add_argument("--draws", type=int, default=500, help="gradients for each variance")
-    parser.add_argument("--run", default="", help="the folder to write, a new one in runs/ by default")
-    main(**vars(parser.parse_args()))
+# %%
+print(
+    f"With {counts[-1]} latents the score function's gradient has {ratios[-1][0]:.0f} times the variance of the "
+    f"pathwise one (95% interval: {ratios[-1][1]:.0f} to {ratios[-1][2]:.0f})."
+)
