@@ -33,7 +33,7 @@ from ppl_vae.plots.style import PALETTE, new_figure, show, tidy
 
 parser = argparse.ArgumentParser(description="How does it look without fit?")
 parser.add_argument("--data", default="digits", help="digits, mnist, fashion-mnist, or a .npy file of images")
-parser.add_argument("--epochs", type=int, default=100)
+parser.add_argument("--epochs", type=int, default=50)
 parser.add_argument("--figure", type=Path, default=Path("runs/plain_svi.png"))
 options = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has no command line
 

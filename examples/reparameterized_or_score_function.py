@@ -152,6 +152,7 @@ for form, curve, color in zip(FORMS.values(), (by_path, by_score), PALETTE, stri
         ha="right",
         color=color,
     )
+right.margins(y=0.15)
 right.set(xlabel="epoch", ylabel="training ELBO, nats per image")
 right.set_title(f"What they train, {counts[-1]} latents", fontsize=10)
 show(figure, options.figure)

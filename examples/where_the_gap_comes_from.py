@@ -133,7 +133,7 @@ print(" importance weights can be trusted)")
 # %%
 figure = new_figure(9, 3.6)
 axes = tidy(figure.add_subplot())
-names = [f"{guide} guide\non the model of {of}" for of, guide in bars]
+names = [f"{guide} guide,\nmodel trained with {of}" for of, guide in bars]
 approximation = [row.approximation_gap or 0.0 for row in bars.values()]
 amortization = [row.amortization_gap or 0.0 for row in bars.values()]
 axes.barh(names, approximation, color=PALETTE[0])
