@@ -224,6 +224,7 @@ class NewOptions(Options):
     """The options of ``ppl-vae new``."""
 
     name: Annotated[str, typer.Argument(help="The module's name, such as my_model.")]
+    kind: Annotated[str, typer.Option(help="What to start from, one of the kinds above.")] = "local"
     folder: Annotated[Path, typer.Option(help="The folder to write to.")] = Path()
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import xarray as xr
 
@@ -118,3 +119,34 @@ def stacked_by_guide(measured: Mapping[str, xr.Dataset], joint: bool) -> xr.Data
             stacked[attribute] = "guide", [dataset.attrs[attribute] for dataset in measured.values()]
     attributes = {key: first.attrs[key] for key in ("particles", "khat_threshold", "marginal_points", "unit")}
     return stacked.assign_attrs(units=f"nats per {first.attrs['unit']}", **attributes)
+
+
+def plain_table(rows: list[Row], evidence: str, attributes: Mapping[str, Any]) -> str:
+    """The table as plain text: guide, ELBO, log p(x), gap and k-hat, and a line that says what they are.
+
+    Args:
+        rows: a line of the table each.
+        evidence: where log p(x) comes from, in words.
+        attributes: those of the measured dataset: its ``unit`` and ``khat_threshold``.
+    """
+    whole, threshold = attributes["unit"] == "data set", attributes["khat_threshold"]
+    headings = ("guide", "ELBO", "log p(x)", "gap", "k-hat")
+    lines = [headings, *(_cells(row, whole) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    trusted = "the share of data points whose importance weights can be trusted"
+    khat = f"importance weights can be trusted below {threshold:.2f}" if whole else trusted
+    printed = ["  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]) for first, *others in lines]
+    units = f"nats per {attributes['unit']} ± Monte Carlo standard error; gap = log p(x) - ELBO"
+    return "\n".join([*printed, units, f"log p(x): {evidence}", f"k-hat: {khat}"])
+
+
+def _cells(row: Row, whole: bool) -> tuple[str, ...]:
+    """A row's cells; "-" where a figure is not known."""
+    khat = row.khat if whole else row.khat_good
+    return (
+        row.guide if row.is_bound else f"{row.guide} (not a bound)",
+        f"{row.elbo:.3f} ± {row.elbo_se:.3f}",
+        "-" if row.log_evidence is None else f"{row.log_evidence:.3f}",
+        "-" if row.gap is None else f"{row.gap:.3f}",
+        "-" if khat is None else f"{khat:.2f}" if whole else f"{khat:.1%}",
+    )

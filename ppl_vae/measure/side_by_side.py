@@ -13,7 +13,7 @@ from torch import nn
 from ppl_vae.errors import InputError
 from ppl_vae.measure.best_evidence import Evidence, Source
 from ppl_vae.measure.bounds import whole_numbers
-from ppl_vae.measure.comparison_table import Row, row_of, stacked_by_guide, with_ties
+from ppl_vae.measure.comparison_table import Row, plain_table, row_of, stacked_by_guide, with_ties
 from ppl_vae.measure.contestants import can_be_split, leave_out, pairs_of
 from ppl_vae.measure.health import told_of
 from ppl_vae.measure.kept_parts import KeptParts, from_dataset, in_dataset
@@ -30,7 +30,7 @@ from ppl_vae.training.warning import warn_caller
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of :func:`compare`.
+    """The result of :func:`compare`; ``print`` shows it as a table.
 
     Attributes:
         rows: the table, tightest first, with ties marked; guides whose figures bound nothing come last.
@@ -61,6 +61,10 @@ class Comparison:
     pairs: dict[str, tuple[nn.Module, nn.Module]]
     histories: dict[str, History] = field(default_factory=dict)
     advice: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """The table as plain text, for ``print``."""
+        return plain_table(self.rows, self.evidence, self.bounds.attrs)
 
 
 @runs_a_pair
