@@ -120,6 +120,6 @@ show(figure, options.figure)
 full = measured["auto-mvn"]
 print(
     f"The chains agree once relabelled (r-hat {before:.2f}, then {after:.3f}), and auto-mvn finds what NUTS finds, "
-    f"to {full['distance']:.2f} posterior standard deviations; its k-hat of {full['khat']:.2f} does not show the copy that "
-    "it never visits."
+    f"to {full['distance']:.2f} posterior standard deviations; its k-hat of {full['khat']:.2f} does not show the copy "
+    "that it never visits."
 )

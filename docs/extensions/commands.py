@@ -1,4 +1,4 @@
-"""The directives ``command``, a command of ``ppl-vae`` with its options, and ``members``, what ``ppl-vae list`` names."""
+"""The directives ``command``, a command of ``ppl-vae`` with its options, and ``members``, all that it can name."""
 
 import re
 from typing import Any
