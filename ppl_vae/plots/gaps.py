@@ -89,8 +89,10 @@ def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = No
     if reference is not None:
         axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="exact")
     axes.set(xscale="log", xlabel="distributions between start and posterior", ylabel="log p(x), nats per image")
+    axes.minorticks_off()
+    axes.set_xticks(lengths, [str(length) for length in lengths])
     label_ends(axes)
-    write_title(figure, "Annealed importance sampling (bars: two Monte Carlo errors)")
+    write_title(figure, "Annealed importance sampling (bars: two Monte Carlo errors, where they are known)")
     return figure
 
 
