@@ -133,7 +133,11 @@ def khat_by_image(
     }
     for level, (meaning, style) in levels.items():
         axes.axhline(level, color="0.3", linestyle=style, linewidth=1, label=meaning)
-    axes.set(xlabel="images, sorted by k-hat", ylabel="k-hat", ylim=(None, max(np.nanmax(khat, initial=1), 1) + 0.1))
+    axes.set(
+        xlabel="images, sorted by k-hat",
+        ylabel="k-hat",
+        ylim=(None, np.max(khat, initial=1.0, where=np.isfinite(khat)) + 0.1),
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     label_ends(axes)
     share = shares(khat, threshold)

@@ -123,6 +123,8 @@ def test_the_figure_of_khat_names_its_guide_and_its_lines(compared, figures):
     assert "off the scale" not in shown
     bare = xr.Dataset({"khat": ("data", np.full(20, 0.1))}, attrs={"khat_threshold": 0.7})
     assert "guide" not in khat_by_image(bare, x, (4, 4)).get_suptitle()
+    few = xr.Dataset({"khat": ("data", np.full(20, np.inf))}, attrs={"khat_threshold": 0.7})  # of few particles
+    assert khat_by_image(few, x, (4, 4)).axes[0].get_ylim()[1] == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 20])
