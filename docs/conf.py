@@ -78,7 +78,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!ppl_vae).*"),  # torch, Pyro, xarray: their pages are not looked up
     ("py:.*", r"ppl_vae\.(.*\.)?_.*"),
-    ("py:class", r"ppl_vae\.training\.batches\.Batches"),  # only the judge of a training reads them
+    ("py:class", r"ppl_vae\.training\.(batches\.Batches|evaluation\.Evaluation)"),  # a training's judge has them
 ]
 
 linkcheck_anchors = False

@@ -4,11 +4,13 @@ The scripts are copied to ``docs/questions``, which is not kept in git: a script
 """
 
 import ast
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import jupytext
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -88,6 +90,20 @@ def write(folder: Path, scripts: list[Path]) -> None:
             file.write_text(text)
 
 
+def without_places(app: Sphinx, doctree: nodes.document) -> None:
+    """Takes the file and the line of code out of the warnings that a page printed: they are of this machine alone."""
+    for block in doctree.findall(nodes.literal_block):
+        if "stderr" in block.get("classes", ()):
+            text = re.sub(r"^\S*/\S+?:\d+: (\w+: .*)(?:\n  .*)?", r"\1", block.astext(), flags=re.MULTILINE)
+            block.children = [nodes.Text(text)]
+            block.rawsource = text  # which the highlighter compares
+
+
+def setup_kernels() -> None:
+    """Has the kernels keep quiet of progress bars as widgets, which no page has."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
+
+
 def collect(app: Sphinx, config: Config) -> None:
     """Collects the scripts before pages are looked for."""
     source = Path(app.srcdir)
@@ -97,4 +113,6 @@ def collect(app: Sphinx, config: Config) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Collects the scripts at each build."""
     app.connect("config-inited", collect)
+    app.connect("doctree-read", without_places)
+    setup_kernels()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
