@@ -15,11 +15,19 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 TOPICS = {
-    "What a VAE is": ("why_encode_a_variance", "where_is_the_noise_in_the_decoder", "log_evidence_equals_elbo_plus_kl"),
+    "What a VAE is": (
+        "why_encode_a_variance",
+        "why_not_an_autoencoder",
+        "where_is_the_noise_in_the_decoder",
+        "what_passes_through_the_noise",
+        "latent_manifold",
+    ),
     "How tight the bound is": (
+        "log_evidence_equals_elbo_plus_kl",
         "how_tight_is_the_bound",
         "where_the_gap_comes_from",
         "how_wrong_is_mean_field",
+        "cover_or_peak",
         "can_the_evidence_be_trusted",
     ),
     "Gradients": ("reparameterized_or_score_function", "discrete_latents"),
