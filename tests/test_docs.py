@@ -21,13 +21,13 @@ def site(tmp_path_factory):
     for name in NEEDED:
         pytest.importorskip(name, reason=f"{name} is not installed: pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
-    for part in ("docs", "examples"):
+    for part in ("docs", "examples", "ppl_vae/cli/templates"):  # pages show the templates
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("_build", "questions", "__pycache__"))
     for file in ROOT.glob("*.md"):
         shutil.copy(file, folder)
-    command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-b", "html", "docs", "site"]
+    command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-b", "html", ".", "../site"]
     environment = os.environ | {"PPL_VAE_DOCS_EXECUTE": "off"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder / "docs", env=environment, capture_output=True, text=True, timeout=300)
     return folder / "site", done
 
 
