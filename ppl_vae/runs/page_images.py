@@ -3,7 +3,6 @@
 import base64
 import io
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +82,16 @@ def explorer(run: Run, data: tuple[Tensor, ...], labels: Tensor | None) -> dict[
     by_guide = colors(run.pairs)
     shown = tuple(part[:_POINTS] for part in data)
     for name, (model, guide) in in_order(run).items():
-        _require_plane(run, model)
+        plane = _with_plane(run, model)
         if id(model) not in models:
-            models[id(model)] = exported_decoder(model, getattr(model, "given_dim", 0)) | {"name": name}
+            models[id(model)] = exported_decoder(plane, getattr(plane, "given_dim", 0)) | {"name": name}
         where = list(models).index(id(model))
         means = _means(model, guide, shown)
         points[name] = {"model": where, "color": by_guide[name], "means": [[_short(v) for v in row] for row in means]}
-    model = next(iter(run.pairs.values()))[0]
-    prior: Any = model.prior()
+    prior: Any = plane.prior()
     return {
         "shape": list(run.data["shape"]),
-        "classes": run.data["classes"] if model.given_count else 0,
+        "classes": run.data["classes"] if plane.given_count else 0,
         "decoders": list(models.values()),
         "points": points,
         "labels": None if labels is None else labels[:_POINTS].tolist(),
@@ -101,7 +99,7 @@ def explorer(run: Run, data: tuple[Tensor, ...], labels: Tensor | None) -> dict[
     }
 
 
-def _require_plane(run: Run, model: nn.Module) -> None:
+def _with_plane(run: Run, model: nn.Module) -> LatentVariableModel:
     if not isinstance(model, LatentVariableModel) or type(model).forward is not LatentVariableModel.forward:
         raise NotExportable(f"A {type(model).__name__} has more than one latent variable.")
     prior = model.prior()
@@ -112,6 +110,7 @@ def _require_plane(run: Run, model: nn.Module) -> None:
         raise NotExportable(f"This run has {size} latents; a plane to explore has 2: --latents 2.")
     if model.given_count > 1:
         raise NotExportable("The model is conditional on more than a label.")
+    return model
 
 
 def _means(model: nn.Module, guide: nn.Module, data: tuple[Tensor, ...]) -> list[list[float]]:
@@ -124,7 +123,7 @@ def _short(value: float) -> float:
     return round(value, 4)
 
 
-def _figures(bounds: xr.Dataset | None, name: str, number: int) -> Mapping[str, Any]:
+def _figures(bounds: xr.Dataset | None, name: str, number: int) -> dict[str, Any]:
     """A guide's figures for one image, as text and as numbers to sort by; empty where the run has none."""
     if bounds is None or number >= bounds.sizes["data"]:
         return {}
