@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Do autoguides find what NUTS finds? What is label switching?
 #
-# *"Two chains give me two different means of component 1, and r-hat is above 2. Is my model broken?"*
+# *"Two chains give me two different means of component 1, and r-hat is far above 1. Is my model broken?"*
 #
 # The lengths of iris petals come in two kinds. The parameters of two Gaussians get priors, and which of them a petal
 # comes from is summed out:
@@ -106,12 +106,12 @@ for color, chain in zip(chains.values(), first, strict=True):
 left.set(
     xlabel="draw", ylabel="mean of 'component 1', sd of the data", title=f"Four chains of NUTS: r-hat {before:.1f}"
 )
-grid = np.linspace(*np.quantile(reference.means.values[..., 0], (0.0005, 0.9995)), 60)
+grid = np.linspace(*np.quantile(reference.means.values[..., 0], (0.0005, 0.9995)), 21)
 for name, draws in {"NUTS": reference, **guides}.items():
     values = draws.means.values[..., 0].ravel()
-    heights = np.histogram(values, grid[::3], density=True)[0]
+    heights = np.histogram(values, grid, density=True)[0]
     color = "black" if name == "NUTS" else colors(guides)[name]
-    right.stairs(heights, grid[::3], color=color, linewidth=2 if name == "NUTS" else 1.2, label=name)
+    right.stairs(heights, grid, color=color, linewidth=2 if name == "NUTS" else 1.2, label=name)
 right.legend(frameon=False)
 right.set(xlabel="the smaller mean, sd of the data", ylabel="posterior density", title=f"Relabelled: r-hat {after:.2f}")
 show(figure, options.figure)
