@@ -146,7 +146,7 @@ print("(reconstruction: mean of log p(x | z) of held-out images, z their code)")
 
 # %%
 figure = new_figure(12, 5.4)
-clouds, drawn, between = figure.subfigures(1, 3, width_ratios=(1.9, 4, 5))
+clouds, drawn, between = figure.subfigures(1, 3, width_ratios=(2.3, 4, 5))
 dots = clouds.subplots(len(pairs), 1)
 samples, ways = drawn.subplots(len(pairs), 7), between.subplots(len(pairs), 9)
 clouds.suptitle("codes; ring: 95% of N(0, I)", fontsize=9)
