@@ -104,9 +104,8 @@ for kind in ("encoder", "table", "semi-amortized"):
 row_numbers = Diagonal(2).num_params
 crossing = rows["encoder", sizes[0]]["numbers"] // row_numbers
 figure = new_figure(11, 4)
-for axes, key, title in zip(
-    figure.subplots(1, 3), ("numbers", "seconds", "gap"), ("Numbers to store", "Seconds to fit", "Gap, nats per image"), strict=True
-):  # fmt: skip
+titles = {"numbers": "Numbers to store", "seconds": "Seconds to fit", "gap": "Gap, nats per image"}
+for axes, (key, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
     tidy(axes)
     for number, kind in enumerate(("encoder", "table", "semi-amortized")):
         values = [rows[kind, count][key] for count in sizes]
@@ -126,7 +125,7 @@ show(figure, options.figure)
 # %%
 last = {kind: rows[kind, sizes[-1]] for kind in ("encoder", "table", "semi-amortized")}
 print(
-    f"With N = {sizes[-1]} the gap is {last['encoder']['gap']:.2f} nats by the encoder, {last['table']['gap']:.2f} by the "
-    f"table and {last['semi-amortized']['gap']:.2f} by the encoder with steps; the table stores {row_numbers} numbers an "
-    f"image, more than the whole encoder from N = {crossing} on, and has none for a new image."
+    f"With N = {sizes[-1]} the gap is {last['encoder']['gap']:.2f} nats by the encoder, {last['table']['gap']:.2f} by "
+    f"the table and {last['semi-amortized']['gap']:.2f} by the encoder with steps; the table stores {row_numbers} "
+    f"numbers an image, more than the whole encoder from N = {crossing} on, and has none for a new image."
 )
