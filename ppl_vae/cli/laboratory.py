@@ -174,14 +174,16 @@ class Laboratory:
     ) -> list[dict[str, Any]]:
         """The records of one estimator; the references, by the particles of their bound, are made once a stop."""
         entry = ESTIMATORS[name]
-        elbo = builder.estimator(name, model, guide, max(particles, entry.particles))
-        bound = elbo.num_particles if entry.multi_sample else 1
+        count = max(particles, entry.particles)
+        bound = count if entry.multi_sample else 1
         draws, pathwise = self.options.reference_draws, model.prior().has_rsample
         if at_stop["final"] and draws and bound not in references and (bound == 1 or pathwise):
             multi_sample = IWAE(bound) if bound > 1 else None
+            builder.elbo(guide)  # the reference takes the pair's usual draws, whatever the estimator before it took
             references[bound] = reference_gradient(
                 model, guide, batch, elbo=multi_sample, draws=draws, progress=not self.options.quiet
             )
+        elbo = builder.estimator(name, model, guide, count)
         pyro.set_rng_seed(self.options.seed)
         statistics = gradient_statistics(
             model,

@@ -162,10 +162,15 @@ class Builder:
     def elbo(self, guide: Guide) -> ELBO:
         """Pyro's ELBO with the analytic KL for guides of one continuous site, where it trains in fewer steps.
 
+        A guide of a family is switched to reparameterized draws.
+
         It takes each site's KL by itself, which is wrong for two sites in the opposite order of the model's.
         """
-        continuous = isinstance(guide, FamilyGuide) and not guide.family.discrete
-        return TraceMeanField_ELBO() if continuous else Trace_ELBO()
+        if isinstance(guide, FamilyGuide):
+            guide.reparameterized = True  # an estimator may have switched it to other draws
+            if not guide.family.discrete:
+                return TraceMeanField_ELBO()
+        return Trace_ELBO()
 
     def estimator(self, name: str, model: LatentVariableModel, guide: Guide, particles: int | None) -> ELBO:
         """Makes the gradient estimator of that name, and switches the guide to the kind of draws that it needs.

@@ -331,6 +331,19 @@ def test_gradients_writes_a_whole_folder(run, tmp_path):
     assert figures == {"training.png", "variance-epoch.png", "variance-latents.png", "variance-particles.png"}
 
 
+def test_the_training_goes_on_with_the_usual_draws_after_an_estimator_of_other_draws(run):
+    sizes = ["--epochs", 2, "--hidden", 8, "--latents", 2, "--draws", 20, "--reference-draws", 100, "--no-race"]
+    found = {}
+    for estimators in ("pathwise,score-function", "score-function,pathwise"):
+        status, out, err = run("gradients", *sizes, "--estimators", estimators, "--json")
+        assert status == 0, err
+        ends = [one for one in json.loads(out)["records"] if one["group"] == "total" and one["final"]]
+        found[estimators] = {one["estimator"]: (one["variance"], one["reference"]) for one in ends}
+    first, second = found.values()
+    assert first["pathwise"] == second["pathwise"]
+    assert first["score-function"] == second["score-function"]
+
+
 def test_gradients_of_bits_are_exact(run):
     sizes = ["--epochs", 1, "--hidden", 8, "--latents", 3, "--draws", 20, "--no-race"]
     status, out, err = run(
