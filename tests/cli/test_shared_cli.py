@@ -35,6 +35,7 @@ def test_compare_writes_a_folder_without_images(run, tmp_path):
             "bounds.nc",
             "history.json",
             "run.json",
+            "report.html",
             "parts",
             "model.safetensors",
             "bounds.png",
