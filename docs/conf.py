@@ -27,7 +27,7 @@ extensions = [
     "public_names",
     "questions",
 ]
-exclude_patterns = ["_build", "conf.py", "extensions", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "conf.py", "picture.py", "extensions", "**/.ipynb_checkpoints"]
 
 html_theme = "furo"
 html_title = "ppl_vae"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 _WIDTH = 80  # of a value in a sentence
 _SEEDS = 2**32  # those that numpy takes; Python and torch take more
 _LONG = re.compile(r"\S{400,}")  # a name that would hide the rest of the sentence
+_SHAPES = re.compile(r"\n *Trace Shapes:")  # where Pyro's table of a program's sites begins, which it adds to errors
 
 
 def in_one_line(text: str) -> str:
@@ -51,7 +52,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(in_one_line(message))
+        super().__init__(in_one_line(_SHAPES.split(message, maxsplit=1)[0]))
 
 
 def shown(value: Any) -> str:

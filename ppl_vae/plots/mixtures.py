@@ -76,7 +76,8 @@ def clusters(
             for shape, marker in zip(np.unique(classes), cycle("os^Dv<>p*h"), strict=False):
                 chosen = classes == shape
                 hues = [PALETTE[index % len(PALETTE)] for index in color[chosen]]
-                axes.scatter(*points[chosen][:, pair].T, c=hues, s=14, marker=marker, alpha=0.6, linewidths=0)
+                x, y = points[chosen][:, pair].T
+                axes.scatter(x, y, c=hues, s=14, marker=marker, alpha=0.6, linewidths=0)
             for index, (center, spread) in enumerate(zip(centers, spreads, strict=True)):
                 _ellipses(axes, center[pair], spread[np.ix_(pair, pair)], PALETTE[index % len(PALETTE)])
             if row == side - 1:

@@ -119,11 +119,12 @@ def label_ends(axes: Axes, beside: bool = False) -> None:
     texts = [axes.annotate(text, (1, 0), (1.03, 0.5), color=color, **_WRITTEN) for _, _, text, color in ends]
     if not texts:
         return
-    axes.get_figure(root=True).draw_without_rendering()  # only then are the sizes known
+    figure: Any = axes.get_figure(root=True)
+    figure.draw_without_rendering()  # only then are the sizes known
     area = axes.get_window_extent()
     sizes = np.array([text.get_window_extent().height for text in texts]) / area.height
     placed = _spread(np.array([y for _, y, _, _ in ends]), 1.05 * sizes)
-    gap = 6 * axes.get_figure(root=True).dpi / 72 / area.width  # 6 points
+    gap = 6 * figure.dpi / 72 / area.width  # 6 points
     for text, (x, y, _, color), size, height in zip(texts, ends, sizes, placed, strict=True):
         inside = float(np.clip(y, 0, 1))
         text.xy = (x, inside)

@@ -171,7 +171,7 @@ def test_a_mixture_of_iris_on_the_command_line(run, write, tmp_path):
     assert status == 0
     assert found == json.loads((tmp_path / "a" / "result.json").read_text())
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        *("result.json", "run.json", "model.safetensors", "density.png", "history.json", "training.png")
+        *("result.json", "run.json", "model.safetensors", "density.png", "history.json", "training.png", "report.html")
     }
     assert found["log_likelihood"] == pytest.approx(-180.186, abs=0.05)
     assert found["bic"] == pytest.approx(580.84, abs=0.1)  # mclust's, with its sign turned

@@ -4,7 +4,7 @@ import pytest
 
 
 def test_the_images_fill_the_prior_and_the_rate_is_taken_apart(run_example):
-    found = run_example("latent_manifold", "--epochs", "15")
+    found = run_example("latent_manifold", "--epochs", "40")
     shares = found["shares"]
     for limit in (1.0, 2.0, 3.0):
         assert shares[limit] == pytest.approx(1 - math.exp(-(limit**2) / 2), abs=0.2)

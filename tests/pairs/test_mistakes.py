@@ -9,10 +9,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch.optim import Adam
 
-from ppl_vae import CaptureWarning, LogEvidence, bounds, compare, fit, no_guide
+from ppl_vae import CaptureWarning, InputError, LogEvidence, bounds, compare, fit, no_guide
 from ppl_vae.evidence import annealed
 from ppl_vae.guides import Amortized, Diagonal, PerDatapoint
 from ppl_vae.models import VAE, GaussianMixture
@@ -91,6 +92,15 @@ def test_a_pair_that_is_wrong_is_told_in_one_line(mistake, measure):
     with pytest.raises(ValueError, match=message) as caught:
         measure(*make())
     assert "\n" not in str(caught.value)
+
+
+def test_what_pyro_adds_to_an_error_inside_a_program_is_left_out():
+    class Flat(VAE):
+        def likelihood(self, z, *given):
+            return super().likelihood(z, *given).base_dist
+
+    with pytest.raises(InputError, match=r"add \.to_event\(1\)$"):  # and no table of shapes below
+        poutine.trace(Flat(OBSERVED, 2, hidden=(8,)))(bits())
 
 
 def test_a_sound_pair_passes():
