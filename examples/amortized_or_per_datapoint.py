@@ -7,8 +7,8 @@
 #
 # So a table grows with $N$, and an encoder does not. What does the encoder cost in exchange? Its gap is larger:
 #
-# $$\log p(x) - \text{ELBO} = \underbrace{\mathrm{KL}(q^*_x \,\|\, p(z \mid x))}_{\text{the table's, too}}
-# + \underbrace{\text{ELBO}^* - \text{ELBO}}_{\text{amortization}}$$
+# $$\log p(x) - \text{ELBO} = \underbrace{\mathrm{KL}(q^*_x \,\|\, p(z \mid x))}_{\text{the table's, too}} +
+# \underbrace{\text{ELBO}^* - \text{ELBO}}_{\text{amortization}}$$
 #
 # One decoder with two latents is trained and frozen, so that $\log p(x)$ is known by quadrature. Then an encoder, a
 # table and an encoder with five gradient steps for each image (semi-amortized) are fitted to it, on 100, 300 and 1000

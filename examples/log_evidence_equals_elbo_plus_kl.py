@@ -6,8 +6,8 @@
 #
 # For any model and any $q$, trained or not,
 #
-# $$\log p(x) = \underbrace{\mathbb{E}_{q}\left[\log p(x, z) - \log q(z)\right]}_{\mathrm{ELBO}}
-# + \mathrm{KL}\left(q(z) \,\|\, p(z \mid x)\right)$$
+# $$\log p(x) = \underbrace{\mathbb{E}_{q}\left[\log p(x, z) - \log q(z)\right]}_{\mathrm{ELBO}} +
+# \mathrm{KL}\left(q(z) \,\|\, p(z \mid x)\right)$$
 #
 # A step on $q$ can't move the left side, so all that the ELBO gains, the KL loses. A step on $p$ moves all three. This
 # page alternates the two kinds of steps on models where each number can be computed exactly, by code of its own, and

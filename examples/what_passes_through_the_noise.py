@@ -9,8 +9,8 @@
 # The ELBO charges for what the code says: the rate $\mathrm{KL}(q(z \mid x) \,\|\, p(z))$, in bits if the logarithm is
 # to base 2. For $q = \mathcal N(\mu(x), \sigma^2 I)$ with $D$ latents it is
 #
-# $$\text{rate} = \frac{1}{\ln 2} \left( \frac{\lVert \mu(x) \rVert^2}{2} + D \, \frac{\sigma^2 - 1}{2} \right)
-# + D \log_2 \frac{1}{\sigma}$$
+# $$\text{rate} = \frac{1}{\ln 2} \left( \frac{\lVert \mu(x) \rVert^2}{2} + D \, \frac{\sigma^2 - 1}{2} \right) +
+# D \log_2 \frac{1}{\sigma}$$
 #
 # Halve the noise, and the last term grows by one bit for each latent; without noise it is infinite. This page
 # hard-codes $\sigma$ from 1 down to 1/64, lets the encoder choose it, takes it away, and looks at three things: what

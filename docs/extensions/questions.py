@@ -26,6 +26,7 @@ TOPICS = {
         "log_evidence_equals_elbo_plus_kl",
         "how_tight_is_the_bound",
         "where_the_gap_comes_from",
+        "amortized_or_per_datapoint",
         "how_wrong_is_mean_field",
         "cover_or_peak",
         "can_the_evidence_be_trusted",
