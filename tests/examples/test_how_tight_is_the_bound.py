@@ -2,7 +2,9 @@ import math
 
 
 def test_a_refined_diagonal_guide_leaves_what_the_closed_form_says(run_example):
-    found = run_example("how_tight_is_the_bound", "--epochs", "160", "--particles", "500")
+    found = run_example(
+        "how_tight_is_the_bound", "--families", "unit,diagonal,full", "--epochs", "160", "--particles", "500"
+    )
     value, error = found["measured"]["diagonal"]["refined"]
     assert abs(value - found["diagonal"]) < 0.02 + 4 * error
     assert found["measured"]["unit"]["refined"][0] > value > found["measured"]["full"]["refined"][0]
