@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ppl_vae.runs.opened import Run
-from ppl_vae.runs.page_words import final_records, listed, nats, rows_of
+from ppl_vae.runs.page_words import final_records, listed, nats, rows_of, smallest_variance, times
 from ppl_vae.training.history import History
 
 _AGREE = 0.05  # nats within which bounds are said to agree
@@ -67,7 +67,7 @@ def _gaps(run: Run) -> str:
         words = f"{rows[0]['guide']} leaves a gap of {nats(rows[0]['gap'])} nats"
     elif rows[0]["gap"] > 0:
         worst = rows[-1]
-        words += f"; {worst['guide']} leaves {worst['gap'] / rows[0]['gap']:.2g} times as much, {nats(worst['gap'])}"
+        words += f"; {worst['guide']} leaves {times(worst['gap'] / rows[0]['gap'])} as much, {nats(worst['gap'])}"
     split = next((row for row in rows if row["approximation_gap"] is not None and row["gap"] > 0), None)
     if split is None:
         return f"{words}."
@@ -160,10 +160,7 @@ def _variance(run: Run, axis: str) -> str:
     final = final_records(run)
     if not final:
         return ""
-    best, worst = final[0], final[-1]
-    apart = f"At the end {best['estimator']} has the smallest variance"
-    if best is not worst:
-        apart += f"; that of {worst['estimator']} is {worst['variance'] / best['variance']:.3g} times as large"
+    best, apart = final[0], smallest_variance(run)
     line = {
         record[axis]: record["variance"]
         for record in run.results["records"]

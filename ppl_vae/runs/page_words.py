@@ -8,7 +8,7 @@ from ppl_vae.runs.opened import Run
 
 
 def nats(value: float) -> str:
-    """A number of nats with as many decimals as can be read: three below 10, one above 1000.
+    """A number of nats with as many decimals as can be read: three below 1000, one from there on.
 
     Examples:
         >>> from ppl_vae.runs.page_words import nats
@@ -18,6 +18,20 @@ def nats(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:.{3 if abs(value) < 1000 else 1}f}".replace("-", "−")
+
+
+def times(ratio: float) -> str:
+    """How many times as large, in two digits that can be read: no power of ten.
+
+    Examples:
+        >>> from ppl_vae.runs.page_words import times
+        >>> times(1.234), times(151_234.0), times(3e9)
+        ('1.2 times', '150,000 times', 'more than a million times')
+    """
+    if ratio > 1e6:
+        return "more than a million times"
+    rounded = float(f"{ratio:.2g}")
+    return f"{rounded:,.0f} times" if rounded >= 10 else f"{rounded:g} times"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -96,15 +110,32 @@ def answer(run: Run) -> str:
             f"The best of {starts} starts has a log-likelihood of {nats(found['log_likelihood'])} nats for the "
             f"{found['rows']} rows; its BIC is {nats(found['bic'])} (lower is better)."
         )
-    final = final_records(run)
-    if final:
-        least, most = final[0], final[-1]
-        times = most["variance"] / least["variance"]
-        return (
-            f"{least['estimator']} has the smallest variance at the end: {least['variance']:.3g}; that of "
-            f"{most['estimator']} is {times:.3g} times as large."
-        )
-    return ""
+    return f"{smallest_variance(run)}." if final_records(run) else ""
+
+
+def smallest_variance(run: Run) -> str:
+    """Which estimator has the smallest variance at the end, how large it is, and how far it lies from the largest.
+
+    Args:
+        run: whose final records are not empty.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ppl_vae import Run
+        >>> from ppl_vae.runs.page_words import smallest_variance
+        >>> record = {"group": "total", "final": True, "latents": 8, "particles": 1}
+        >>> found = {"records": [record | {"estimator": "pathwise", "variance": 2.0}]}
+        >>> smallest_variance(Run(Path("runs/a"), "gradients", "images", {}, {}, {}, {}, {}, None, found, None))
+        'At the end the gradient of pathwise has a variance of 2'
+    """
+    least, *others = final_records(run)
+    name, value = least["estimator"], least["variance"]
+    if not others:
+        return f"At the end the gradient of {name} has a variance of {value:.3g}"
+    most = others[-1]
+    # where an estimator draws nothing, as by enumeration, nothing is a multiple of its variance
+    apart = f"{times(most['variance'] / value)} as large" if value > 0 else f"{most['variance']:.3g}"
+    return f"{name} has the smallest variance at the end: {value:.3g}; that of {most['estimator']} is {apart}"
 
 
 def final_records(run: Run) -> list[Mapping[str, Any]]:
