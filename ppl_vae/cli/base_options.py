@@ -52,6 +52,8 @@ TrackerOption = Annotated[
     ),
 ]
 
+_OF_DATA = ("data", "data_root")  # by which a run's data are found again
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -77,8 +79,18 @@ class Options:
             in_python: what an option's text means in Python, to be recorded in its stead.
         """
         left_out = {"typed", "quiet", "as_json", "resume", *without}
-        values = {field.name: getattr(self, field.name) for field in fields(self)} | in_python
-        return {name: value for name, value in values.items() if name not in left_out}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {name: absolute(name, values[name]) for name in _OF_DATA if name in values}
+        return {name: value for name, value in (values | in_python).items() if name not in left_out}
+
+
+def absolute(option: str, value: Any) -> Any:
+    """The value of an option, with each path as one that holds from any folder; ``--data`` may name a file too."""
+    if isinstance(value, list):
+        return [absolute(option, part) for part in value]
+    if option == "data" and isinstance(value, str) and value.lower().endswith((".npy", ".csv")):
+        return str(Path(value).absolute())
+    return value.absolute() if isinstance(value, Path) else value
 
 
 def ordered_fields(kind: type[Options]) -> list[Field[Any]]:

@@ -19,7 +19,7 @@ from ppl_vae.measure.arviz import posterior_predictive
 from ppl_vae.models import GaussianMixture
 from ppl_vae.pairs.restore import evaluating
 from ppl_vae.plots import images
-from ppl_vae.runs.opened import Run
+from ppl_vae.runs.opened import Run, require_pairs
 from ppl_vae.runs.rebuilt import shared_start
 from ppl_vae.training.writing import replaced
 
@@ -30,10 +30,7 @@ def draw(run: Run, options: SampleOptions) -> list[Path]:
     Raises:
         InputError: for a run without a pair, an unknown guide, or a folder that can't be written.
     """
-    if not run.pairs:
-        raise InputError(
-            f"{run.folder} is a run of `{run.command}`, which keeps no model: take one of train or compare"
-        )
+    require_pairs(run)
     name = options.guide or next(iter(run.pairs))
     if name not in run.pairs:
         raise InputError(f"{run.folder} has no guide {name!r}: choose from {', '.join(run.pairs)}")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
@@ -14,7 +15,7 @@ from ppl_vae.cli.watching import WATCHING
 from ppl_vae.errors import InputError
 from ppl_vae.measure.side_by_side import Comparison, side_by_side
 from ppl_vae.pairs.progress import whole
-from ppl_vae.runs.opened import Run, open_run
+from ppl_vae.runs.opened import Run, open_run, require_pairs
 from ppl_vae.runs.rebuilt import Pairs
 from ppl_vae.runs.run_data import test_data
 from ppl_vae.training.health import TrainingWarning
@@ -75,8 +76,9 @@ def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, des
         InputError: for runs of other data, or what :func:`ppl_vae.measure.side_by_side.side_by_side` refuses.
     """
     first = runs[0]
-    for run in runs[1:]:
-        if run.data != first.data:
+    for run in runs:
+        require_pairs(run)
+        if _values(run) != _values(first):
             raise InputError(
                 f"{first.folder} is a run on {_described(first)}, {run.folder} one on {_described(run)}: compare runs "
                 "on the same data"
@@ -84,17 +86,15 @@ def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, des
     pairs: Pairs = {}
     histories: dict[str, History] = {}
     seconds: dict[str, float] = {}
-    for run in runs:
+    for run, before in zip(runs, _labels(runs), strict=True):
         for name, pair in run.pairs.items():
-            label = name if len(runs) == 1 else f"{run.folder.name}/{name}"
+            label = f"{before}{name}"
             pairs[label] = pair
             history = run.histories.get(name)
             seconds[label] = math.nan if history is None else sum(history.seconds)
             histories |= {} if history is None else {label: history}
             for line in () if history is None else history.advice:  # what its training has told
                 warn_caller(f"{label}: {line}", TrainingWarning)
-    if not pairs:
-        raise InputError(f"{first.folder} is a run of `{first.command}`, which keeps no pair: take one of train")
     data = test_data(first, next(iter(pairs.values()))[0], options.data_root, options.images)
     with whole(description):
         return side_by_side(
@@ -110,6 +110,20 @@ def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, des
             seconds=seconds,
             histories=histories,
         )
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """What stands before the names of each run's guides: its folder's name, or its path where names are not enough."""
+    if len(runs) == 1:
+        return [""]
+    names = [run.folder.name for run in runs]
+    told_apart = all(names) and len(set(names)) == len(names)
+    return [f"{run.folder.name if told_apart else run.folder}/" for run in runs]
+
+
+def _values(run: Run) -> dict[str, Any]:
+    """What a run's record keeps of its data but their name, which may be one path or another to them."""
+    return {key: value for key, value in run.data.items() if key != "name"}
 
 
 def _described(run: Run) -> str:

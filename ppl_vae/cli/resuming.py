@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from ppl_vae.cli.base_options import Options, RunOptions
+from ppl_vae.cli.base_options import Options, RunOptions, absolute
 from ppl_vae.errors import InputError
 from ppl_vae.runs.folder import RECORD, RunFolder, begun, going_on, read_record
 
@@ -57,9 +57,7 @@ def resumed(options: Asked, command: str, longer: str = "") -> Asked:
 def asked(options: Options) -> dict[str, Any]:
     """The options as ``run.json`` holds them, with paths that hold from any folder."""
     values = {field.name: getattr(options, field.name) for field in fields(options)}
-    if str(values.get("data", "")).endswith((".npy", ".csv")):
-        values["data"] = str(Path(values["data"]).absolute())
-    kept = {name: _absolute(value) for name, value in values.items() if name not in _OF_THE_CALL}
+    kept = {name: absolute(name, value) for name, value in values.items() if name not in _OF_THE_CALL}
     return kept | {"typed": sorted(options.typed - {*_OF_THE_CALL})}
 
 
@@ -83,12 +81,6 @@ def earlier_options(kind: type[Asked], values: Mapping[str, Any], folder: Path) 
     if missing:
         raise InputError(f"{folder / RECORD} lacks {', '.join(sorted(missing))}: it is of another version, run it anew")
     return kind(typed=frozenset(values.get("typed", ())), **given)
-
-
-def _absolute(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_absolute(part) for part in value]
-    return value.absolute() if isinstance(value, Path) else value
 
 
 def _plain_kind(hint: Any) -> Any:

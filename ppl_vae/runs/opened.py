@@ -156,6 +156,27 @@ def open_run(folder: str | Path) -> Run:
     )
 
 
+def require_pairs(run: Run) -> None:
+    """InputError for a run that keeps no pair, with the runs to take in its place.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ppl_vae import InputError, Run
+        >>> from ppl_vae.runs.opened import require_pairs
+        >>> try:
+        ...     require_pairs(Run(Path("runs/a"), "gradients", "images", {}, {}, {}, {}, {}, None, {}, None))
+        ... except InputError as error:
+        ...     print(error)
+        runs/a is a run of `gradients`, which keeps no pair: take one of train or compare
+    """
+    if run.pairs:
+        return
+    earlier = run.settings.get("runs")
+    if earlier:
+        raise InputError(f"{run.folder} compares earlier runs, and keeps no pair: take {', '.join(map(str, earlier))}")
+    raise InputError(f"{run.folder} is a run of `{run.command}`, which keeps no pair: take one of train or compare")
+
+
 def _require_kinds(content: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
     """TypeError where a value is of another kind than the commands write, and would fail later in other words."""
     for name, kind in kinds.items():
