@@ -78,6 +78,8 @@ def measured(runs: Sequence[Run], options: EvaluateOptions | CompareOptions, des
     first = runs[0]
     for run in runs:
         require_pairs(run)
+        if run.kind != "images":
+            options.refuse(("images",), f"for {run.folder}, a run without images")
         if _values(run) != _values(first):
             raise InputError(
                 f"{first.folder} is a run on {_described(first)}, {run.folder} one on {_described(run)}: compare runs "

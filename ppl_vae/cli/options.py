@@ -58,7 +58,7 @@ ClipOption = Annotated[
     float | None, typer.Option(help="The largest norm of a step's gradient, of the mean ELBO of a data point.")
 ]
 ParticlesOption = Annotated[
-    int, typer.Option(min=1, help="Draws of z for each test image, or of the latents that all the data share.")
+    int, typer.Option(min=2, help="Draws of z for each test image, or of the latents that all the data share.")
 ]
 ImagesOption = Annotated[int | None, typer.Option(min=1, help="Measure on the first so many test images only.")]
 EvidenceOption = Annotated[str, typer.Option(help="Where log p(x) comes from: auto, exact, importance or annealed.")]

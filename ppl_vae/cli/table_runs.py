@@ -114,6 +114,7 @@ def _watching(options: TrainOptions, folder: Path) -> dict[str, Any]:
         options.refuse(("until",), where)
     else:
         options.refuse(("patience", "validation"), f"for a {options.model}, which is trained on all rows")
+        options.refuse(("hidden",), f"for a {options.model}, which has no network")
     found = watched(options, folder, has_held_out=True)
     by_itself = {"until": None} if options.patience is not None else {}  # best_of takes the patience
     return {name: found[name] for name in ("until", "schedule", "tracker")} | by_itself
