@@ -1,5 +1,6 @@
 """Figures of bounds: along K, and along training."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -133,9 +134,12 @@ def training_curves(histories: Mapping[str, History], guides: Iterable[str] = ()
         if history.validation:
             axes.plot(epochs, history.validation, f"{dot}--", color=shades[name], label=f"{label}, held out")
         late += [*history.elbo[len(epochs) // 10 :], *history.validation[len(epochs) // 10 :]]
-    low, high = np.quantile(late, 0.002), max(late)  # one draw a step may fall far below the others
-    margin = 0.05 * (high - low) + 0.1
-    axes.set(xlabel="epoch", ylabel="ELBO, nats per data point", ylim=(low - margin, high + margin))
+    known = [value for value in late if math.isfinite(value)]
+    if known:
+        low, high = np.quantile(known, 0.002), max(known)  # one draw a step may fall far below the others
+        margin = 0.05 * (high - low) + 0.1
+        axes.set_ylim(low - margin, high + margin)
+    axes.set(xlabel="epoch", ylabel="ELBO, nats per data point")
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     label_ends(axes)

@@ -1,6 +1,7 @@
-"""Figures. Each function draws into a new figure and returns it; none needs a display."""
+"""Figures of images: reconstructions, what a model draws, and the plane of two latents."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -33,12 +34,13 @@ def reconstructions(pairs: Mapping[str, Programs], data: Data, shape: tuple[int,
         10
     """
     x = batch_of(data)[0]
-    rows = {"x": x} | {name: reconstruct(*pair, data) for name, pair in pairs.items()}
+    shades = colors(pairs)
+    rows = [("x", "black", x)]  # a guide may be called x too
+    rows += [(name, shades[name], reconstruct(*pair, data)) for name, pair in pairs.items()]
     figure = new_figure(0.8 * len(x) + 1.2, 0.85 * len(rows) + 0.5)
-    shades = colors(pairs) | {"x": "black"}
     grid = figure.subplots(len(rows), len(x), squeeze=False)
-    for axes, (name, images) in zip(grid, rows.items(), strict=True):
-        axes[0].set_ylabel(name, rotation=0, ha="right", va="center", color=shades[name])
+    for axes, (name, color, images) in zip(grid, rows, strict=True):
+        axes[0].set_ylabel(name, rotation=0, ha="right", va="center", color=color)
         for cell, image in zip(axes, images, strict=True):
             show_image(cell, image, shape)
     write_title(figure, "Data x, and below their reconstructions: the mean of p(x | z) for one z drawn from each guide")
@@ -91,9 +93,10 @@ def manifold(model: LatentVariableModel, shape: tuple[int, int], side: int = 20)
         "The mean of p(x | z) over the two latents, at the prior's quantiles"
     """
     ticks = Normal(0.0, 1.0).icdf(torch.linspace(0.5 / side, 1 - 0.5 / side, side))
-    grid = torch.cartesian_prod(-ticks, ticks).flip(1).to(model.prior_loc)
+    grid = torch.cartesian_prod(-ticks, ticks).flip(1)
     with evaluating(model):
-        images = model.likelihood(grid).mean
+        prior: Any = model.prior()
+        images = model.likelihood(prior.mean + prior.variance.sqrt() * grid.to(prior.mean)).mean
     figure = tiles(images, shape, side, "The mean of p(x | z) over the two latents, at the prior's quantiles")
     axes, deviations = figure.axes[0], torch.arange(-1, 2)  # which lie at these shares of the sides
     shares = Normal(0.0, 1.0).cdf(deviations.float())
