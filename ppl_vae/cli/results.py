@@ -25,7 +25,7 @@ from ppl_vae.plots import bounds, gaps, images
 from ppl_vae.programs import LatentVariableModel
 from ppl_vae.runs.plain_json import plain as plain  # for the commands
 from ppl_vae.runs.plain_json import write_json as write_json
-from ppl_vae.runs.writing import write_bounds, write_histories
+from ppl_vae.runs.writing import file_name, write_bounds, write_histories
 from ppl_vae.training import distributed
 from ppl_vae.training.writing import replaced
 
@@ -174,7 +174,7 @@ def write_images(
     for name, model in models.values():
         if not isinstance(model, LatentVariableModel):
             continue
-        ending = f"-{name}" if len(models) > 1 else ""
+        ending = f"-{file_name(name)}" if len(models) > 1 else ""
         given = [part[torch.arange(100) % len(part)] for part in batch[1 : 1 + model.given_count]]
         save(folder / f"samples{ending}.png", images.samples(model, shape, *given))
         plain = type(model).forward is LatentVariableModel.forward and not model.given_count

@@ -127,7 +127,7 @@ def open_run(folder: str | Path) -> Run:
     if record["command"].endswith(".py"):
         raise InputError(f"{folder} was written by {record['command']}, and keeps no pair: read its files themselves")
     files = record.get("pairs", {})
-    with _explained(folder):
+    with explained(folder, RuntimeError, OSError):
         _require_kinds(record, _KINDS)
         _require_kinds(record["settings"], _KINDS_OF_SETTINGS if files else {})
         made_with = {key: record[key] for key in ("versions", "commit", "machine", "started")}
@@ -210,13 +210,29 @@ def _fill(folder: Path, record: Mapping[str, Any], pairs: Mapping[str, tuple[Any
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Says in one sentence where a record's settings make no pair in this version."""
+def explained(folder: Path, *also: type[Exception]) -> Iterator[None]:
+    """Says in one sentence where what a run's folder holds is not what this version writes.
+
+    Args:
+        folder: of the run.
+        also: errors that mean the same here, beside those that a missing or odd value ends in.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ppl_vae import InputError
+        >>> from ppl_vae.runs.opened import explained
+        >>> try:
+        ...     with explained(Path("runs") / "a"):
+        ...         {}["shape"]
+        ... except InputError as error:
+        ...     print(str(error).partition(" ")[2])
+        can't be opened by this version (KeyError: 'shape'): run it anew
+    """
     try:
         yield
     except InputError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, *also) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{folder / RECORD} can't be opened by this version ({type(error).__name__}: {reason}): run it anew"

@@ -12,11 +12,11 @@ from ppl_vae.errors import InputError
 from ppl_vae.pairs.restore import random_state_kept, seeded
 from ppl_vae.runs.decoder_export import NotExportable
 from ppl_vae.runs.folder import read_record
-from ppl_vae.runs.opened import Run, open_run
+from ppl_vae.runs.opened import Run, explained, open_run
 from ppl_vae.runs.page_images import data_uri, explorer, labels_of, single_images
 from ppl_vae.runs.page_readings import reading
 from ppl_vae.runs.page_tables import tables
-from ppl_vae.runs.page_words import answer, listed
+from ppl_vae.runs.page_words import answer, guide_of, listed
 from ppl_vae.runs.plain_json import write_json
 from ppl_vae.runs.run_data import test_data
 from ppl_vae.training.writing import replaced
@@ -49,7 +49,7 @@ def write_page(folder: Path, to: Path | None = None, data_root: Path | None = No
         data_root: the folder that the data are in, where it is no longer that of the run.
 
     Raises:
-        InputError: for a folder that holds no finished run, or a place that can't be written.
+        InputError: for a folder that holds no finished run of this version, or a place that can't be written.
 
     Examples:
         >>> from pathlib import Path
@@ -62,7 +62,7 @@ def write_page(folder: Path, to: Path | None = None, data_root: Path | None = No
         none is no folder: give the folder of a run of this version of ppl-vae
     """
     run, record = open_run(folder), read_record(folder)
-    with random_state_kept(), seeded(0):
+    with random_state_kept(), seeded(0), explained(folder):
         content = _content(run, record, data_root)
     environment = Environment(
         loader=PackageLoader("ppl_vae.runs", "page_template"),
@@ -134,7 +134,7 @@ def _figures(run: Run) -> list[dict[str, str]]:
         figures.append(
             {
                 "name": name,
-                "title": f"{title}: {of}" if of else title,
+                "title": f"{title}: {guide_of(run, of)}" if of else title,
                 "source": data_uri(found[name].read_bytes()),
                 "reading": reading(run, name),
             }
@@ -146,7 +146,8 @@ def _of_images(run: Run, data_root: Path | None) -> tuple[list[dict[str, Any]], 
     """The single images, the latent plane, and a sentence where one of them can't be shown."""
     if run.kind != "images" or not run.pairs:
         earlier = [str(path) for path in run.settings.get("runs") or []]
-        return [], None, f"The pairs are those of {listed(earlier)}; their own reports show images." if earlier else ""
+        with_images = "; their own reports show images" if run.kind == "images" else ""
+        return [], None, f"The pairs are those of {listed(earlier)}{with_images}." if earlier else ""
     model = next(iter(run.pairs.values()))[0]
     try:
         data, labels = test_data(run, model, data_root, None), labels_of(run, data_root)

@@ -1,11 +1,12 @@
 """The table of a comparison in a report: a row for each guide."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppl_vae.runs.opened import Run
 from ppl_vae.runs.page_cells import Cell, Column, PageTable, number
-from ppl_vae.runs.page_words import unit_of
+from ppl_vae.runs.page_words import shown_khat, unit_of
 
 _Rows = Sequence[Mapping[str, Any]]
 _POINT_MASS = " A guide that is a point mass has no density; its number bounds nothing and may lie above log p(x)."
@@ -99,8 +100,10 @@ def _khat(rows: _Rows, run: Run) -> Column:
     threshold = 0.7 if run.bounds is None else float(run.bounds.attrs["khat_threshold"])
     tail = f"Above {threshold:.2f} a few draws decide everything, and neither IWELBO nor its error can be relied on."
     if run.kind == "shared":
-        values = [r["khat"] if r["khat_good"] is not None else None for r in rows]
-        cells = [Cell("–") if v is None else Cell(f"{v:.2f}".replace("-", "−"), v) for v in values]
+        # JSON has no infinity: where a k-hat is known, null is one
+        values = [math.inf if r["khat"] is None else r["khat"] for r in rows]
+        known = [r["khat_good"] is not None for r in rows]
+        cells = [Cell(shown_khat(v), v) if is_known else Cell("–") for v, is_known in zip(values, known, strict=True)]
         return Column("k-hat", f"How heavy the tail of the importance weights is (Pareto smoothing). {tail}", cells)
     what = "rows" if run.kind == "table" else "images"
     shares = [r["khat_good"] for r in rows]

@@ -17,7 +17,7 @@ from ppl_vae.plots.style import colors
 from ppl_vae.programs import LatentVariableModel
 from ppl_vae.runs.decoder_export import NotExportable, exported_decoder
 from ppl_vae.runs.opened import Run
-from ppl_vae.runs.page_words import nats, rows_of
+from ppl_vae.runs.page_words import nats, rows_of, shown_khat
 
 SHOWN = 24  # images with their reconstructions
 _POINTS = 1000  # test images in the latent plane, at most
@@ -119,8 +119,9 @@ def _means(model: nn.Module, guide: nn.Module, data: tuple[Tensor, ...]) -> list
     return means
 
 
-def _short(value: float) -> float:
-    return round(value, 4)
+def _short(value: float) -> float | None:
+    """A number for the page's JSON, which has none for NaN and infinity."""
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def _figures(bounds: xr.Dataset | None, name: str, number: int) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def _figures(bounds: xr.Dataset | None, name: str, number: int) -> dict[str, Any
         "gap": gap,
         "gap_text": words,
         "khat": khat,
-        "khat_text": "k-hat " + f"{khat:.2f}".replace("-", "−"),
+        "khat_text": f"k-hat {shown_khat(khat)}",
         "trusted": trusted,
     }
 

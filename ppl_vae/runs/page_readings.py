@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ppl_vae.runs.opened import Run
-from ppl_vae.runs.page_words import final_records, listed, nats, rows_of, smallest_variance, times
+from ppl_vae.runs.page_words import final_records, guide_of, listed, nats, rows_of, smallest_variance, times
 from ppl_vae.training.history import History
 
 _AGREE = 0.05  # nats within which bounds are said to agree
@@ -28,8 +29,14 @@ def reading(run: Run, figure: str) -> str:
     """
     for name, words in _READINGS.items():
         if figure == name or figure.startswith(f"{name}-"):
-            return words(run)
+            return words(_of_pair(run, figure[len(name) + 1 :]))
     return _variance(run, figure.removeprefix("variance-")) if figure.startswith("variance-") else ""
+
+
+def _of_pair(run: Run, ending: str) -> Run:
+    """The run as far as the pair counts whose name ends a figure's; the whole run where none does."""
+    rows = [row for row in rows_of(run) if row["guide"] == guide_of(run, ending)]
+    return replace(run, results={**run.results, "guides": rows}) if rows else run
 
 
 def _bounds(run: Run) -> str:
@@ -95,7 +102,7 @@ def _rate_distortion(run: Run) -> str:
         return ""
     name = rows[0]["guide"]
     distortion = float(bounds.distortion.sel(guide=name).mean())
-    where = "of the data" if run.kind == "shared" else "of an image"
+    where = {"shared": "of the data", "table": "of a row"}.get(run.kind, "of an image")
     return (
         f"{name} spends {nats(rows[0]['rate'])} nats on z (its rate) and {nats(distortion)} on the rest {where} given "
         f"z (the distortion); together they are {nats(rows[0]['rate'] + distortion)}, which is −ELBO."
@@ -152,7 +159,9 @@ def _manifold(run: Run) -> str:
 
 
 def _reconstructions(run: Run) -> str:
-    return "Above, ten test images; below each, the mean of p(x | z) for one z drawn from each guide."
+    count = 10 if run.bounds is None else min(10, run.bounds.sizes["data"])
+    which = "the first test image" if count == 1 else f"the first {count} test images"
+    return f"Above, {which}; below, the mean of p(x | z) for one z drawn from each guide."
 
 
 def _variance(run: Run, axis: str) -> str:

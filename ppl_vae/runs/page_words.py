@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppl_vae.runs.opened import Run
+from ppl_vae.runs.writing import file_name
 
 
 def nats(value: float) -> str:
@@ -15,9 +16,20 @@ def nats(value: float) -> str:
         >>> nats(-23.4211), nats(0.0042), nats(-1126.316)
         ('−23.421', '0.004', '−1126.3')
     """
-    if math.isnan(value):
-        return "–"
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return f"{value:.{3 if abs(value) < 1000 else 1}f}".replace("-", "−")
+
+
+def shown_khat(khat: float) -> str:
+    """A k-hat in two decimals.
+
+    Examples:
+        >>> from ppl_vae.runs.page_words import shown_khat
+        >>> shown_khat(-0.123), shown_khat(float("inf"))
+        ('−0.12', '∞')
+    """
+    return nats(khat) if math.isinf(khat) else f"{khat:.2f}".replace("-", "−")
 
 
 def times(ratio: float) -> str:
@@ -57,6 +69,21 @@ def rows_of(run: Run) -> list[Mapping[str, Any]]:
     """
     rows: list[Mapping[str, Any]] = run.results.get("guides", [])
     return rows
+
+
+def guide_of(run: Run, ending: str) -> str:
+    """The guide in whose name a file's ends, or the ending itself where it is none's.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ppl_vae import Run
+        >>> from ppl_vae.runs.page_words import guide_of
+        >>> found = {"guides": [{"guide": "semi-amortized:full"}]}
+        >>> run = Run(Path("runs/a"), "compare", "images", {}, {}, {}, {}, {}, None, found, None)
+        >>> guide_of(run, "semi-amortized-full")
+        'semi-amortized:full'
+    """
+    return next((row["guide"] for row in rows_of(run) if file_name(row["guide"]) == ending), ending)
 
 
 def unit_of(run: Run) -> str:

@@ -11,7 +11,7 @@ import torch
 from ppl_vae import open_run
 from ppl_vae.cli import app as cli
 from ppl_vae.models import VAE
-from ppl_vae.runs import page
+from ppl_vae.runs import page, page_images
 from ppl_vae.runs.decoder_export import NotExportable, evaluated, exported_decoder
 
 DEVICES = {"laptop": {"width": 1280, "height": 800}, "telephone": {"width": 390, "height": 844}}
@@ -153,6 +153,35 @@ def test_single_images_have_their_own_figures(browser, runs):
         tab.get_by_role("button", name="largest gap first").click()
         largest = int(bounds.gap[:, :24].max("guide").argmax())
         assert tab.locator("#cards li").first.get_attribute("data-number") == str(largest)
+
+
+def test_an_infinite_khat_is_the_largest_and_an_unknown_one_the_last(browser, runs):
+    with opened(browser, runs / "compared") as tab:
+        for number, value in ((7, "inf"), (3, "nan")):
+            tab.evaluate(
+                "([number, value]) => [...document.querySelectorAll(`[data-number='${number}'] figure[data-guide]`)]"
+                ".forEach(figure => { figure.dataset.khat = value })",
+                [number, value],
+            )
+        tab.get_by_role("button", name="largest k-hat first").click()
+        order = [card.get_attribute("data-number") for card in tab.locator("#cards li").all()]
+        assert (order[0], order[-1]) == ("7", "3")
+        assert tab.evaluate("[numberOf('-inf'), numberOf('0.5')]") == [float("-inf"), 0.5]
+
+
+def test_a_code_that_is_no_number_leaves_the_explorer_whole(browser, runs, tmp_path, monkeypatch):
+    means = page_images._means
+    monkeypatch.setattr(page_images, "_means", lambda *given: [[float("nan"), 0.1], *means(*given)[1:]])
+    text = page.write_page(runs / "trained", tmp_path).read_text()
+    written = text.partition('id="explorer-data">')[2].partition("</script>")[0]
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    points = json.loads(written, parse_constant=refuse)["points"]["diagonal"]["means"]
+    assert points[0] == [None, 0.1]
+    with opened(browser, tmp_path) as tab:
+        assert "Nearest: test image" in tab.locator("#where").inner_text()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 "use strict";
+const numberOf = text => Number(text.replace("inf", "Infinity"));  // as Python writes it
+
 // Tables: a click on a heading sorts by it, another one turns the order round; what has no number comes last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
@@ -9,7 +11,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const key = row => row.cells[column].dataset.value;
     const compare = (a, b) => {
       if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
-      const [first, second] = [Number(key(a)), Number(key(b))];
+      const [first, second] = [numberOf(key(a)), numberOf(key(b))];
       const order = Number.isNaN(first) || Number.isNaN(second) ? key(a).localeCompare(key(b)) : first - second;
       return upwards ? order : -order;
     };
@@ -38,7 +40,8 @@ if (cards) {
   const items = [...cards.children];
   cards.style.setProperty("--columns", items[0].querySelectorAll("figure").length);
   const largest = (item, what) => Math.max(...[...item.querySelectorAll("figure[data-guide]")]
-    .map(figure => figure.dataset[what] === "" ? -Infinity : Number(figure.dataset[what])));
+    .map(figure => figure.dataset[what] === "" ? NaN : numberOf(figure.dataset[what]))
+    .map(value => Number.isNaN(value) ? -Infinity : value));
   if (items.some(item => largest(item, "gap") > -Infinity)) {
     const order = document.getElementById("order");
     order.hidden = false;
@@ -107,9 +110,10 @@ if (written) {
   const onLight = ["#0072B2", "#D55E00", "#009E73", "#B0488A", "#A66F00", "#2A87C0", "#7A5A1F", "#5A3F94", "#444444", "#B00020"];
   const onDark = ["#5DB4EC", "#FF8A3D", "#2FCFA0", "#E79BC6", "#F0B429", "#9AD3F7", "#CDA766", "#B29BE0", "#CCCCCC", "#FF6B81"];
   const [middle, scale] = [data.prior.mean, data.prior.scale];
+  const isKnown = mean => !mean.includes(null);  // null is NaN, of a guide that gives no number there
   let z = [...middle], guide = 0, label = 0, farthest = 3.3;
   for (const name of names) {
-    const reach = data.points[name].means.map(m => Math.max(...m.map((v, i) => Math.abs(v - middle[i]) / scale[i])));
+    const reach = data.points[name].means.filter(isKnown).map(m => Math.max(...m.map((v, i) => Math.abs(v - middle[i]) / scale[i])));
     reach.sort((a, b) => a - b);
     farthest = Math.max(farthest, 1.08 * (reach[Math.floor(0.99 * reach.length)] ?? 0));
   }
@@ -139,6 +143,7 @@ if (written) {
     }
     const points = data.points[names[guide]];
     points.means.forEach((mean, index) => {
+      if (!isKnown(mean)) return;
       const [x, y] = atPixel(mean);
       if (data.labels) {
         pen.fillStyle = palette[data.labels[index] % palette.length];
@@ -173,7 +178,7 @@ if (written) {
     });
     sheet.putImageData(pixels, 0, 0);
     const points = data.points[names[guide]].means;
-    const away = points.map(mean => Math.hypot(mean[0] - z[0], mean[1] - z[1]));
+    const away = points.map(mean => isKnown(mean) ? Math.hypot(mean[0] - z[0], mean[1] - z[1]) : Infinity);
     const nearest = away.indexOf(Math.min(...away));
     const shown = z.map(v => v.toFixed(2).replace("-", "−")).join(", ");
     const its = data.labels ? `, label ${data.labels[nearest]}` : "";
