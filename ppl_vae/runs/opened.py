@@ -228,11 +228,12 @@ def explained(folder: Path, *also: type[Exception]) -> Iterator[None]:
         ...     print(str(error).partition(" ")[2])
         can't be opened by this version (KeyError: 'shape'): run it anew
     """
+    misfits: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, *also)
     try:
         yield
     except InputError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, *also) as error:
+    except misfits as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{folder / RECORD} can't be opened by this version ({type(error).__name__}: {reason}): run it anew"
