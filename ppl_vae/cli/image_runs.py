@@ -107,7 +107,8 @@ def _start(options: TrainOptions, folder: Path) -> _Setting:
     device = resolve_device(options.device)
     source = load(options.data, options.data_root)
     pyro.set_rng_seed(options.seed)
-    builder = builder_for(source, options.latents, widths(options.hidden or "400,400"), options.likelihood)
+    hidden = widths("400,400" if options.hidden is None else options.hidden)
+    builder = builder_for(source, options.latents, hidden, options.likelihood)
     model = initialized_model(builder, options.model, source)
     guide = builder.guide(options.guide, model)
     if options.step_particles and not options.estimator:

@@ -22,28 +22,17 @@ ModelOption = Annotated[str, typer.Option(help="A model's name (see `ppl-vae lis
 LatentsOption = Annotated[int, typer.Option(min=1, help="Latents of one image.")]
 HiddenOption = Annotated[
     str,
-    typer.Option(help="Widths of the networks' hidden layers, comma-separated; for a table 100,100 by default."),
+    typer.Option(help="Widths of the networks' hidden layers, comma-separated; none where it is empty."),
 ]
 LikelihoodOption = Annotated[
     str, typer.Option(help="The VAE's likelihood: bernoulli (binarizes the images anew at each step) or gaussian.")
 ]
-EpochsOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Passes over the data; by default about 1.2 million images, 200 epochs at most; 3000 for shared latents.",
-    ),
-]
-BatchOption = Annotated[
-    int | None, typer.Option(min=1, help="Data points in a step; by default 128 images, or a whole table.")
-]
-RateOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Adam's learning rate, by default 1e-3 for images and 0.02 for shared latents; "
-        "it falls to 0 over the last 30% of the steps."
-    ),
-]
+_EPOCHS = "Passes over the data; by default about 1.2 million images, 200 epochs at most; 3000 for shared latents"
+EpochsOption = Annotated[int | None, typer.Option(min=1, help=f"{_EPOCHS}.")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Images in a step, 128 by default.")]
+_RATE = "Adam's learning rate, by default 1e-3 for images and 0.02 for shared latents"
+_FALLS = "it falls to 0 over the last 30% of the steps."
+RateOption = Annotated[float | None, typer.Option(help=f"{_RATE}; {_FALLS}")]
 KLWeightOption = Annotated[
     str,
     typer.Option(
@@ -85,7 +74,13 @@ class TrainOptions(WatchedOptions):
     model: ModelOption = "vae"
     guide: Annotated[str, typer.Option(help="A guide's name (see `ppl-vae list`).")] = "diagonal"
     latents: LatentsOption = 32
-    hidden: HiddenOption = ""
+    hidden: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths of the networks' hidden layers, comma-separated; none where it is empty. By default 400,400 "
+            "for images and 100,100 for a table's network."
+        ),
+    ] = None
     likelihood: LikelihoodOption = "bernoulli"
     estimator: Annotated[
         str, typer.Option(help="A gradient estimator's name (see `ppl-vae list`); by default the guide's usual one.")
@@ -94,9 +89,18 @@ class TrainOptions(WatchedOptions):
         int | None,
         typer.Option(min=1, help="Draws of z for each image of a step; by default the fewest the estimator needs."),
     ] = None
-    epochs: EpochsOption = None
-    batch_size: BatchOption = None
-    lr: RateOption = None
+    epochs: Annotated[int | None, typer.Option(min=1, help=f"{_EPOCHS}; about 1000 steps for a table.")] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Data points in a step; by default 128, and for a mixture a whole table of up to 10,000 rows.",
+        ),
+    ] = None
+    lr: Annotated[
+        float | None,
+        typer.Option(help=f"{_RATE}, 0.03 for a table and 0.005 for its network; {_FALLS}"),
+    ] = None
     kl_weight: KLWeightOption = "1"
     free_bits: FreeBitsOption = 0.0
     clip: ClipOption = None

@@ -161,7 +161,7 @@ def _settings(options: TrainOptions, table: Table, rows: int) -> dict[str, Any]:
         raise InputError(f"--weight-decay is {decay}; it is 0 or above, and 0 for a gaussian-mixture, which has none")
     return options.recorded(
         without=OF_IMAGES if is_network else (*OF_IMAGES, "hidden"),
-        hidden=widths(options.hidden or "100,100"),
+        hidden=widths("100,100" if options.hidden is None else options.hidden),
         target=table.target,
         covariance=options.covariance or ("diagonal" if is_network else "full"),
         epochs=most_epochs(options, max(1, round(_STEPS / -(-rows // size)))),

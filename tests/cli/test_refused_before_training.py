@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from ppl_vae import InputError, Run
+from ppl_vae.cli.image_runs import _start
 from ppl_vae.cli.measuring import measured
 from ppl_vae.cli.opening_options import EvaluateOptions
 from ppl_vae.cli.options import TrainOptions
+from ppl_vae.cli.table_runs import _settings
 from ppl_vae.cli.train import train
+from ppl_vae.data.tables import load_table
 
 QUICK = ("--epochs", 1, "--hidden", 4, "--images", 5, "--quiet")
 
@@ -37,3 +40,11 @@ def test_images_are_refused_where_there_are_none(kind):
     options = EvaluateOptions(folder=run.folder, images=3, typed=frozenset({"images"}))
     with pytest.raises(InputError, match="--images means nothing for runs/a, a run without images: leave it away"):
         measured([run], options, "evaluate")
+
+
+@pytest.mark.parametrize(("hidden", "widths"), [(None, (400, 400)), ("", ()), ("8", (8,))])
+def test_no_widths_are_no_hidden_layer(tmp_path, hidden, widths):
+    assert _start(TrainOptions(hidden=hidden, latents=2), tmp_path).settings["hidden"] == widths
+    table = load_table("iris", target="petal width")
+    options = TrainOptions(data="iris", model="mixture-density-network", hidden=hidden)
+    assert _settings(options, table, 100)["hidden"] == (widths if hidden is not None else (100, 100))
