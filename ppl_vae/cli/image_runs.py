@@ -207,7 +207,7 @@ def _table(options: TrainOptions, history: History, measured: xr.Dataset, result
     table = Table("", "on the test images", title=f"{options.model}, {options.guide} guide, {options.data}")
     table.add_row(f"ELBO{mark}", f"{results.with_error(result['test_elbo'], result['test_elbo_se'])} nats/image")
     table.add_row(f"IWELBO K={max(curve)}{mark}", f"{results.with_error(*curve[max(curve)])} nats/image{remark}")
-    if "test_log_evidence" in result:
+    if result.get("test_log_evidence") is not None:
         table.add_row("log p(x), exact", f"{result['test_log_evidence']:.3f} nats/image")
     for what, said in ending_rows(history, "/image").items():
         table.add_row(what, said)
