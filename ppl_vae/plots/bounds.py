@@ -104,7 +104,7 @@ def units(comparison: Comparison) -> str:
         >>> units(compare(model, guides, data, test=data, particles=10, progress=False))
         'nats for all the data'
     """
-    return "nats for all the data" if comparison.bounds.attrs["unit"] == "data set" else "nats per image"
+    return "nats for all the data" if comparison.bounds.attrs["unit"] == "data set" else "nats per data point"
 
 
 def training_curves(histories: Mapping[str, History], guides: Iterable[str] = ()) -> Figure:

@@ -28,7 +28,7 @@ def stacked_gaps(comparison: Comparison) -> Figure:
         >>> model, x = LinearGaussian(3, 2), torch.randn(5, 3)
         >>> comparison = compare(model, {"exact": ExactPosterior(model)}, x, test=x, particles=10, progress=False)
         >>> stacked_gaps(comparison).axes[0].get_xlabel()
-        'log p(x) - ELBO, nats per image'
+        'log p(x) - ELBO, nats per data point'
     """
     rows = [row for row in comparison.rows if row.gap is not None][::-1]
     figure = new_figure(7.5, 0.5 * len(rows) + 2)
@@ -88,7 +88,7 @@ def annealing_curve(runs: Mapping[int, xr.Dataset], reference: float | None = No
         axes.errorbar(list(measured), means, yerr=2 * errors, fmt="o-", color=color, capsize=3, label=label)
     if reference is not None:
         axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="exact")
-    axes.set(xscale="log", xlabel="distributions between start and posterior", ylabel="log p(x), nats per image")
+    axes.set(xscale="log", xlabel="distributions between start and posterior", ylabel="log p(x), nats per data point")
     axes.minorticks_off()
     axes.set_xticks(lengths, [str(length) for length in lengths])
     label_ends(axes)
@@ -170,7 +170,7 @@ def rate_distortion(comparison: Comparison) -> Figure:
         >>> model, x = LinearGaussian(3, 2), torch.randn(5, 3)
         >>> comparison = compare(model, {"exact": ExactPosterior(model)}, x, test=x, particles=10, progress=False)
         >>> rate_distortion(comparison).axes[0].get_xlabel()
-        'rate KL(q(z | x) || p(z)), nats per image'
+        'rate KL(q(z | x) || p(z)), nats per data point'
     """
     figure = new_figure(7, 4.5)
     axes = tidy(figure.add_subplot())

@@ -110,7 +110,7 @@ def side_by_side(histories: Mapping[str, History], batch_size: int) -> Figure:
     if late:
         margin = 0.05 * (max(late) - min(late)) + 0.1
         left.set_ylim(min(late) - margin, max(late) + margin)
-    left.set(xlabel="steps of training", ylabel="training ELBO, nats per image")
+    left.set(xlabel="steps of training", ylabel="training ELBO, nats per data point")
     left.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     right.set(xlabel="time of training, seconds", xscale="log")
     right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

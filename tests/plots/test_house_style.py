@@ -87,7 +87,7 @@ def test_no_figure_of_a_run_has_a_legend_and_each_axis_has_its_unit(figures):
     assert [name for name, figure in figures.items() if legends(figure)] == []
     for name in ("bounds", "training", "rate-distortion"):
         assert "nats" in figures[name].axes[0].get_ylabel()
-    assert "nats per image" in figures["gaps"].axes[0].get_xlabel()
+    assert "nats per data point" in figures["gaps"].axes[0].get_xlabel()
 
 
 def test_what_bounds_nothing_and_lies_off_the_scale_says_so(compared):
