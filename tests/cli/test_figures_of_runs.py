@@ -2,6 +2,11 @@
 
 import json
 
+import torch
+
+from ppl_vae.cli import results
+from ppl_vae.guides import Amortized, Diagonal
+from ppl_vae.models import VAE
 from ppl_vae.plots import images
 
 QUICK = ["--epochs", "2", "--hidden", "8", "--particles", "20", "--images", "30"]
@@ -33,3 +38,12 @@ def test_ties_are_in_the_table_and_in_its_files(run, tmp_path):
     found = json.loads((tmp_path / "b" / "table.json").read_text())["guides"]
     assert (" (tie)" in out) == ("ties marked" in out) == found[1]["tie"]
     assert found[1]["tie"]
+
+
+def test_the_figures_of_models_have_the_names_of_files(tmp_path):
+    names = ["semi-amortized:diagonal", "full"]
+    pairs = {name: (VAE(16, 2, hidden=(4,)), Amortized(Diagonal(2), 16, hidden=(4,))) for name in names}
+    results.write_images(tmp_path, pairs, (torch.rand(3, 16),), (4, 4))
+    endings = ["semi-amortized-diagonal", "full"]
+    expected = {f"{figure}-{ending}.png" for figure in ("samples", "manifold") for ending in endings}
+    assert {path.name for path in tmp_path.iterdir()} == expected | {"reconstructions.png"}
