@@ -88,7 +88,7 @@ def _show(then: Figures, now: Figures, others: list[str], count: int) -> None:
 
 
 def _figures(content: Any, name: str = "") -> Iterator[tuple[str, float | str | None]]:
-    """The figures of a run's JSON by their place; guides and estimators by their name, and nothing of the settings."""
+    """The figures of a run's JSON by their place; guides by their name, other lists by number; no settings."""
     if isinstance(content, dict):
         for key, part in content.items():
             if key != "settings" and not any(word in key for word in _OF_THE_MACHINE):

@@ -177,7 +177,7 @@ def _evaluation(run: Run, record: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _command(record: Mapping[str, Any]) -> str:
-    """The command as it was typed."""
+    """The command with the options that were typed, but those of the call alone (--run, --quiet, --json)."""
     words = ["ppl-vae", record["command"]]
     options = record["options"]
     for name in options.get("typed", []):
