@@ -42,6 +42,8 @@ def opened(path: Path, most: int, remedy: str) -> Iterator[BinaryIO]:
             yield file
     except InputError:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f"{shown(path)} can't be read ({one_line(error)}): name a file that is there") from None
     except _FAULTS as error:
         raise InputError(f"{shown(path)} can't be read ({one_line(error)}): {remedy}") from None
 

@@ -43,7 +43,7 @@ NO_FILES = {
     "pipe": (os.mkfifo, "is a pipe, expected a file"),
     "endless device": (link_to("/dev/zero"), "is a device or a socket, expected a file"),
     "loop of links": (loop, r"can't be read \(.*symbolic links\)"),
-    "dangling link": (link_to("gone"), r"can't be read \(No such file or directory\)"),
+    "dangling link": (link_to("gone"), r"can't be read \(No such file or directory\): name a file that is there$"),
     "larger than the memory": (sparse, r"has 8796093022208 bytes, expected \d+ at most"),
 }
 
@@ -63,7 +63,7 @@ def test_what_is_no_file_to_read_is_refused_at_once(tmp_path, kind, what):
 @pytest.mark.parametrize("kind", LOADERS)
 @pytest.mark.parametrize("name", ["two\nlines", "null\0", "\udcff", "x" * 5000])
 def test_any_name_stands_on_one_line(tmp_path, kind, name):
-    assert refusal(kind, tmp_path / f"{name}.{kind}").endswith(("numpy.save", "commas"))
+    assert refusal(kind, tmp_path / f"{name}.{kind}").endswith(("numpy.save", "commas", "a file that is there"))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all files")
