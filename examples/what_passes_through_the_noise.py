@@ -12,10 +12,12 @@
 # $$\text{rate} = \frac{1}{\ln 2} \left( \frac{\lVert \mu(x) \rVert^2}{2} + D \, \frac{\sigma^2 - 1}{2} \right) +
 # D \log_2 \frac{1}{\sigma}$$
 #
-# Halve the noise, and the last term grows by one bit for each latent; without noise it is infinite. This page
-# hard-codes $\sigma$ from 1 down to 1/64, lets the encoder choose it, takes it away, and looks at three things: what
-# the code costs, how much it really tells about the image (the mutual information of $x$ and $z$), and how far the
-# decoded image jumps when $z$ moves a little.
+# Halve the noise, and the last term grows by one bit for each latent; without noise it is infinite. (The term with
+# $\sigma^2$ falls, too, which no longer matters where $\sigma$ is small.) This page hard-codes $\sigma$ from 1 down to
+# 1/64, lets the encoder choose it, takes it away, and looks at three things: what the code costs, how much it really
+# tells (the mutual information of $z$ and which of the test images it is), and how far the decoded image jumps when $z$
+# moves by a tenth of the codes' standard deviation. That step grows with the codes, since an encoder may shrink or
+# stretch them all, and the decoder follow, without any change in what they say.
 #
 #     python examples/what_passes_through_the_noise.py                            # 8x8 digits, about 50 seconds
 #     python examples/what_passes_through_the_noise.py --data mnist --epochs 20   # about 15 minutes
@@ -63,13 +65,14 @@ def trained(family: Family) -> tuple[VAE, Amortized]:
 
 
 @torch.no_grad()
-def jump(model: VAE, guide: Amortized) -> float:
-    """How far the decoded image moves with a step of 0.1 in z: root mean square over the pixels."""
+def jump(model: VAE, guide: Amortized) -> tuple[float, float]:
+    """How far the decoded image moves with a step of 0.1 sd of the codes: root mean square over the pixels; the sd."""
     pyro.set_rng_seed(1)
     z = guide.posterior(test)()
+    sd = z.var(0).mean().sqrt()
     anywhere = torch.randn_like(z)
-    moved = z + 0.1 * anywhere / anywhere.norm(dim=-1, keepdim=True)
-    return float((model.likelihood(moved).mean - model.likelihood(z).mean).square().mean().sqrt())
+    moved = z + 0.1 * sd * anywhere / anywhere.norm(dim=-1, keepdim=True)
+    return float((model.likelihood(moved).mean - model.likelihood(z).mean).square().mean().sqrt()), float(sd)
 
 
 sigmas = [2.0**-power for power in range(7)]
@@ -80,25 +83,27 @@ families |= {"learned": Diagonal(latents), "none": Delta(latents)}
 rows, walks = {}, {}
 steps = torch.arange(12) / 5
 direction = torch.ones(latents) / latents**0.5
-print(f"{'noise':>8}{'rate, bits':>13}{'of the image':>15}{'ELBO, nats':>13}{'jump':>8}")
+print(f"{'noise':>8}{'rate, bits':>13}{'of the image':>15}{'ELBO, nats':>13}{'sd of codes':>13}{'jump':>8}")
 for name, family in families.items():
     pair = trained(family)
     measured = information(*pair, test, particles=50, seed=0, progress=False)
     rate, distortion = float(measured.rate.mean()), float(measured.distortion.mean())
+    moved, sd = jump(*pair)
     rows[name] = {
         "rate": rate / math.log(2),
         "told": measured.attrs["mutual_information"] / math.log(2),
         "elbo": -rate - distortion,
-        "jump": jump(*pair),
+        "sd": sd,
+        "jump": moved,
     }
     with torch.no_grad():
         start = pair[1].posterior(test[:1])().expand(len(steps), -1)
-        walks[name] = pair[0].likelihood(start + steps[:, None] * direction).mean
+        walks[name] = pair[0].likelihood(start + sd * steps[:, None] * direction).mean
     noiseless = name == "none"
     cells = (
         ["infinite", "", "not a bound"] if noiseless else [f"{rows[name][key]:.2f}" for key in ("rate", "told", "elbo")]
     )
-    print(f"{name:>8}{cells[0]:>13}{cells[1]:>15}{cells[2]:>13}{rows[name]['jump']:>8.3f}")
+    print(f"{name:>8}{cells[0]:>13}{cells[1]:>15}{cells[2]:>13}{sd:>13.2f}{moved:>8.3f}")
     if name == "learned":
         learned_model, learned_guide = pair
 most = math.log2(len(test))
@@ -132,10 +137,10 @@ for sigma in frozen_sigmas:
     frozen.append(float(measured.rate.mean()) / math.log(2))
     nats = float(means.square().sum(-1).mean()) / 2 + latents * (sigma**2 - 1) / 2
     theory.append(nats / math.log(2) + latents * math.log2(1 / sigma))
-slope = frozen[-1] - frozen[-2]
+slope, first = frozen[-1] - frozen[-2], frozen[1] - frozen[0]
 print(
     f"the encoder's means with σ = 1/256, then 1/512: {frozen[-2]:.2f}, {frozen[-1]:.2f} bits, "
-    f"{slope:.2f} for a halving"
+    f"{slope:.2f} for a halving (from σ = 1 to 1/2: {first:.2f})"
 )
 
 # %% [markdown]
@@ -161,30 +166,41 @@ left.plot(halvings, [row["told"] for row in swept], "s-", color=PALETTE[1])
 left.set_title("Bits per image", loc="left")
 left.set_ylim(0, 1.25 * swept[-1]["rate"])
 left.text(
-    0.1, 0.93 * swept[-1]["rate"], f"what it costs (line: the formula,\n+{latents} bits a halving)", color=PALETTE[0]
+    0.1,
+    0.93 * swept[-1]["rate"],
+    "what it costs (line: the formula\nat the learned encoder's means)",
+    color=PALETTE[0],
 )
 left.text(len(sigmas) - 1, most + 0.03 * swept[-1]["rate"], "what it tells", color=PALETTE[1], ha="right")
 middle.set_title("ELBO, nats per image", loc="left")
 middle.text(len(sigmas) - 1, learned["elbo"] + 0.2, "σ from the encoder", color=PALETTE[2], ha="right", va="bottom")
 middle.set_ylim(None, learned["elbo"] + 2.5)
-right.set_title("Jump of a pixel as z moves by 0.1", loc="left")
+right.set_title("Jump of a pixel as z moves by 0.1 sd", loc="left")
 right.axhline(rows["none"]["jump"], color=PALETTE[3], linestyle="--")
 right.text(0, rows["none"]["jump"], "no noise at all", color=PALETTE[3], va="bottom")
 right.text(len(sigmas) - 1, learned["jump"] - 0.001, "σ from the encoder", color=PALETTE[2], ha="right", va="top")
-right.set_ylim(0, 1.15 * rows["none"]["jump"])
+right.set_ylim(0, 1.15 * max(row["jump"] for row in rows.values()))
 shown = {name: "σ = " + name for name in ("1", "1/4", "1/16", "1/64")} | {"learned": "σ learned", "none": "no noise"}
 for line, (name, label) in zip(lower.subplots(len(shown), len(steps)), shown.items(), strict=True):
     line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     for axes, picture, step in zip(line, walks[name], steps, strict=True):
         show_image(axes, picture, images.shape)
         if name == "1":
-            axes.set_title(f"z + {step:.1f}" if step else "z", fontsize=8)
+            axes.set_title(f"+ {step:.1f} sd" if step else "z", fontsize=8)
 show(figure, options.figure)
 
+
 # %%
+def said(bits: float) -> str:
+    """The bits that a code tells; where it tells all test images apart, there was no more to tell."""
+    return f"at least {bits:.1f} (it tells all {len(test)} images apart)" if bits > most - 0.2 else f"{bits:.1f}"
+
+
+smallest = list(families)[len(sigmas) - 1]
 print(
-    f"With σ hard-coded to 1 an image's code tells {swept[0]['told']:.1f} bits; each halving of σ costs {slope:.2f} "
-    f"bits more, one for each of the {latents} latents, without end. Left to the encoder, the noise lets through "
-    f"{learned['told']:.1f} bits for {learned['rate']:.1f}, and the ELBO is {learned['elbo']:.2f} nats, against "
-    f"{swept[0]['elbo']:.2f} at σ = 1 and {swept[-1]['elbo']:.2f} at σ = {list(families)[len(sigmas) - 1]}."
+    f"With σ hard-coded to 1 an image's code tells {said(swept[0]['told'])} bits. At fixed means each halving of a "
+    f"small σ costs {slope:.2f} bits more, one for each of the {latents} latents; with means trained anew the "
+    f"last halving costs {swept[-1]['rate'] - swept[-2]['rate']:.2f}. Left to the encoder, the noise lets through "
+    f"{said(learned['told'])} bits for {learned['rate']:.1f}, and the ELBO is {learned['elbo']:.2f} nats, against "
+    f"{swept[0]['elbo']:.2f} at σ = 1 and {swept[-1]['elbo']:.2f} at σ = {smallest}."
 )
