@@ -1,5 +1,3 @@
-import math
-
 import torch
 
 
@@ -7,7 +5,8 @@ def test_four_decoders_are_held_against_the_same_number(run_example):
     small = ("--epochs", "4", "--latents", "2", "--images", "5", "--steps", "5")
     found = run_example("why_not_an_autoencoder", *small)
     rows = found["rows"]
-    assert all(math.isfinite(row["evidence"]) and math.isfinite(row["own"]) for row in rows.values())
+    measured = [row[key] for row in rows.values() for key in ("evidence", "evidence_half", "own", "own_half")]
+    assert all(values.isfinite().all() for values in measured)
     assert rows["codes to 0"]["sd"] < rows["autoencoder"]["sd"]
 
     torch.manual_seed(0)
@@ -19,4 +18,8 @@ def test_four_decoders_are_held_against_the_same_number(run_example):
     own = found["OwnPrior"](decoder, codes)
     z = torch.linalg.solve_triangular(own.factor, (codes - codes.mean(0)).T, upper=False).T
     assert torch.allclose(own.likelihood(z).mean, decoder.likelihood(codes).mean, atol=1e-4)
+    worse, better = torch.arange(10.0), torch.arange(10.0) + 1 + 0.1 * torch.randn(10)
+    assert found["against"](better, worse).startswith("better (+")
+    assert found["against"](worse, better).startswith("worse (-")
+    assert found["against"](worse, worse).startswith("about as good")
     assert found["printed"].strip().splitlines()[-1].startswith("Held-out log p(x)")
