@@ -205,6 +205,6 @@ numbers = ", ".join(f"{mean(row['evidence'])} ({name})" for name, row in rows.it
 still = max(float((row["evidence"] - row["evidence_half"]).mean()) for row in rows.values())
 print(
     f"Held-out log p(x) of the four decoders behind N(0, I), nats per image, is at least {numbers}; the other half of "
-    f"the annealing's steps raised none by more than {max(still, 0):.2f}. Behind the Gaussian of its own codes the plain "
-    f"autoencoder is {against(rows['autoencoder']['own'], vae['evidence'])} than the VAE behind N(0, I)."
+    f"the annealing's steps raised none by more than {max(still, 0):.2f}. Held against the VAE, the plain autoencoder "
+    f"behind the Gaussian of its own codes is {against(rows['autoencoder']['own'], vae['evidence'])}."
 )
