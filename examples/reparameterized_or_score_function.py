@@ -147,11 +147,11 @@ middle.set(
     xscale="log",
     ylim=(0, 1.1 * float(np.nanmax([value, high]))),
     xlabel="latents",
-    ylabel="variance for the guide, score function over pathwise",
+    ylabel="score function over pathwise",
 )
 middle.set_xticks(counts, [str(count) for count in counts])
 middle.xaxis.minorticks_off()
-middle.set_title("A VAE (bars: 95% intervals)", fontsize=10)
+middle.set_title("Variances for a VAE's guide (95% intervals)", fontsize=10)
 for form, curve, color in zip(FORMS.values(), (by_path, by_score), PALETTE, strict=False):
     right.plot(range(1, len(curve) + 1), curve, color=color)
     right.annotate(
