@@ -187,7 +187,7 @@ for line, (name, (model, guide)) in enumerate(pairs.items()):
     axes.plot(2.45 * angle.cos(), 2.45 * angle.sin(), color="black", linewidth=1)
     axes.set(xlim=(-5, 5), ylim=(-5, 5), aspect="equal", xticks=[-4, 0, 4], yticks=[-4, 0, 4])
     axes.tick_params(labelsize=7)
-    label = f"{name}\n{rows[name]['evidence'].mean():.1f} nats"
+    label = f"{name.replace(' to ', chr(10) + 'to ')}\n{rows[name]['evidence'].mean():.1f} nats"
     axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, color=PALETTE[line])
     pyro.set_rng_seed(2)
     with torch.no_grad():
