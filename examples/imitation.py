@@ -10,8 +10,8 @@
 # $$p(a \mid s) = \sum_k \pi_k(s) \, \mathcal{N}(a; \mu_k(s), \sigma_k(s)^2)$$
 #
 # A policy with one Gaussian can only fit the mean of both, which is straight on. A mixture density policy draws a side
-# and then stays on it, because the state tells which side it is on. The likelihood of the demonstrations says the same
-# in nats.
+# and then stays on it, because the state tells which side it is on. The likelihood of new demonstrations, to which
+# neither policy was fitted, says the same in nats.
 #
 #     python examples/imitation.py                         # about 20 seconds
 #     python examples/imitation.py --demonstrations 3000   # ten times as many demonstrations, about 2 minutes
@@ -25,6 +25,7 @@ import numpy as np
 import pyro
 import torch
 from matplotlib.patches import Circle
+from scipy.stats import binomtest
 from torch import Tensor
 
 from ppl_vae import LogEvidence, cooldown, fit, no_guide
@@ -116,7 +117,14 @@ def drive(policy: MixtureDensityNetwork, episodes: int, by: str, seed: int) -> t
     return successes / episodes, [np.array(path) for path in paths]
 
 
+def interval(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share, which has a width at 0% and 100%, too."""
+    found = binomtest(round(share * count), count).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
 states, actions, demonstrated = demonstrate(options.demonstrations, seed=10**6)
+new_states, new_actions, _ = demonstrate(options.demonstrations, seed=2 * 10**6)
 print(f"demonstrator: {demonstrated:.1%} of {options.demonstrations} episodes reach the goal, {len(states)} steps")
 
 # %% [markdown]
@@ -126,7 +134,8 @@ print(f"demonstrator: {demonstrated:.1%} of {options.demonstrations} episodes re
 
 # %%
 nats, arrivals, paths = {}, {}, {}
-print(f"{'policy':<32}{'log p(a | s), nats':>20}{'arrive':>10}   ± standard error")
+densities = {}
+print(f"{'policy':<32}{'log p(a | s), nats':>20}{'arrive':>10}   95% interval")
 for name, components in (("one Gaussian", 1), ("mixture of 4", 4)):
     pyro.set_rng_seed(0)
     policy = MixtureDensityNetwork(1, components, 2, hidden=(64, 64), floor=1e-2).standardize(actions, states)
@@ -144,12 +153,13 @@ for name, components in (("one Gaussian", 1), ("mixture of 4", 4)):
         device="cpu",
     )
     with torch.no_grad():
-        nats[name] = float(policy.log_evidence(actions, states).mean())
+        densities[name] = policy.log_evidence(new_actions, new_states)
+        nats[name] = float(densities[name].mean())
     for by in ("mode", "draw"):
         label = f"{name}, {'its mean' if by == 'mode' and components == 1 else by}"
         arrivals[label], paths[label] = drive(policy, options.episodes, by, seed=0)
-        error = (arrivals[label] * (1 - arrivals[label]) / options.episodes) ** 0.5
-        print(f"{label:<32}{nats[name]:>20.3f}{arrivals[label]:>10.1%}   ± {error:.1%}", flush=True)
+        low, high = interval(arrivals[label], options.episodes)
+        print(f"{label:<32}{nats[name]:>20.3f}{arrivals[label]:>10.1%}   {low:.1%} to {high:.1%}", flush=True)
 
 # %%
 figure = new_figure(10, 6.6)
@@ -167,11 +177,23 @@ figure.supylabel("position across it", fontsize=10)
 figure.suptitle("40 episodes of each policy (blue arrive; orange crash, at the crosses)", fontsize=11)
 show(figure, options.figure)
 
+
 # %%
-averaging, mixing = arrivals["one Gaussian, its mean"], arrivals["mixture of 4, draw"]
-gained = (nats["mixture of 4"] - nats["one Gaussian"]) * len(states) / options.demonstrations
+def share(label: str) -> str:
+    """How many episodes arrive, and the interval."""
+    low, high = interval(arrivals[label], options.episodes)
+    return f"{arrivals[label]:.1%} ({low:.1%} to {high:.1%})"
+
+
+starts = np.flatnonzero((new_states[:, 0] == 0).numpy())  # of the episodes
+differences = np.add.reduceat((densities["mixture of 4"] - densities["one Gaussian"]).numpy().astype(float), starts)
+gained, gained_se = float(differences.mean()), float(differences.std(ddof=1) / len(differences) ** 0.5)
+crashes = [path[-1] for path in paths["one Gaussian, its mean"] if path[-1, 0] < GOAL - 1e-9]
+straight_on = sum(bool(x < OBSTACLE and abs(y) < RADIUS) for x, y in crashes) / max(1, len(crashes))
 print(
-    f"It drives at the mean of left and right: the Gaussian policy arrives in {averaging:.1%} of {options.episodes} "
-    f"episodes, the mixture in {mixing:.1%}, and the mixture's density of a demonstrated episode is higher by "
-    f"{gained:.1f} nats."
+    f"By their draws the Gaussian policy arrives in {share('one Gaussian, draw')} of {options.episodes} episodes and "
+    f"the mixture in {share('mixture of 4, draw')}; by its mean the Gaussian one in "
+    f"{share('one Gaussian, its mean')}, by its mode the mixture in {share('mixture of 4, mode')}. "
+    + (f"Of the crashes at the mean {straight_on:.0%} are head-on into the obstacle. " if crashes else "")
+    + f"The mixture's density of a new demonstrated episode is higher by {gained:.1f} ± {gained_se:.1f} nats."
 )
