@@ -46,10 +46,11 @@ options = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a not
 
 # %% [markdown]
 # One VAE for each $\sigma$, with the same networks and the same start. `scale=None` learns $\sigma$ with everything
-# else. It starts at the spread of the data, where the latents are worth little, and there lies a trap: two hidden
-# layers of 200 units without the warm-up of the KL (`--hidden 200 200 --warm-up 0`) never come to use their latents.
-# $\sigma$ stays at 0.27, and the ELBO at -7.5 nats instead of 27. At a fixed $\sigma = 1$ the latents stay unused
-# whatever one does. `fit` warns of both; here the warning is silenced, since the table shows it as a rate of 0 bits.
+# else. It starts at the spread of the data, where the latents are worth little, and there lies a trap: without the
+# warm-up of the KL a deeper network may never come to use its latents (try `--hidden 200 200 --warm-up 0`). A fixed
+# $\sigma$ can be too large for any latent to pay: with a linear decoder that is so where no direction of the data has a
+# variance above $\sigma^2$. `fit` warns of latents that stay unused; here the warning is silenced, since the table
+# shows it as a rate of 0 bits.
 
 # %%
 warnings.filterwarnings("ignore", "posterior collapse", TrainingWarning)
@@ -84,6 +85,8 @@ def edges(x: Tensor) -> float:
     return float(square.diff(dim=1).square().mean() + square.diff(dim=2).square().mean())
 
 
+widest = float(torch.linalg.eigvalsh(images.train.T.cov())[-1])
+print(f"the largest variance of the data in any direction: {widest:.2f}, so its standard deviation {widest**0.5:.2f}")
 sigmas: list[float | None] = [0.01, 0.03, 0.1, 0.2, 0.3, 1.0, None]
 rows = []
 pictures = {}
@@ -108,9 +111,9 @@ for sigma in sigmas:
 print("(error: root mean square per pixel; edges kept: 100% is as sharp as the data)")
 
 # %% [markdown]
-# The squared error is a special case: up to the constant above it *is* the log-likelihood, for every image. And the
-# Bernoulli likelihood needs no $\sigma$, since a bit's variance follows from its mean; its ELBO is one of bits, not of
-# grey levels, so only its pictures can be compared.
+# The squared error is a special case: times $-1/(2\sigma^2)$ and up to the constant above, it *is* the log-likelihood,
+# for every image. And the Bernoulli likelihood needs no $\sigma$, since a bit's variance follows from its mean; its
+# ELBO is one of bits, not of grey levels, so only its pictures can be compared.
 
 # %%
 model, guide = trained("gaussian", 0.1)
