@@ -4,7 +4,7 @@
 # *"We can take the gradient through a Gaussian sample by reparametrizing it. What if $z$ is a bit, or a category?"*
 #
 # Then $z$ has no gradient, and "move $z$ a little and see" is not to be had. The score function asks only how likely
-# each $z$ was, and pays with variance; a baseline $b$ buys some of it back without a bias:
+# each $z$ was, and pays with variance; a baseline $b$ that does not depend on $z$ buys some of it back without a bias:
 #
 # $$\nabla_\phi \mathbb{E}_{q_\phi}[\log w] = \mathbb{E}_{q_\phi}\bigl[(\log w - b)\, \nabla_\phi \log q_\phi(z)\bigr]$$
 #
@@ -22,6 +22,7 @@
 
 # %%
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -42,12 +43,14 @@ from ppl_vae.programs import FamilyGuide, LatentVariableModel
 
 parser = argparse.ArgumentParser(description="Which gradient for discrete latents?")
 parser.add_argument("--data", default="digits", help="digits, mnist, fashion-mnist, or a .npy file of images")
-parser.add_argument("--steps", type=int, default=600)
+parser.add_argument("--steps", type=int, default=400)
 parser.add_argument("--latents", type=int, default=50)
 parser.add_argument("--only", default="linear", help="some of linear, nonlinear and categorical, comma-separated")
-parser.add_argument("--points", type=int, default=5, help="so many points of each curve")
+parser.add_argument("--points", type=int, default=4, help="so many points of each curve; they divide the steps")
 parser.add_argument("--figure", type=Path, default=Path("runs/discrete_latents.png"))
 options = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has no command line
+if options.points < 1 or options.steps < 1 or options.steps % options.points:
+    parser.error(f"--steps {options.steps} must be a multiple of --points {options.points}")
 
 # %%
 BATCH = 24
@@ -150,9 +153,14 @@ show(figure, options.figure)
 
 # %%
 first = {label: curve[-1] for label, curve in next(iter(curves.values())).items()}
-unbiased = max((label for label in first if not ESTIMATORS[label].biased), key=lambda label: first[label][2])
+fair = [label for label in first if not ESTIMATORS[label].biased]
+unbiased = max(fair, key=lambda label: first[label][2])
+_, _, highest, highest_se = first[unbiased]
+near = [label for label in fair if highest - first[label][2] < 2 * math.hypot(highest_se, first[label][3])]
+near.remove(unbiased)
+beside = f" ({', '.join(near)} within two Monte Carlo errors of it)" if near else ""
 print(
-    f"Of the unbiased gradients {unbiased} trains best: after {options.steps} steps the ELBO is "
-    f"{first[unbiased][2]:.2f} ± {first[unbiased][3]:.2f} nats per test image, and {first['reinforce'][2]:.2f} ± "
+    f"Of the unbiased gradients {unbiased} ended highest{beside}, in one training of each: after {options.steps} steps "
+    f"the ELBO is {highest:.2f} ± {highest_se:.2f} nats per test image, and {first['reinforce'][2]:.2f} ± "
     f"{first['reinforce'][3]:.2f} by the plain score function."
 )
