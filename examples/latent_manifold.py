@@ -49,13 +49,14 @@ fit(model, guide, images.train, transform=torch.bernoulli, epochs=options.epochs
 # %% [markdown]
 # The radius is that of draws from $q(z)$: an image at random, then a $z$ from its $q(z \mid x)$. The second measure
 # needs no picture and works for any number of latents: the mean rate $\mathrm{KL}(q(z \mid x) \,\|\, p(z))$ is the
-# mutual information of $x$ and $z$, which is what the code is for, plus $\mathrm{KL}(q(z) \,\|\, p(z))$, which is what
-# still separates the average from the prior.
+# mutual information of $z$ and the number $n$ of the image, which is what the code is for, plus
+# $\mathrm{KL}(q(z) \,\|\, p(z))$, which is what still separates the average from the prior. Both are of these $N$
+# images: $z$ cannot tell more of them apart than $\ln N$ nats, and of a larger set the first would be larger and the
+# second smaller.
 
 # %%
 with torch.no_grad():
     draws = guide.posterior(test).sample((100,))
-    means = guide.posterior(test).mean
 radius = draws.norm(dim=-1).flatten()
 shares = {}
 print(f"{'radius':>8}{'q(z) within':>14}{'prior within':>14}")
@@ -64,7 +65,11 @@ for limit in (0.5, 1.0, 2.0, 3.0, 4.0):
     print(f"{limit:>8}{shares[limit]:>14.1%}{1 - math.exp(-(limit**2) / 2):>14.1%}")
 measured = information(model, guide, test, particles=100, marginal=None, seed=0, progress=False)
 rate, kept, left_over = float(measured.rate.mean()), measured.mutual_information, measured.marginal_kl
+cap = math.log(len(test))
 print(f"rate {rate:.2f} = mutual information {kept:.2f} + KL(q(z) || p(z)) {left_over:.2f} nats")
+print(
+    f"(the mutual information of z and which of {len(test)} test images it is: at most ln {len(test)} = {cap:.2f} nats)"
+)
 
 # %%
 figure = new_figure(13, 4.6)
@@ -111,7 +116,7 @@ show(figure, options.figure)
 
 # %%
 print(
-    f"They form a continuum around the origin: {shares[3.0]:.1%} of the draws lie within a radius of 3, where the "
-    f"prior has {1 - math.exp(-4.5):.1%}; of the rate of {rate:.2f} nats, {left_over:.2f} ± "
-    f"{measured.marginal_kl_se:.2f} are the KL from the average q(z) to the prior."
+    f"Of the draws from q(z) {shares[3.0]:.1%} lie within a radius of 3, where the prior has {1 - math.exp(-4.5):.1%}; "
+    f"of the rate of {rate:.2f} nats, {left_over:.2f} ± {measured.marginal_kl_se:.2f} are the KL from the average q(z) "
+    f"of {len(test)} test images to the prior."
 )
