@@ -181,7 +181,8 @@ def gained(what: str, steps: list[Step]) -> float:
 followed = gained("elbo", fitting), gained("evidence", fitting)
 bent = gained("elbo", misfitting), gained("evidence", misfitting)
 print(
-    f"Yes: ELBO + KL is log p(x) to {largest:.0e} nats after each of {len(fitting + misfitting) - 2} steps. The steps "
-    f"on p raise the ELBO by {followed[0]:.2f} nats and log p(x) by {followed[1]:.2f} where q can follow; where it "
-    f"can't, they raise the ELBO by {bent[0]:.2f} and lower log p(x) by {-bent[1]:.2f}."
+    f"{'Yes' if largest < 1e-6 else 'No'}: ELBO + KL is log p(x) to {largest:.0e} nats after each of "
+    f"{len(fitting + misfitting) - 2} steps. The steps on p change the ELBO by {followed[0]:+.2f} nats and log p(x) by "
+    f"{followed[1]:+.2f} where q can follow; where it can't, they change the ELBO by {bent[0]:+.2f} and log p(x) by "
+    f"{bent[1]:+.2f}."
 )
