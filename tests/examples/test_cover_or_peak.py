@@ -6,7 +6,7 @@ from ppl_vae import bounds
 
 
 def test_the_elbo_sits_on_one_peak_and_lacks_the_other(run_example):
-    found = run_example("cover_or_peak", "--epochs", "300")
+    found = run_example("cover_or_peak", "--epochs", "200")
     rows, log_evidence = found["rows"], found["log_evidence"]
     assert log_evidence == pytest.approx(
         float(found["quadrature"](found["model"], found["x"]).log_evidence[0]), abs=1e-4
@@ -19,6 +19,9 @@ def test_the_elbo_sits_on_one_peak_and_lacks_the_other(run_example):
     assert left["KL(q || p)"] == pytest.approx(-math.log(1 - found["share"]), abs=0.05)
     assert rows["KL(p || q)"]["sd"] > 5 * right["sd"]  # it covers both peaks
     assert found["peak"] == pytest.approx(found["top"], abs=0.02)
+
+    assert right["sd"] == pytest.approx(found["spread"], rel=0.1)  # as wide as its peak
+    assert found["printed"].splitlines()[-1].startswith("The entropy makes q as wide as one peak")
 
     # and what drawing measures is what the integrals say
     name = "ELBO, from the right"
