@@ -1,5 +1,5 @@
 def test_gradients_get_to_the_optimum_of_em_and_no_guide_beats_the_exact_one(run_example):
-    found = run_example("gaussian_mixture", "--epochs", "200", "--starts", "2")
+    found = run_example("gaussian_mixture", "--epochs", "120", "--starts", "2")
     for covariance in ("tied", "full"):
         ours, theirs = found["likelihoods"][covariance]
         assert abs(ours - theirs) < 0.5
