@@ -97,7 +97,7 @@ for name, make in makers.items():
     swapped = float((drawn.means.values[..., 0] > drawn.means.values[..., 1]).mean())
     guides[name] = ordered(drawn)
     quality = compare_draws(guides[name], reference)
-    furthest = int(abs(quality.mean_difference).argmax())
+    furthest = int(np.abs(quality.mean_difference.values).argmax())
     distance, error = (float(abs(quality[which][furthest])) for which in ("mean_difference", "mean_difference_se"))
     measured[name] = {
         "evidence": float(found.log_evidence[0]),

@@ -57,3 +57,14 @@ def test_every_shortening_is_one_of_the_readme():
 
 def test_the_readme_is_short_enough_to_read():
     assert README.count("\n") <= 130
+
+
+def test_what_is_printed_is_a_table_of_guides():
+    outputs = [block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if not block.startswith("make ")]
+    assert len(outputs) == 2
+    for output in outputs:
+        headings = re.split(
+            r"  +", next(line for line in output.splitlines() if line.strip().startswith("guide")).strip()
+        )
+        assert {"guide", "ELBO", "log p(x)", "gap", "k-hat"} <= set(headings)
+        assert {"flow", "full", "diagonal"} <= {line.split()[0] for line in output.splitlines() if line.strip()}
