@@ -35,7 +35,7 @@ from ppl_vae.plots.style import PALETTE, new_figure, show, tidy
 
 parser = argparse.ArgumentParser(description="Which form of a hierarchy can a Gaussian guide fit, and is it biased?")
 parser.add_argument("--epochs", type=int, default=3000, help="steps for each guide; a fifth of them in simulations")
-parser.add_argument("--simulations", type=int, default=20, help="at least 10")
+parser.add_argument("--simulations", type=int, default=12, help="at least 10")
 parser.add_argument("--draws", type=int, default=1000, help="of each of two chains of NUTS")
 parser.add_argument("--particles", type=int, default=20_000)
 parser.add_argument("--figure", type=Path, default=Path("runs/centered_or_non_centered.png"))
