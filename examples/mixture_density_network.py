@@ -127,6 +127,11 @@ def trained(components: int) -> tuple[float, MixtureDensityNetwork]:
     return max(fits, key=lambda fitted: fitted[0])
 
 
+def with_error(values: torch.Tensor) -> str:
+    """The mean over the test points, and its error."""
+    return f"{values.mean():.3f} ± {float(values.std()) / len(values) ** 0.5:.3f}"
+
+
 single_train, single = trained(1)
 train, best = trained(5)
 enumerated = -TraceEnum_ELBO(max_plate_nesting=1).loss(best, no_guide, x, y) / ROWS
@@ -140,7 +145,7 @@ for name, training, tested in (
     ("mixture density network", train, mixture),
     ("the true density", float(true_log_density(x, y).mean()), truth),
 ):
-    print(f"{name:<34}{training:>10.3f}{tested.mean():>10.3f} ± {float(tested.std()) / len(tested) ** 0.5:.3f}")
+    print(f"{name:<34}{training:>10.3f}{with_error(tested):>18}")
 print(f"(the mixture on the training data, summed out by Pyro: {enumerated:.3f})")
 
 # %% [markdown]
@@ -189,16 +194,10 @@ with torch.no_grad():
     panels[2].plot(y, best.predictive(y).sample(), ".", markersize=2, color=PALETTE[0])
 show(figure, options.figure)
 
-
 # %%
-def paired(difference: torch.Tensor) -> str:
-    """The mean over the test points, and its error."""
-    return f"{difference.mean():.3f} ± {float(difference.std()) / len(difference) ** 0.5:.3f}"
-
-
 lead = "The mean of several answers need be no answer" if at_average < 0.01 * highest else "The mean is an answer here"
 print(
     f"{lead}: at y = 3 least squares says x = {average:.2f}, where the true density is {at_average:.1g}. Log density "
-    f"of a new x, mixture less least squares: {paired(mixture - squares)} nats; less one Gaussian: "
-    f"{paired(mixture - one_gaussian)}; the true density less the mixture: {paired(truth - mixture)}."
+    f"of a new x, mixture less least squares: {with_error(mixture - squares)} nats; less one Gaussian: "
+    f"{with_error(mixture - one_gaussian)}; the true density less the mixture: {with_error(truth - mixture)}."
 )

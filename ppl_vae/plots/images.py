@@ -96,7 +96,7 @@ def manifold(model: LatentVariableModel, shape: tuple[int, int], side: int = 20)
     grid = torch.cartesian_prod(-ticks, ticks).flip(1)
     with evaluating(model):
         prior: Any = model.prior()
-        images = model.likelihood(prior.mean + prior.variance.sqrt() * grid.to(prior.mean)).mean
+        images = model.likelihood(prior.mean + prior.stddev * grid.to(prior.mean)).mean
     figure = tiles(images, shape, side, "The mean of p(x | z) over the two latents, at the prior's quantiles")
     axes, deviations = figure.axes[0], torch.arange(-1, 2)  # which lie at these shares of the sides
     shares = Normal(0.0, 1.0).cdf(deviations.float())

@@ -95,7 +95,7 @@ def explorer(run: Run, data: tuple[Tensor, ...], labels: Tensor | None) -> dict[
         "decoders": list(models.values()),
         "points": points,
         "labels": None if labels is None else labels[:_POINTS].tolist(),
-        "prior": {"mean": prior.mean.tolist(), "scale": prior.variance.sqrt().tolist()},
+        "prior": {"mean": prior.mean.tolist(), "scale": prior.stddev.tolist()},
     }
 
 
